@@ -1,0 +1,87 @@
+#ifndef KVEC_COORDINATOR_SCHEDULER_SCHEDULER_H_
+#define KVEC_COORDINATOR_SCHEDULER_SCHEDULER_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "coordinator/scheduler/request.h"
+#include "kvec/v1/cluster.pb.h"
+
+namespace kvec::coordinator::scheduler {
+
+// What one worker of the group holds: enough to foresee the pages a sequence needs there.
+struct WorkerCapacity {
+  uint64_t total_pages = 0;
+  uint64_t page_bytes = 0;
+  uint32_t num_kv_heads = 0;             // of this rank
+  std::vector<uint32_t> sliding_windows; // of this stage's layers; 0: full attention
+};
+
+struct SchedulerOptions {
+  uint32_t step_tokens = 512;        // rows of a Step at most
+  // Prompt rows of a Step at most while any sequence decodes: bounds the decodes' stall.
+  uint32_t mixed_prompt_tokens = 256;
+  uint32_t max_running_sequences = 256;
+  uint32_t max_waiting_requests = 1024;
+  uint64_t max_waiting_tokens = 1 << 22;  // prompt tokens
+  uint32_t max_steps_in_flight = 2;       // at least the number of stages + 1
+};
+
+struct SchedulerCounts {
+  uint32_t num_running = 0;   // requests
+  uint32_t num_waiting = 0;
+  uint64_t waiting_prompt_tokens = 0;
+  uint64_t steps = 0;
+  uint64_t generated_tokens = 0;
+  uint64_t prompt_tokens = 0;
+  uint64_t preemptions = 0;
+};
+
+// Continuous batching over one group of workers. A pure state machine: no threads, no RPC, no
+// clock of its own. The server feeds it requests and results from any thread; one pump thread sends
+// what NextStep composes. See DESIGN.md, "One token's way".
+class Scheduler {
+ public:
+  virtual ~Scheduler() = default;
+
+  // Queues a request. RESOURCE_EXHAUSTED at once when the queue is full, or when the request could
+  // never fit the group's pages; UNAVAILABLE is not an error here: without a group requests wait.
+  virtual absl::Status Submit(Request request, absl::Time now) = 0;
+
+  // Ends a request with `reason` (CANCELLED, DEADLINE_EXCEEDED …); its pages are freed by the next
+  // Step. Does nothing for an unknown id.
+  virtual void Cancel(absl::string_view request_id, absl::Status reason, absl::Time now) = 0;
+
+  // A group is ready: its workers in stage-major order. Waiting and interrupted requests go on.
+  virtual void OnGroupReady(uint64_t epoch, std::vector<WorkerCapacity> workers, absl::Time now) = 0;
+
+  // The group is gone. Running requests wait for the next one and are replayed there; nothing that
+  // was delivered is delivered twice.
+  virtual void OnGroupLost(absl::Time now) = 0;
+
+  // The next Step to send to every worker, or nothing: no work, no group, or enough in flight.
+  virtual std::optional<v1::Step> NextStep(absl::Time now) = 0;
+
+  // One worker's result of a Step. Results of an older epoch are ignored. INTERNAL when the result
+  // does not fit what was sent: the group must be abandoned.
+  virtual absl::Status OnStepResult(uint32_t worker, const v1::StepResult& result,
+                                    absl::Time now) = 0;
+
+  // The earliest deadline among the requests; the pump wakes then and calls ExpireDeadlines.
+  virtual absl::Time NextDeadline() const = 0;
+  virtual void ExpireDeadlines(absl::Time now) = 0;
+
+  virtual SchedulerCounts counts() const = 0;
+  virtual std::vector<uint64_t> free_pages() const = 0;  // per worker, as last reported
+};
+
+std::unique_ptr<Scheduler> CreateScheduler(const SchedulerOptions& options);
+
+}  // namespace kvec::coordinator::scheduler
+
+#endif  // KVEC_COORDINATOR_SCHEDULER_SCHEDULER_H_

@@ -1,0 +1,38 @@
+#ifndef KVEC_COORDINATOR_TEXT_CHAT_TEMPLATE_H_
+#define KVEC_COORDINATOR_TEXT_CHAT_TEMPLATE_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "coordinator/text/tokenizer.h"
+
+namespace kvec::coordinator::text {
+
+struct ChatMessage {
+  std::string role;
+  std::string content;
+};
+
+// A model's chat template (Jinja). Immutable after Create; any thread.
+class ChatTemplate {
+ public:
+  virtual ~ChatTemplate() = default;
+
+  // INVALID_ARGUMENT for a template that cannot be parsed. An empty source gives a template whose
+  // Encode is FAILED_PRECONDITION: the model has none.
+  static absl::StatusOr<std::unique_ptr<ChatTemplate>> Create(absl::string_view source,
+                                                              const Tokenizer& tokenizer);
+
+  // The prompt's token ids, with the generation prompt. Special tokens of the template become
+  // tokens; the same text typed by a user stays text. arguments_json is empty or one JSON object.
+  virtual absl::StatusOr<std::vector<int32_t>> Encode(absl::Span<const ChatMessage> messages,
+                                                      absl::string_view arguments_json) const = 0;
+};
+
+}  // namespace kvec::coordinator::text
+
+#endif  // KVEC_COORDINATOR_TEXT_CHAT_TEMPLATE_H_

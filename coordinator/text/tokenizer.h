@@ -1,0 +1,54 @@
+#ifndef KVEC_COORDINATOR_TEXT_TOKENIZER_H_
+#define KVEC_COORDINATOR_TEXT_TOKENIZER_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "common/model/tokenizer_data.h"
+
+namespace kvec::coordinator::text {
+
+struct EncodeOptions {
+  bool add_special = true;    // BOS (and EOS) where the model asks for them
+  bool parse_special = true;  // special tokens' text becomes these tokens
+};
+
+// Text ↔ token ids for one vocabulary. Immutable after Create; any thread.
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+
+  // INVALID_ARGUMENT for a vocabulary that no tokenizer can be made of; names what is wrong.
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> Create(const TokenizerData& data);
+
+  // INVALID_ARGUMENT for text that is not UTF-8 (names the byte's offset).
+  virtual absl::StatusOr<std::vector<int32_t>> Encode(absl::string_view text,
+                                                      const EncodeOptions& options) const = 0;
+
+  // What the token adds to the text: bytes, perhaps a part of a UTF-8 character. `id` is in range.
+  virtual absl::string_view TokenBytes(int32_t id) const = 0;
+
+  // Control and user-defined special tokens: not shown to people.
+  virtual bool IsSpecial(int32_t id) const = 0;
+
+  virtual int vocab_size() const = 0;
+  virtual std::optional<int32_t> bos_id() const = 0;
+  virtual absl::Span<const int32_t> eos_ids() const = 0;
+
+  // Decoded text of the ids with invalid UTF-8 replaced by U+FFFD. Ids are in range.
+  std::string Decode(absl::Span<const int32_t> ids, bool skip_special) const;
+};
+
+// One bit per token: its text has a newline or ends in . ! ? ; (spaces after the mark are not
+// looked through; KVEC.md). Bit t is bit t % 8 of byte t / 8.
+std::string SentenceEndBits(const Tokenizer& tokenizer);
+
+}  // namespace kvec::coordinator::text
+
+#endif  // KVEC_COORDINATOR_TEXT_TOKENIZER_H_

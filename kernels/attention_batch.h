@@ -1,0 +1,40 @@
+#ifndef KVEC_KERNELS_ATTENTION_BATCH_H_
+#define KVEC_KERNELS_ATTENTION_BATCH_H_
+
+#include <cstdint>
+
+#include "absl/types/span.h"
+
+namespace kvec::kernels {
+
+// The cached entries of one (sequence, layer, KV head), in order of position; entry e lies in page
+// pages[e / kPageTokens] at offset e % kPageTokens.
+struct HeadPages {
+  // [ceil(num_entries / kPageTokens)]; in a layer with a sliding window, pages that slid out are gone
+  // and their ids are not read.
+  const int32_t* pages = nullptr;
+  int32_t num_entries = 0;  // the rows of this Step included
+};
+
+// The rows that one sequence has in a Step: a prompt chunk, or generated tokens.
+struct AttentionSequence {
+  int row_begin = 0;
+  int num_rows = 0;
+  // Generated tokens run through the decode arithmetic, prompt tokens through the prefill
+  // arithmetic: a row's result then depends on its role and place only.
+  bool is_prompt = false;
+  absl::Span<const HeadPages> heads;  // [num_kv_heads]
+};
+
+// One layer's attention in a Step. Row r of a sequence sees the entries
+// e <= num_entries - num_rows + r of its KV head; with a sliding window w only those with
+// e > num_entries - num_rows + r - w.
+struct AttentionBatch {
+  absl::Span<const AttentionSequence> sequences;
+  int sliding_window = 0;  // 0: none
+  float scale = 1.0f;      // of q·k
+};
+
+}  // namespace kvec::kernels
+
+#endif  // KVEC_KERNELS_ATTENTION_BATCH_H_
