@@ -1,0 +1,109 @@
+#include "worker/cache/sequence_cache.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+
+namespace kvec::worker::cache {
+namespace {
+
+using kernels::kPageTokens;
+
+int32_t PagesFor(int32_t num_entries) { return (num_entries + kPageTokens - 1) / kPageTokens; }
+
+}  // namespace
+
+SequenceCache::SequenceCache(const CacheShape& shape, PagePool& pool)
+    : shape_(shape),
+      pool_(pool),
+      tables_(static_cast<size_t>(shape.num_layers()) * shape.num_kv_heads),
+      views_(tables_.size()) {}
+
+SequenceCache::~SequenceCache() {
+  for (const HeadTable& table : tables_) {
+    for (size_t i = table.num_released; i < table.pages.size(); ++i) pool_.Release(table.pages[i]);
+  }
+}
+
+int64_t SequenceCache::PagesToAppend(int num_tokens) const {
+  int64_t pages = 0;
+  for (const HeadTable& table : tables_) {
+    pages += PagesFor(table.num_entries + num_tokens) - static_cast<int64_t>(table.pages.size());
+  }
+  return pages;
+}
+
+absl::Status SequenceCache::Append(int num_tokens) {
+  const int64_t needed = PagesToAppend(num_tokens);
+  if (needed > pool_.num_free()) {
+    return absl::ResourceExhaustedError(absl::StrCat("kv pages: ", needed, " needed for ",
+                                                     num_tokens, " tokens, ", pool_.num_free(),
+                                                     " free"));
+  }
+  for (size_t index = 0; index < tables_.size(); ++index) {
+    HeadTable& table = tables_[index];
+    table.num_entries += num_tokens;
+    const size_t pages = PagesFor(table.num_entries);
+    while (table.pages.size() < pages) table.pages.push_back(pool_.Allocate());
+    RefreshView(static_cast<int>(index));
+  }
+  num_tokens_ += num_tokens;
+  num_pages_ += needed;
+  return absl::OkStatus();
+}
+
+void SequenceCache::ReleaseSlidOut() {
+  for (int layer = 0; layer < shape_.num_layers(); ++layer) {
+    const int window = shape_.sliding_windows[layer];
+    if (window == 0) continue;
+    for (int head = 0; head < shape_.num_kv_heads; ++head) {
+      HeadTable& table = tables_[layer * shape_.num_kv_heads + head];
+      // The next token, at entry num_entries, sees num_entries - window + 1 and later.
+      const int32_t first_seen = std::max(0, table.num_entries - window + 1);
+      const int32_t first_page = first_seen / kPageTokens;
+      for (; table.num_released < first_page; ++table.num_released) {
+        pool_.Release(table.pages[table.num_released]);
+        --num_pages_;
+      }
+    }
+  }
+}
+
+absl::StatusOr<std::unique_ptr<SequenceCache>> SequenceCache::Fork(
+    std::vector<kernels::PageCopy>& copies) const {
+  const auto has_partial_page = [](const HeadTable& table) {
+    return table.num_entries % kPageTokens != 0;
+  };
+  const int64_t needed = std::count_if(tables_.begin(), tables_.end(), has_partial_page);
+  if (needed > pool_.num_free()) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("kv pages: ", needed, " needed to fork, ", pool_.num_free(), " free"));
+  }
+  auto child = std::make_unique<SequenceCache>(shape_, pool_);
+  for (size_t index = 0; index < tables_.size(); ++index) {
+    HeadTable& table = child->tables_[index];
+    table = tables_[index];
+    const size_t num_shared = table.pages.size() - (has_partial_page(table) ? 1 : 0);
+    for (size_t i = table.num_released; i < num_shared; ++i) pool_.AddReference(table.pages[i]);
+    if (num_shared < table.pages.size()) {
+      const int32_t page = pool_.Allocate();
+      copies.push_back({table.pages.back(), page});
+      table.pages.back() = page;
+    }
+    child->RefreshView(static_cast<int>(index));
+  }
+  child->num_tokens_ = num_tokens_;
+  child->num_pages_ = num_pages_;
+  return child;
+}
+
+absl::Span<const kernels::HeadPages> SequenceCache::Layer(int layer) const {
+  return absl::MakeConstSpan(views_).subspan(static_cast<size_t>(layer) * shape_.num_kv_heads,
+                                             shape_.num_kv_heads);
+}
+
+void SequenceCache::RefreshView(int index) {
+  views_[index] = {tables_[index].pages.data(), tables_[index].num_entries};
+}
+
+}  // namespace kvec::worker::cache

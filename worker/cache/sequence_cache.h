@@ -1,0 +1,75 @@
+#ifndef KVEC_WORKER_CACHE_SEQUENCE_CACHE_H_
+#define KVEC_WORKER_CACHE_SEQUENCE_CACHE_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "kernels/attention_batch.h"
+#include "kernels/kv_arena.h"
+#include "worker/cache/page_pool.h"
+
+namespace kvec::worker::cache {
+
+// The part of the model that a worker caches.
+struct CacheShape {
+  int num_kv_heads = 0;              // of this rank
+  std::vector<int> sliding_windows;  // [layers of this stage]; 0: full attention
+  int num_layers() const { return static_cast<int>(sliding_windows.size()); }
+};
+
+// The page tables of one sequence: one per (layer, KV head), whose lengths may differ. Holds
+// references to pages and releases them when it is destroyed. Used from the engine's thread only;
+// `shape` and `pool` must outlive it.
+class SequenceCache {
+ public:
+  SequenceCache(const CacheShape& shape, PagePool& pool);
+  ~SequenceCache();
+  SequenceCache(const SequenceCache&) = delete;
+  SequenceCache& operator=(const SequenceCache&) = delete;
+
+  // Pages that Append(num_tokens) would take from the pool.
+  int64_t PagesToAppend(int num_tokens) const;
+
+  // Makes room for num_tokens more entries in every head. RESOURCE_EXHAUSTED, with nothing changed,
+  // when the pool has too few pages.
+  absl::Status Append(int num_tokens);
+
+  // Releases the pages that no later token of a layer with a sliding window sees.
+  void ReleaseSlidOut();
+
+  // A sequence with the same entries. Full pages are shared; a partial last page is a new one, to
+  // be filled by `copies`, which the caller must carry out before either sequence appends.
+  // RESOURCE_EXHAUSTED when the pool has too few pages.
+  absl::StatusOr<std::unique_ptr<SequenceCache>> Fork(std::vector<kernels::PageCopy>& copies) const;
+
+  // Of a layer of this stage, [num_kv_heads]; valid until the next change.
+  absl::Span<const kernels::HeadPages> Layer(int layer) const;
+
+  // Tokens appended so far: the position of the next one.
+  int num_tokens() const { return num_tokens_; }
+  int64_t num_pages() const { return num_pages_; }  // held, all layers and heads
+
+ private:
+  struct HeadTable {
+    std::vector<int32_t> pages;   // the first num_released ids are stale
+    int32_t num_released = 0;
+    int32_t num_entries = 0;
+  };
+
+  void RefreshView(int index);
+
+  const CacheShape& shape_;
+  PagePool& pool_;
+  std::vector<HeadTable> tables_;            // [layer, KV head]
+  std::vector<kernels::HeadPages> views_;    // [layer, KV head], of tables_
+  int num_tokens_ = 0;
+  int64_t num_pages_ = 0;
+};
+
+}  // namespace kvec::worker::cache
+
+#endif  // KVEC_WORKER_CACHE_SEQUENCE_CACHE_H_
