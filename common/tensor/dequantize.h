@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "absl/types/span.h"
+#include "common/tensor/float_conversions.h"
 #include "common/tensor/tensor_type.h"
 
 namespace kvec {
@@ -11,11 +12,6 @@ namespace kvec {
 // Decodes out.size() numbers of `type` from `data`, exactly as ggml's reference does. out.size()
 // must be a multiple of the type's block, and data.size() == RowBytes(type, out.size()).
 void Dequantize(TensorType type, absl::Span<const uint8_t> data, absl::Span<float> out);
-
-float HalfToFloat(uint16_t half);
-uint16_t FloatToHalf(float value);      // round to nearest even
-float BFloat16ToFloat(uint16_t bits);
-uint16_t FloatToBFloat16(float value);  // round to nearest even; NaN stays NaN
 
 }  // namespace kvec
 
