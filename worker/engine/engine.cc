@@ -1,0 +1,169 @@
+#include "worker/engine/engine.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "common/status_macros.h"
+
+namespace kvec::worker::engine {
+namespace {
+
+void FillLogProbs(const kernels::SampleResult& sample, v1::TokenLogProbs& logprobs) {
+  logprobs.mutable_chosen()->set_token_id(sample.token);
+  logprobs.mutable_chosen()->set_log_prob(sample.log_prob);
+  for (const auto& [token, log_prob] : sample.top) {
+    v1::TokenLogProb& top = *logprobs.add_top();
+    top.set_token_id(token);
+    top.set_log_prob(log_prob);
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const ModelFiles& files,
+                                                       kernels::Device& device,
+                                                       const Options& options,
+                                                       Progress& progress) {
+  const ModelConfig& config = files.config();
+  auto engine = std::unique_ptr<Engine>(new Engine(device, options, progress));
+  engine->heads_ = {.num_heads = config.num_heads,
+                    .num_kv_heads = config.num_kv_heads,
+                    .head_dim = config.head_dim,
+                    .group_size = config.num_heads / config.num_kv_heads};
+  KVEC_ASSIGN_OR_RETURN(engine->weights_,
+                        model::ModelWeights::Load(files, options.layers, device));
+  const auto windows = config.sliding_windows.begin();
+  engine->cache_shape_ = {config.num_kv_heads,
+                          {windows + options.layers.first, windows + options.layers.end()}};
+
+  kernels::KvArenaSpec spec{config.head_dim, options.kv_type, 0};
+  spec.num_pages = std::min<int64_t>(options.kv_bytes / static_cast<int64_t>(spec.page_bytes()),
+                                     std::numeric_limits<int32_t>::max());
+  const int64_t pages_per_token = int64_t{config.num_kv_heads} * options.layers.count;
+  if (spec.num_pages < pages_per_token) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("kv_bytes: ", options.kv_bytes, " are ", spec.num_pages,
+                     " pages; one sequence needs at least ", pages_per_token));
+  }
+  KVEC_ASSIGN_OR_RETURN(engine->arena_, device.AllocateKvArena(spec));
+  engine->pool_ = std::make_unique<cache::PagePool>(static_cast<int32_t>(spec.num_pages));
+  KVEC_ASSIGN_OR_RETURN(
+      engine->transformer_,
+      model::Transformer::Create(config, *engine->weights_, engine->heads_, device,
+                                 *engine->arena_,
+                                 {.max_rows = options.max_step_tokens,
+                                  .layers_done = &progress.layers_done}));
+  return engine;
+}
+
+void Engine::Reset() { sequences_.clear(); }
+
+v1::GroupReady Engine::Capacity() const {
+  v1::GroupReady ready;
+  ready.set_total_pages(pool_->num_pages());
+  ready.set_page_bytes(arena_->spec().page_bytes());
+  ready.set_weight_bytes(weights_->bytes());
+  ready.set_num_kv_heads(heads_.num_kv_heads);
+  ready.set_max_step_tokens(options_.max_step_tokens);
+  return ready;
+}
+
+absl::Status Engine::Start(const v1::SequenceStart& start) {
+  auto cache = std::make_unique<cache::SequenceCache>(cache_shape_, *pool_);
+  const bool is_new =
+      sequences_
+          .try_emplace(start.sequence_id(), std::make_unique<Sequence>(start, std::move(cache)))
+          .second;
+  if (is_new) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("sequence ", start.sequence_id(), ": started twice"));
+}
+
+absl::Status Engine::Fork(const v1::SequenceFork& fork) {
+  const auto parent = sequences_.find(fork.parent_sequence_id());
+  if (parent == sequences_.end()) {
+    return absl::InternalError(
+        absl::StrCat("sequence ", fork.parent_sequence_id(), ": not known, cannot fork"));
+  }
+  std::vector<kernels::PageCopy> copies;
+  KVEC_ASSIGN_OR_RETURN(auto cache, parent->second->cache().Fork(copies));
+  KVEC_RETURN_IF_ERROR(device_.CopyPages(*arena_, copies));
+  auto child = parent->second->Fork(fork.child(), std::move(cache));
+  if (sequences_.try_emplace(fork.child().sequence_id(), std::move(child)).second) {
+    return absl::OkStatus();
+  }
+  return absl::InternalError(
+      absl::StrCat("sequence ", fork.child().sequence_id(), ": started twice"));
+}
+
+absl::StatusOr<v1::StepResult> Engine::Execute(const v1::Step& step) {
+  const absl::Time begin = absl::Now();
+  progress_.steps_begun.fetch_add(1);
+  progress_.in_step = true;
+  const absl::Cleanup end_step = [this] { progress_.in_step = false; };
+  for (uint64_t id : step.freed_sequence_ids()) {
+    if (sequences_.erase(id) == 0) {
+      return absl::InternalError(absl::StrCat("sequence ", id, ": not known, cannot free"));
+    }
+  }
+  for (const v1::SequenceStart& start : step.starts()) KVEC_RETURN_IF_ERROR(Start(start));
+  for (const v1::SequenceFork& fork : step.forks()) KVEC_RETURN_IF_ERROR(Fork(fork));
+  KVEC_ASSIGN_OR_RETURN(v1::StepResult result, RunWork(step));
+  progress_.last_step_id = step.step_id();
+  result.set_step_id(step.step_id());
+  result.set_group_epoch(step.group_epoch());
+  result.set_free_pages(pool_->num_free());
+  result.set_execute_ms(absl::ToDoubleMilliseconds(absl::Now() - begin));
+  return result;
+}
+
+absl::StatusOr<v1::StepResult> Engine::RunWork(const v1::Step& step) {
+  KVEC_ASSIGN_OR_RETURN(StepPlan plan, PlanStep(step, sequences_));
+  KVEC_RETURN_IF_ERROR(transformer_->Forward(
+      plan.batch,
+      [&](kernels::Tensor logits, int first_row) { return Sample(logits, first_row, plan); }));
+  KVEC_RETURN_IF_ERROR(device_.Synchronize());
+  for (int index = 0; index < step.work_size(); ++index) {
+    cache::SequenceCache& cache = plan.sequences[index]->cache();
+    cache.ReleaseSlidOut();
+    v1::SequencePages& pages = *plan.result.add_changed_pages();
+    pages.set_sequence_id(step.work(index).sequence_id());
+    pages.set_pages(cache.num_pages());
+  }
+  return std::move(plan.result);
+}
+
+absl::Status Engine::Sample(kernels::Tensor logits, int first_row, StepPlan& plan) {
+  const auto row_before = [](const StepPlan::Output& output, int row) {
+    return output.request.row < row;
+  };
+  const auto begin =
+      std::lower_bound(plan.outputs.begin(), plan.outputs.end(), first_row, row_before);
+  const auto end = std::lower_bound(begin, plan.outputs.end(), first_row + logits.rows, row_before);
+  std::vector<kernels::SampleRequest> requests;
+  for (auto output = begin; output != end; ++output) {
+    requests.push_back(output->request);
+    requests.back().row -= first_row;
+  }
+  std::vector<kernels::SampleResult> samples(requests.size());
+  KVEC_RETURN_IF_ERROR(device_.Sample(logits, requests, absl::MakeSpan(samples)));
+  auto sample = samples.begin();
+  for (auto output = begin; output != end; ++output, ++sample) {
+    v1::SequenceResult& result = *plan.result.mutable_results(output->result);
+    if (!output->is_draw()) {
+      FillLogProbs(*sample, *result.add_scored());
+      continue;
+    }
+    plan.sequences[output->work]->SetSampled(result.choice(), sample->token);
+    result.set_token_id(sample->token);
+    if (output->request.num_logprobs >= 0) FillLogProbs(*sample, *result.mutable_logprobs());
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace kvec::worker::engine

@@ -1,0 +1,76 @@
+#ifndef KVEC_WORKER_ENGINE_ENGINE_H_
+#define KVEC_WORKER_ENGINE_ENGINE_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/model/model_files.h"
+#include "kernels/device.h"
+#include "kvec/v1/cluster.pb.h"
+#include "worker/cache/page_pool.h"
+#include "worker/cache/sequence_cache.h"
+#include "worker/engine/progress.h"
+#include "worker/engine/step_plan.h"
+#include "worker/model/model_weights.h"
+#include "worker/model/transformer.h"
+
+namespace kvec::worker::engine {
+
+// Executes Steps: a worker without its connection. Holds a stage's weights, the arena, and all
+// sequences' caches; has no policy of its own. One thread calls it.
+class Engine {
+ public:
+  struct Options {
+    model::LayerRange layers;
+    int max_step_tokens = 512;
+    int64_t kv_bytes = 0;  // of the arena
+    kernels::KvType kv_type = kernels::KvType::kBF16;
+  };
+
+  // `files`, `device` and `progress` must outlive the result. Reads the weights and allocates everything that
+  // Steps will need.
+  static absl::StatusOr<std::unique_ptr<Engine>> Create(const ModelFiles& files,
+                                                        kernels::Device& device,
+                                                        const Options& options,
+                                                        Progress& progress);
+
+  // Carries the Step out, in the order that cluster.proto gives. An error means that coordinator and
+  // worker disagree or that the device failed: the group is to be formed anew.
+  absl::StatusOr<v1::StepResult> Execute(const v1::Step& step);
+
+  // Forgets all sequences and frees their pages.
+  void Reset();
+
+  // What a worker says of itself when its group is ready.
+  v1::GroupReady Capacity() const;
+
+  int num_sequences() const { return static_cast<int>(sequences_.size()); }
+  int32_t num_free_pages() const { return pool_->num_free(); }
+
+ private:
+  Engine(kernels::Device& device, const Options& options, Progress& progress)
+      : device_(device), options_(options), progress_(progress) {}
+
+  absl::Status Start(const v1::SequenceStart& start);
+  absl::Status Fork(const v1::SequenceFork& fork);
+  absl::StatusOr<v1::StepResult> RunWork(const v1::Step& step);
+  // Draws and scores from logits[count, vocab] of batch.logit_rows[first_row …] into plan.result.
+  absl::Status Sample(kernels::Tensor logits, int first_row, StepPlan& plan);
+
+  kernels::Device& device_;
+  const Options options_;
+  Progress& progress_;
+  kernels::HeadShape heads_;
+  cache::CacheShape cache_shape_;
+  std::unique_ptr<model::ModelWeights> weights_;
+  std::unique_ptr<kernels::KvArena> arena_;
+  std::unique_ptr<cache::PagePool> pool_;
+  std::unique_ptr<model::Transformer> transformer_;
+  SequenceMap sequences_;
+};
+
+}  // namespace kvec::worker::engine
+
+#endif  // KVEC_WORKER_ENGINE_ENGINE_H_

@@ -1,0 +1,63 @@
+#ifndef KVEC_WORKER_ENGINE_SEQUENCE_H_
+#define KVEC_WORKER_ENGINE_SEQUENCE_H_
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/types/span.h"
+#include "kernels/sampling.h"
+#include "kvec/v1/cluster.pb.h"
+#include "worker/cache/sequence_cache.h"
+#include "worker/engine/token_counter.h"
+
+namespace kvec::worker::engine {
+
+// What a worker remembers of a sequence between Steps. Owned by the engine.
+class Sequence {
+ public:
+  Sequence(const v1::SequenceStart& start, std::unique_ptr<cache::SequenceCache> cache);
+
+  // Another choice of the same prompt, which goes on with the token that this sequence's last row
+  // sampled for it; `cache` is a fork of this sequence's.
+  std::unique_ptr<Sequence> Fork(const v1::SequenceStart& start,
+                                 std::unique_ptr<cache::SequenceCache> cache) const;
+
+  cache::SequenceCache& cache() { return *cache_; }
+  // Position of the next token fed.
+  int64_t next_position() const { return cache_->num_tokens(); }
+  uint32_t prompt_tokens() const { return prompt_tokens_; }
+
+  // The token that this sequence's last Step sampled; -1: none yet.
+  int32_t last_sampled() const { return last_sampled_; }
+  // Takes note of a token that was sampled for `choice`: this sequence's, or one to be forked.
+  void SetSampled(uint32_t choice, int32_t token);
+  uint32_t choice() const { return sampling_.choice(); }
+
+  // Takes note of a token that is fed at `position`, for the penalties.
+  void Count(int32_t token, uint32_t position);
+
+  // How to draw the token at `position` for `choice` from `row`; spans point into this sequence.
+  kernels::SampleRequest DrawRequest(int row, uint32_t position, uint32_t choice) const;
+
+  // How to score the given token at `position`.
+  kernels::SampleRequest ScoreRequest(int row, uint32_t position, int32_t token) const;
+
+ private:
+  bool HasPenalties() const;
+
+  v1::StepSampling sampling_;
+  uint32_t prompt_tokens_;
+  std::unique_ptr<cache::SequenceCache> cache_;
+  int32_t last_sampled_ = -1;
+  absl::flat_hash_map<uint32_t, int32_t> sampled_for_forks_;  // choice → first token
+  TokenCounter counter_;
+  std::vector<std::pair<int32_t, float>> logit_bias_;
+  std::vector<int32_t> stop_token_ids_;
+};
+
+}  // namespace kvec::worker::engine
+
+#endif  // KVEC_WORKER_ENGINE_SEQUENCE_H_

@@ -1,0 +1,159 @@
+#include "worker/model/transformer.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+
+namespace kvec::worker::model {
+
+using kernels::MatMulMode;
+using kernels::Tensor;
+
+absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(
+    const ModelConfig& config, const ModelWeights& weights, const kernels::HeadShape& heads,
+    kernels::Device& device, kernels::KvArena& arena, const Options& options) {
+  auto transformer = std::unique_ptr<Transformer>(
+      new Transformer(config, weights, heads, device, arena, options));
+  KVEC_RETURN_IF_ERROR(transformer->AllocateActivations());
+  return transformer;
+}
+
+absl::StatusOr<Tensor> Transformer::AllocateTensor(int rows, int cols) {
+  KVEC_ASSIGN_OR_RETURN(auto memory,
+                        device_.Allocate(size_t{4} * static_cast<size_t>(rows) * cols));
+  const Tensor tensor{static_cast<float*>(memory->data()), rows, cols, cols};
+  memory_.push_back(std::move(memory));
+  return tensor;
+}
+
+absl::Status Transformer::AllocateActivations() {
+  const int rows = options_.max_rows;
+  KVEC_ASSIGN_OR_RETURN(hidden_, AllocateTensor(rows, config_.hidden_size));
+  KVEC_ASSIGN_OR_RETURN(normed_, AllocateTensor(rows, config_.hidden_size));
+  KVEC_ASSIGN_OR_RETURN(qkv_, AllocateTensor(rows, heads_.qkv_cols()));
+  KVEC_ASSIGN_OR_RETURN(attention_, AllocateTensor(rows, heads_.num_heads * heads_.head_dim));
+  KVEC_ASSIGN_OR_RETURN(gate_up_, AllocateTensor(rows, 2 * config_.intermediate_size));
+  KVEC_ASSIGN_OR_RETURN(activated_, AllocateTensor(rows, config_.intermediate_size));
+  KVEC_ASSIGN_OR_RETURN(angles_, AllocateTensor(rows, heads_.head_dim));
+  KVEC_ASSIGN_OR_RETURN(local_angles_, AllocateTensor(rows, heads_.head_dim));
+  if (weights_.has_head()) {
+    KVEC_ASSIGN_OR_RETURN(logits_, AllocateTensor(options_.max_logit_rows, config_.vocab_size));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Transformer::CheckBatch(const TokenBatch& batch) const {
+  if (batch.num_rows() > options_.max_rows) {
+    return absl::InvalidArgumentError(absl::StrCat("step: ", batch.num_rows(),
+                                                   " rows, at most ", options_.max_rows));
+  }
+  for (int32_t id : batch.token_ids) {
+    if (id < 0 || id >= config_.vocab_size) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("token_ids: ", id, " outside the vocabulary of ", config_.vocab_size));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Transformer::Forward(const TokenBatch& batch, LogitsConsumer consume) {
+  KVEC_RETURN_IF_ERROR(CheckBatch(batch));
+  const int rows = batch.num_rows();
+  if (rows == 0) return absl::OkStatus();
+  KVEC_RETURN_IF_ERROR(device_.EmbeddingLookup(weights_.embedding(), batch.token_ids,
+                                               config_.embedding_scale, hidden_.Rows(0, rows)));
+  KVEC_RETURN_IF_ERROR(device_.RopeAngles(batch.positions, config_.rope, angles_.Rows(0, rows)));
+  const auto& windows = config_.sliding_windows;
+  if (std::any_of(windows.begin(), windows.end(), [](int window) { return window > 0; })) {
+    KVEC_RETURN_IF_ERROR(
+        device_.RopeAngles(batch.positions, config_.local_rope, local_angles_.Rows(0, rows)));
+  }
+  for (int layer = weights_.range().first; layer < weights_.range().end(); ++layer) {
+    KVEC_RETURN_IF_ERROR(RunLayer(layer, batch));
+    options_.layers_done->fetch_add(1, std::memory_order_relaxed);
+  }
+  return RunHead(batch, consume);
+}
+
+absl::Status Transformer::RunLayer(int layer, const TokenBatch& batch) {
+  KVEC_RETURN_IF_ERROR(RunAttention(layer, batch));
+  return RunMlp(layer, batch.num_rows());
+}
+
+kernels::AttentionBatch Transformer::LayerBatch(int layer, const TokenBatch& batch) {
+  attention_sequences_.clear();
+  for (const SequenceRows& rows : batch.sequences) {
+    attention_sequences_.push_back({rows.row_begin, rows.num_rows, rows.is_prompt,
+                                    rows.cache->Layer(layer - weights_.range().first)});
+  }
+  return {attention_sequences_, config_.sliding_windows[layer], config_.attention_scale};
+}
+
+absl::Status Transformer::RunAttention(int layer, const TokenBatch& batch) {
+  const LayerWeights& weights = weights_.layer(layer);
+  const int rows = batch.num_rows();
+  const Tensor hidden = hidden_.Rows(0, rows);
+  const Tensor normed = normed_.Rows(0, rows);
+  const Tensor qkv = qkv_.Rows(0, rows);
+  const Tensor attention = attention_.Rows(0, rows);
+  const kernels::AttentionBatch layer_batch = LayerBatch(layer, batch);
+  const Tensor angles = (layer_batch.sliding_window > 0 ? local_angles_ : angles_).Rows(0, rows);
+
+  KVEC_RETURN_IF_ERROR(
+      device_.RmsNorm(hidden, weights.attention_norm.data(), config_.rms_norm_eps, normed));
+  KVEC_RETURN_IF_ERROR(device_.MatMul(*weights.qkv, normed, weights.qkv_bias.data(),
+                                      MatMulMode::kOverwrite, qkv));
+  const kernels::QkNorm norm{weights.q_norm.data(), weights.k_norm.data(), config_.rms_norm_eps};
+  KVEC_RETURN_IF_ERROR(
+      device_.NormAndRotate(qkv, heads_, norm, angles, config_.rope_pairing));
+  KVEC_RETURN_IF_ERROR(device_.AppendKv(qkv, heads_, batch.positions, layer_batch, arena_));
+  KVEC_RETURN_IF_ERROR(device_.Attention(qkv, heads_, layer_batch, arena_, attention));
+  if (!config_.has_post_norms) {
+    return device_.MatMul(*weights.attention_output, attention, nullptr, MatMulMode::kAccumulate,
+                          hidden);
+  }
+  KVEC_RETURN_IF_ERROR(device_.MatMul(*weights.attention_output, attention, nullptr,
+                                      MatMulMode::kOverwrite, normed));
+  return device_.AddRmsNorm(normed, weights.post_attention_norm.data(), config_.rms_norm_eps,
+                            hidden);
+}
+
+absl::Status Transformer::RunMlp(int layer, int num_rows) {
+  const LayerWeights& weights = weights_.layer(layer);
+  const Tensor hidden = hidden_.Rows(0, num_rows);
+  const Tensor normed = normed_.Rows(0, num_rows);
+  const Tensor gate_up = gate_up_.Rows(0, num_rows);
+  const Tensor activated = activated_.Rows(0, num_rows);
+
+  KVEC_RETURN_IF_ERROR(
+      device_.RmsNorm(hidden, weights.mlp_norm.data(), config_.rms_norm_eps, normed));
+  KVEC_RETURN_IF_ERROR(
+      device_.MatMul(*weights.gate_up, normed, nullptr, MatMulMode::kOverwrite, gate_up));
+  KVEC_RETURN_IF_ERROR(device_.GatedActivation(gate_up, config_.activation, activated));
+  if (!config_.has_post_norms) {
+    return device_.MatMul(*weights.down, activated, nullptr, MatMulMode::kAccumulate, hidden);
+  }
+  KVEC_RETURN_IF_ERROR(
+      device_.MatMul(*weights.down, activated, nullptr, MatMulMode::kOverwrite, normed));
+  return device_.AddRmsNorm(normed, weights.post_mlp_norm.data(), config_.rms_norm_eps, hidden);
+}
+
+absl::Status Transformer::RunHead(const TokenBatch& batch, LogitsConsumer consume) {
+  const int num_logit_rows = static_cast<int>(batch.logit_rows.size());
+  for (int begin = 0; begin < num_logit_rows; begin += options_.max_logit_rows) {
+    const int count = std::min(options_.max_logit_rows, num_logit_rows - begin);
+    for (int i = 0; i < count; ++i) {
+      KVEC_RETURN_IF_ERROR(device_.RmsNorm(hidden_.Rows(batch.logit_rows[begin + i], 1),
+                                           weights_.output_norm(), config_.rms_norm_eps,
+                                           normed_.Rows(i, 1)));
+    }
+    const Tensor logits = logits_.Rows(0, count);
+    KVEC_RETURN_IF_ERROR(device_.MatMul(weights_.head(), normed_.Rows(0, count), nullptr,
+                                        MatMulMode::kOverwrite, logits));
+    KVEC_RETURN_IF_ERROR(consume(logits, begin));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace kvec::worker::model

@@ -1,0 +1,105 @@
+#ifndef KVEC_WORKER_MODEL_TRANSFORMER_H_
+#define KVEC_WORKER_MODEL_TRANSFORMER_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "common/model/model_config.h"
+#include "kernels/device.h"
+#include "worker/cache/sequence_cache.h"
+#include "worker/model/model_weights.h"
+
+namespace kvec::worker::model {
+
+// Consecutive rows of a batch that belong to one sequence. The cache has room for them already.
+struct SequenceRows {
+  int row_begin = 0;
+  int num_rows = 0;
+  bool is_prompt = false;  // which arithmetic: see kernels::AttentionSequence
+  const cache::SequenceCache* cache = nullptr;
+};
+
+// What the model runs over in one Step.
+struct TokenBatch {
+  std::vector<int32_t> token_ids;  // [rows]
+  std::vector<int32_t> positions;  // [rows]
+  std::vector<SequenceRows> sequences;
+  std::vector<int32_t> logit_rows;  // ascending: rows whose logits are wanted
+
+  int num_rows() const { return static_cast<int>(token_ids.size()); }
+};
+
+// A decoder-only transformer over paged caches: the forward pass of every family, whose differences
+// ModelConfig spells out. Owned by the engine, called from its thread; everything it works in is
+// allocated by Create.
+class Transformer {
+ public:
+  struct Options {
+    int max_rows = 0;          // of a batch
+    int max_logit_rows = 64;   // computed at a time
+    std::atomic<uint64_t>* layers_done = nullptr;  // counts layers run; outlives the transformer
+  };
+
+  // Receives logits[count, vocab] of logit_rows[begin … begin + count); they are valid during the
+  // call only.
+  using LogitsConsumer = absl::FunctionRef<absl::Status(kernels::Tensor logits, int begin)>;
+
+  // All arguments must outlive the result.
+  static absl::StatusOr<std::unique_ptr<Transformer>> Create(const ModelConfig& config,
+                                                             const ModelWeights& weights,
+                                                             const kernels::HeadShape& heads,
+                                                             kernels::Device& device,
+                                                             kernels::KvArena& arena,
+                                                             const Options& options);
+
+  // Runs the batch, leaves its keys and values in the caches, and hands its logits to `consume`.
+  // INVALID_ARGUMENT for an id outside the vocabulary or more than max_rows rows.
+  absl::Status Forward(const TokenBatch& batch, LogitsConsumer consume);
+
+  const Options& options() const { return options_; }
+
+ private:
+  Transformer(const ModelConfig& config, const ModelWeights& weights,
+              const kernels::HeadShape& heads, kernels::Device& device, kernels::KvArena& arena,
+              const Options& options)
+      : config_(config), weights_(weights), heads_(heads), device_(device), arena_(arena),
+        options_(options) {}
+
+  absl::Status AllocateActivations();
+  absl::StatusOr<kernels::Tensor> AllocateTensor(int rows, int cols);
+  absl::Status CheckBatch(const TokenBatch& batch) const;
+  absl::Status RunLayer(int layer, const TokenBatch& batch);
+  absl::Status RunAttention(int layer, const TokenBatch& batch);
+  absl::Status RunMlp(int layer, int num_rows);
+  absl::Status RunHead(const TokenBatch& batch, LogitsConsumer consume);
+  kernels::AttentionBatch LayerBatch(int layer, const TokenBatch& batch);
+
+  const ModelConfig& config_;
+  const ModelWeights& weights_;
+  const kernels::HeadShape heads_;
+  kernels::Device& device_;
+  kernels::KvArena& arena_;
+  const Options options_;
+
+  std::vector<std::unique_ptr<kernels::DeviceMemory>> memory_;  // of the tensors below
+  kernels::Tensor hidden_;        // [max_rows, hidden]: the residual stream
+  kernels::Tensor normed_;        // [max_rows, hidden]
+  kernels::Tensor qkv_;           // [max_rows, heads.qkv_cols()]
+  kernels::Tensor attention_;     // [max_rows, num_heads · head_dim]
+  kernels::Tensor gate_up_;       // [max_rows, 2 intermediate]
+  kernels::Tensor activated_;     // [max_rows, intermediate]
+  kernels::Tensor angles_;        // [max_rows, head_dim]
+  kernels::Tensor local_angles_;  // [max_rows, head_dim]; layers with a sliding window
+  kernels::Tensor logits_;        // [max_logit_rows, vocab]
+  std::vector<kernels::AttentionSequence> attention_sequences_;  // of the layer being run
+};
+
+}  // namespace kvec::worker::model
+
+#endif  // KVEC_WORKER_MODEL_TRANSFORMER_H_

@@ -1,0 +1,94 @@
+// kvec-worker: see worker.h.
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <iostream>
+#include <string>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "common/logging.h"
+#include "common/status_macros.h"
+#include "kernels/cpu/cpu_device.h"
+#include "worker/server/worker.h"
+#include "worker/server/worker_flags.h"
+
+namespace kvec::worker::server {
+namespace {
+
+std::string HostName() {
+  char name[256] = "";
+  gethostname(name, sizeof(name) - 1);
+  return name;
+}
+
+// Processors that this process may run on: what taskset or a container's cpuset leaves.
+int NumUsableProcessors() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
+  return CPU_COUNT(&set);
+}
+
+absl::Status Run(const WorkerFlags& flags, const sigset_t& stop_signals) {
+  KVEC_ASSIGN_OR_RETURN(const auto files, ModelFiles::Open(flags.model));
+  const ModelConfig& config = files->config();
+  kernels::cpu::CpuDevice::Options device_options;
+  device_options.num_threads = flags.threads > 0 ? flags.threads : NumUsableProcessors();
+  if (!flags.isa.empty()) {
+    KVEC_ASSIGN_OR_RETURN(device_options.isa, kernels::cpu::ParseIsa(flags.isa));
+  }
+  KVEC_ASSIGN_OR_RETURN(const auto device, kernels::cpu::CpuDevice::Create(device_options));
+
+  Worker::Options options;
+  options.host = HostName();
+  options.worker_id =
+      flags.worker_id.empty() ? absl::StrCat(options.host, "-", getpid()) : flags.worker_id;
+  options.device = std::string(device->name());
+  options.threads = device_options.num_threads;
+  options.max_step_tokens = flags.max_step_tokens;
+  KVEC_ASSIGN_OR_RETURN(options.kv_type, ResolveKvType(flags.kv_type, config));
+  options.kv_bytes = ResolveKvBytes(flags, config, options.kv_type);
+  LOG(INFO) << options.worker_id << ": " << config.name << " on " << options.device << ", "
+            << options.threads << " threads";
+
+  Worker worker(*files, *device, options);
+  std::thread signals([&] {
+    int signal = 0;
+    sigwait(&stop_signals, &signal);
+    worker.Stop();
+  });
+  const absl::Status status = worker.Serve(flags.coordinator);
+  // Serve may have ended by itself: let the signal thread end too.
+  pthread_kill(signals.native_handle(), SIGTERM);
+  signals.join();
+  return status;
+}
+
+int Main(int argc, char** argv) {
+  WorkerFlags flags;
+  if (const std::optional<int> exit_code = ParseWorkerFlags(argc, argv, flags)) return *exit_code;
+  if (const absl::Status status = InitLogging(argv[0], flags.log_level); !status.ok()) {
+    std::cerr << "kvec-worker: --log-level: " << status.message() << "\n";
+    return 2;
+  }
+  // Blocked before any thread starts, so that only the signal thread takes them.
+  sigset_t stop_signals;
+  sigemptyset(&stop_signals);
+  sigaddset(&stop_signals, SIGTERM);
+  sigaddset(&stop_signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &stop_signals, nullptr);
+  if (const absl::Status status = Run(flags, stop_signals); !status.ok()) {
+    std::cerr << "kvec-worker: " << status.message() << "\n";
+    return 1;
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace kvec::worker::server
+
+int main(int argc, char** argv) { return kvec::worker::server::Main(argc, argv); }

@@ -1,0 +1,221 @@
+#include "worker/server/worker.h"
+
+#include <algorithm>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "common/grpc_status.h"
+#include "common/logging.h"
+#include "common/status_macros.h"
+#include "common/version.h"
+#include "worker/server/resident_memory.h"
+
+namespace kvec::worker::server {
+namespace {
+
+constexpr absl::Duration kFirstBackoff = absl::Milliseconds(100);
+// A Step carries token ids, a result log-probabilities: both stay far below.
+constexpr int kMaxMessageBytes = 64 << 20;
+
+// Whether the coordinator said no, so that asking again is useless.
+bool IsRefusal(const absl::Status& status) {
+  return absl::IsFailedPrecondition(status) || absl::IsInvalidArgument(status) ||
+         absl::IsUnauthenticated(status);
+}
+
+}  // namespace
+
+Worker::Worker(const ModelFiles& files, kernels::Device& device, Options options)
+    : files_(files), device_(device), options_(std::move(options)) {}
+
+absl::Status Worker::Serve(const std::string& address) {
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS,
+                   static_cast<int>(absl::ToInt64Milliseconds(options_.max_backoff)));
+  const auto channel =
+      grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  const auto stub = v1::Cluster::NewStub(channel);
+  absl::Duration backoff = kFirstBackoff;
+  while (true) {
+    const absl::Time begin = absl::Now();
+    const absl::Status status = RunAttachment(*stub);
+    absl::MutexLock lock(&mutex_);
+    if (stopping_) return absl::OkStatus();
+    if (IsRefusal(status)) return status;
+    LOG(WARNING) << "detached from " << address << ": " << status.message();
+    if (absl::Now() - begin > options_.max_backoff) backoff = kFirstBackoff;
+    mutex_.AwaitWithTimeout(absl::Condition(&stopping_), backoff);
+    if (stopping_) return absl::OkStatus();
+    backoff = std::min(2 * backoff, options_.max_backoff);
+  }
+}
+
+void Worker::Stop() {
+  absl::MutexLock lock(&mutex_);
+  stopping_ = true;
+  if (context_ != nullptr) context_->TryCancel();
+}
+
+absl::Status Worker::RunAttachment(v1::Cluster::Stub& stub) {
+  grpc::ClientContext context;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (stopping_) return absl::OkStatus();
+    context_ = &context;
+    attachment_ended_ = false;
+  }
+  const std::unique_ptr<Stream> stream = stub.Attach(&context);
+  Send(*stream, RegisterMessage());
+  StepQueue queue;
+  std::thread executor([&] { ExecuteMessages(*stream, queue); });
+  std::thread heartbeats([&] { SendHeartbeats(*stream); });
+  ReadMessages(*stream, queue);
+  queue.Close();
+  {
+    absl::MutexLock lock(&mutex_);
+    attachment_ended_ = true;
+  }
+  executor.join();
+  heartbeats.join();
+  const grpc::Status status = stream->Finish();
+  absl::MutexLock lock(&mutex_);
+  context_ = nullptr;
+  return FromGrpcStatus(status);
+}
+
+void Worker::ReadMessages(Stream& stream, StepQueue& queue) {
+  for (v1::CoordinatorMessage message; stream.Read(&message);) queue.Push(std::move(message));
+}
+
+void Worker::ExecuteMessages(Stream& stream, StepQueue& queue) {
+  while (std::optional<v1::CoordinatorMessage> message = queue.Pop()) {
+    const absl::Status status = Handle(*message, stream);
+    if (status.ok()) continue;
+    LOG(ERROR) << "group " << group_epoch_ << ": " << status.message();
+    v1::WorkerMessage error;
+    error.mutable_error()->set_group_epoch(group_epoch_);
+    error.mutable_error()->set_code(static_cast<int>(status.code()));
+    error.mutable_error()->set_message(std::string(status.message()));
+    Send(stream, error);
+    group_epoch_ = 0;  // Steps that are still queued belong to a group that is no more
+  }
+  if (engine_ != nullptr) engine_->Reset();
+  group_epoch_ = 0;
+}
+
+void Worker::SendHeartbeats(Stream& stream) {
+  while (true) {
+    {
+      absl::MutexLock lock(&mutex_);
+      if (mutex_.AwaitWithTimeout(absl::Condition(&attachment_ended_),
+                                  options_.heartbeat_interval)) {
+        return;
+      }
+    }
+    Send(stream, HeartbeatMessage());
+  }
+}
+
+absl::Status Worker::Handle(const v1::CoordinatorMessage& message, Stream& stream) {
+  switch (message.message_case()) {
+    case v1::CoordinatorMessage::kFormGroup:
+      return FormGroup(message.form_group(), stream);
+    case v1::CoordinatorMessage::kStep:
+      return ExecuteStep(message.step(), stream);
+    case v1::CoordinatorMessage::kAbortGroup:
+      LOG(WARNING) << "group " << group_epoch_ << " aborted: " << message.abort_group().reason();
+      group_epoch_ = 0;
+      if (engine_ != nullptr) engine_->Reset();
+      return absl::OkStatus();
+    case v1::CoordinatorMessage::MESSAGE_NOT_SET:
+      break;
+  }
+  return absl::InternalError("coordinator message: unknown kind");
+}
+
+absl::Status Worker::FormGroup(const v1::FormGroup& form, Stream& stream) {
+  const v1::Placement& placement = form.placement();
+  if (placement.num_stages() != 1 || placement.num_ranks() != 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("placement: ", placement.num_stages(), " stages of ", placement.num_ranks(),
+                     " ranks; this worker serves a whole model"));
+  }
+  const model::LayerRange layers{static_cast<int>(placement.first_layer()),
+                                 static_cast<int>(placement.num_layers())};
+  group_epoch_ = form.group_epoch();
+  if (engine_ == nullptr || engine_layers_.first != layers.first ||
+      engine_layers_.count != layers.count) {
+    engine_.reset();
+    KVEC_ASSIGN_OR_RETURN(
+        engine_, engine::Engine::Create(files_, device_,
+                                        {.layers = layers,
+                                         .max_step_tokens = options_.max_step_tokens,
+                                         .kv_bytes = options_.kv_bytes,
+                                         .kv_type = options_.kv_type},
+                                        progress_));
+    engine_layers_ = layers;
+  }
+  engine_->Reset();
+  v1::WorkerMessage ready;
+  *ready.mutable_group_ready() = engine_->Capacity();
+  ready.mutable_group_ready()->set_group_epoch(group_epoch_);
+  LOG(INFO) << "group " << group_epoch_ << " ready: layers " << layers.first << " … "
+            << layers.end() - 1 << ", " << ready.group_ready().total_pages() << " pages of "
+            << ready.group_ready().page_bytes() << " bytes";
+  Send(stream, ready);
+  return absl::OkStatus();
+}
+
+absl::Status Worker::ExecuteStep(const v1::Step& step, Stream& stream) {
+  if (step.group_epoch() != group_epoch_) return absl::OkStatus();
+  const double wait_ms =
+      last_step_end_ == absl::InfinitePast()
+          ? 0
+          : absl::ToDoubleMilliseconds(absl::Now() - last_step_end_);
+  absl::StatusOr<v1::StepResult> result = engine_->Execute(step);
+  last_step_end_ = absl::Now();
+  KVEC_RETURN_IF_ERROR(result.status());
+  result->set_wait_ms(wait_ms);
+  v1::WorkerMessage message;
+  *message.mutable_step_result() = *std::move(result);
+  Send(stream, message);
+  return absl::OkStatus();
+}
+
+void Worker::Send(Stream& stream, const v1::WorkerMessage& message) {
+  absl::MutexLock lock(&write_mutex_);
+  // A failed write means a broken stream, which Read reports.
+  stream.Write(message);
+}
+
+v1::WorkerMessage Worker::RegisterMessage() const {
+  v1::WorkerMessage message;
+  v1::Register& registration = *message.mutable_register_();
+  registration.set_version(Version());
+  registration.set_worker_id(options_.worker_id);
+  registration.set_host(options_.host);
+  registration.set_device(options_.device);
+  registration.set_model_fingerprint(files_.fingerprint());
+  registration.set_memory_bytes(GetAvailableMemoryBytes());
+  registration.set_threads(options_.threads);
+  return message;
+}
+
+v1::WorkerMessage Worker::HeartbeatMessage() const {
+  v1::WorkerMessage message;
+  v1::Heartbeat& heartbeat = *message.mutable_heartbeat();
+  const ResidentMemory memory = GetResidentMemory();
+  heartbeat.set_last_step_id(progress_.last_step_id);
+  heartbeat.set_in_step(progress_.in_step);
+  heartbeat.set_steps_begun(progress_.steps_begun);
+  heartbeat.set_layers_done(progress_.layers_done);
+  heartbeat.set_resident_bytes(memory.bytes);
+  heartbeat.set_peak_resident_bytes(memory.peak_bytes);
+  return message;
+}
+
+}  // namespace kvec::worker::server

@@ -1,0 +1,87 @@
+#ifndef KVEC_WORKER_SERVER_WORKER_H_
+#define KVEC_WORKER_SERVER_WORKER_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "common/model/model_files.h"
+#include "grpcpp/grpcpp.h"
+#include "kernels/device.h"
+#include "kvec/v1/cluster.grpc.pb.h"
+#include "worker/engine/engine.h"
+#include "worker/engine/progress.h"
+#include "worker/server/step_queue.h"
+
+namespace kvec::worker::server {
+
+// A worker process: keeps one stream to the coordinator, registers, forms its part of the group and
+// executes Steps. Three threads while attached: the caller of Serve reads the stream, one executes,
+// one sends heartbeats.
+class Worker {
+ public:
+  struct Options {
+    std::string worker_id;
+    std::string host;
+    std::string device;       // "cpu"
+    int threads = 1;
+    int max_step_tokens = 512;
+    int64_t kv_bytes = 0;
+    kernels::KvType kv_type = kernels::KvType::kBF16;
+    absl::Duration heartbeat_interval = absl::Seconds(1);
+    absl::Duration max_backoff = absl::Seconds(2);  // between attempts to attach
+  };
+
+  // `files` and `device` must outlive the worker.
+  Worker(const ModelFiles& files, kernels::Device& device, Options options);
+
+  // Attaches to the coordinator at `address` and serves until Stop; attaches again when the stream
+  // breaks. Returns OK after Stop, and an error only where another attempt is useless: the
+  // coordinator refused this worker (FAILED_PRECONDITION, INVALID_ARGUMENT, UNAUTHENTICATED).
+  absl::Status Serve(const std::string& address);
+
+  // Breaks the stream and ends Serve. Any thread.
+  void Stop();
+
+ private:
+  using Stream = grpc::ClientReaderWriter<v1::WorkerMessage, v1::CoordinatorMessage>;
+
+  // One stream from its begin to its end.
+  absl::Status RunAttachment(v1::Cluster::Stub& stub);
+  void ReadMessages(Stream& stream, StepQueue& queue);
+  void ExecuteMessages(Stream& stream, StepQueue& queue);
+  void SendHeartbeats(Stream& stream);
+
+  absl::Status Handle(const v1::CoordinatorMessage& message, Stream& stream);
+  absl::Status FormGroup(const v1::FormGroup& form, Stream& stream);
+  absl::Status ExecuteStep(const v1::Step& step, Stream& stream);
+  void Send(Stream& stream, const v1::WorkerMessage& message);
+  v1::WorkerMessage RegisterMessage() const;
+  v1::WorkerMessage HeartbeatMessage() const;
+
+  const ModelFiles& files_;
+  kernels::Device& device_;
+  const Options options_;
+
+  engine::Progress progress_;  // of engine_; outlives it
+
+  // Of the executing thread; kept from one attachment to the next, since reading weights is slow.
+  std::unique_ptr<engine::Engine> engine_;
+  model::LayerRange engine_layers_;
+  uint64_t group_epoch_ = 0;
+  absl::Time last_step_end_ = absl::InfinitePast();
+
+  absl::Mutex write_mutex_;  // one Write at a time on a stream
+  absl::Mutex mutex_;
+  grpc::ClientContext* context_ ABSL_GUARDED_BY(mutex_) = nullptr;  // of the attachment
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  bool attachment_ended_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace kvec::worker::server
+
+#endif  // KVEC_WORKER_SERVER_WORKER_H_

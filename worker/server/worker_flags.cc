@@ -1,0 +1,90 @@
+#include "worker/server/worker_flags.h"
+
+#include <algorithm>
+#include <iostream>
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/str_cat.h"
+#include "common/version.h"
+#include "worker/server/resident_memory.h"
+
+namespace kvec::worker::server {
+namespace {
+
+constexpr int kWrongUsage = 2;
+constexpr int64_t kAutomaticSequences = 16;
+
+void AddFlags(CLI::App& app, WorkerFlags& flags) {
+  app.add_option("--model", flags.model, "GGUF file, or Hugging Face folder (required)")
+      ->required();
+  app.add_option("--coordinator", flags.coordinator,
+                 "HOST:PORT of the coordinator's cluster listener")
+      ->capture_default_str();
+  app.add_option("--worker-id", flags.worker_id, "Name in logs and status (default: host-pid)");
+  app.add_option("--threads", flags.threads,
+                 "Threads that compute (default: all processors this process may use)")
+      ->check(CLI::Range(0, 1024));
+  app.add_option("--isa", flags.isa,
+                 "Instruction set: scalar, avx2 or avx512 (default: the best of this processor)");
+  app.add_option("--kv-bytes", flags.kv_bytes,
+                 "Size of the KV arena in bytes (default: 16 sequences of the whole context, at most "
+                 "half of the free memory)")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--kv-pages", flags.kv_pages,
+                 "Size of the KV arena in pages of 16 tokens of one KV head of one layer")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--kv-type", flags.kv_type,
+                 "Type of cached keys and values: auto, bf16, f16, f32")
+      ->capture_default_str();
+  app.add_option("--max-step-tokens", flags.max_step_tokens,
+                 "Rows of a Step at most; not below the coordinator's --step-tokens")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 65536));
+  app.add_option("--log-level", flags.log_level, "debug, info, warning or error")
+      ->capture_default_str();
+}
+
+}  // namespace
+
+std::optional<int> ParseWorkerFlags(int argc, char** argv, WorkerFlags& flags) {
+  CLI::App app(
+      "kvec-worker: holds a share of a model's layers and heads and executes the Steps that a "
+      "kvec-coordinator sends.\n\nExample:\n  kvec-worker --model model.gguf --coordinator "
+      "127.0.0.1:50052 --threads 2\n");
+  app.set_version_flag("--version", std::string(Version()));
+  app.set_config("--config", "", "Config file with lines such as: threads=2");
+  AddFlags(app, flags);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kWrongUsage;
+  }
+  return std::nullopt;
+}
+
+absl::StatusOr<kernels::KvType> ResolveKvType(const std::string& name, const ModelConfig& config) {
+  if (name == "auto") {
+    return config.has_attention_bias ? kernels::KvType::kF16 : kernels::KvType::kBF16;
+  }
+  if (name == "bf16") return kernels::KvType::kBF16;
+  if (name == "f16") return kernels::KvType::kF16;
+  if (name == "f32") return kernels::KvType::kF32;
+  return absl::InvalidArgumentError(
+      absl::StrCat("--kv-type: unknown \"", name, "\"; known: auto, bf16, f16, f32"));
+}
+
+int64_t ResolveKvBytes(const WorkerFlags& flags, const ModelConfig& config,
+                       kernels::KvType type) {
+  if (flags.kv_bytes > 0) return flags.kv_bytes;
+  const int64_t page_bytes =
+      static_cast<int64_t>(kernels::KvArenaSpec{config.head_dim, type, 0}.page_bytes());
+  if (flags.kv_pages > 0) return flags.kv_pages * page_bytes;
+  const int64_t pages_per_head =
+      (int64_t{config.context_length} + kernels::kPageTokens - 1) / kernels::kPageTokens;
+  const int64_t sequence_bytes =
+      pages_per_head * config.num_layers * config.num_kv_heads * page_bytes;
+  return std::min(kAutomaticSequences * sequence_bytes,
+                  static_cast<int64_t>(GetAvailableMemoryBytes() / 2));
+}
+
+}  // namespace kvec::worker::server

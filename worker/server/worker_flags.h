@@ -1,0 +1,42 @@
+#ifndef KVEC_WORKER_SERVER_WORKER_FLAGS_H_
+#define KVEC_WORKER_SERVER_WORKER_FLAGS_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "common/model/model_config.h"
+#include "kernels/kv_arena.h"
+
+namespace kvec::worker::server {
+
+// The command line of kvec-worker, or its config file.
+struct WorkerFlags {
+  std::string model;
+  std::string coordinator = "127.0.0.1:50052";
+  std::string worker_id;  // empty: host name and process id
+  int threads = 0;        // 0: all processors this process may use
+  std::string isa;        // empty: the best
+  int64_t kv_bytes = 0;   // 0: from kv_pages, or by itself
+  int64_t kv_pages = 0;
+  std::string kv_type = "auto";
+  int max_step_tokens = 512;
+  std::string log_level = "info";
+};
+
+// Fills `flags`. An exit code when the program is to end at once: 0 after --help and --version, 2
+// after wrong usage; the message is printed already.
+std::optional<int> ParseWorkerFlags(int argc, char** argv, WorkerFlags& flags);
+
+// "auto" is bf16, or f16 where the model has key biases: bf16 keys cost such models up to 2 in a
+// logit (Qwen2, measured). INVALID_ARGUMENT for an unknown name.
+absl::StatusOr<kernels::KvType> ResolveKvType(const std::string& name, const ModelConfig& config);
+
+// The arena's size: kv_bytes, kv_pages, or room for 16 sequences of the whole context length, at most
+// half of the memory that is available.
+int64_t ResolveKvBytes(const WorkerFlags& flags, const ModelConfig& config, kernels::KvType type);
+
+}  // namespace kvec::worker::server
+
+#endif  // KVEC_WORKER_SERVER_WORKER_FLAGS_H_
