@@ -1,0 +1,54 @@
+#include "coordinator/client/command_line.h"
+
+#include <algorithm>
+#include <ostream>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/status.h"
+#include "coordinator/client/chat_command.h"
+#include "coordinator/client/generate_command.h"
+#include "coordinator/client/status_command.h"
+
+namespace kvec::coordinator::client {
+namespace {
+
+constexpr char kExamples[] = R"(Start here:
+  kvec status                                    is a coordinator there, and ready?
+  kvec generate --prompt "Once upon a time"      one answer, as it is written
+  kvec chat                                      a talk
+
+`kvec COMMAND --help` shows a command's options with examples.
+Exit codes: 0 done, 1 failed with a message, 2 wrong usage.)";
+
+ExitCode Report(const absl::Status& status, Terminal& terminal) {
+  if (status.ok()) return ExitCode::kDone;
+  terminal.err << "kvec: " << absl::StatusCodeToString(status.code()) << ": " << status.message()
+               << std::endl;
+  return ExitCode::kFailed;
+}
+
+}  // namespace
+
+ExitCode RunCommandLine(const std::vector<std::string>& arguments, Terminal& terminal,
+                        InterruptWatcher* interrupts) {
+  CLI::App program("Talks to a kvec coordinator.", "kvec");
+  program.footer(kExamples);
+  program.set_version_flag("--version", "kvec " KVEC_VERSION);
+  program.set_config("--config", "", "Reads options from an INI or TOML file");
+  program.require_subcommand(1);
+  GenerateCommand generate(program);
+  ChatCommand chat(program);
+  StatusCommand status(program);
+  try {
+    // CLI11 takes the arguments from last to first.
+    program.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
+  } catch (const CLI::ParseError& error) {
+    return program.exit(error, terminal.out, terminal.err) == 0 ? ExitCode::kDone
+                                                                : ExitCode::kWrongUsage;
+  }
+  if (generate.is_chosen()) return Report(generate.Run(terminal, interrupts), terminal);
+  if (chat.is_chosen()) return Report(chat.Run(terminal, interrupts), terminal);
+  return Report(status.Run(terminal), terminal);
+}
+
+}  // namespace kvec::coordinator::client

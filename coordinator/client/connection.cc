@@ -1,0 +1,96 @@
+#include "coordinator/client/connection.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "grpc/health/v1/health.grpc.pb.h"
+
+namespace kvec::coordinator::client {
+namespace {
+
+using HealthCheckResponse = grpc::health::v1::HealthCheckResponse;
+
+// A request of the control kind is answered from memory: longer means that nobody is there.
+constexpr absl::Duration kControlTimeout = absl::Seconds(10);
+
+constexpr absl::Duration kRetryPause = absl::Milliseconds(50);
+
+std::shared_ptr<grpc::Channel> OpenChannel(const std::string& target) {
+  grpc::ChannelArguments arguments;
+  // Log-probabilities of a long prompt exceed gRPC's default of 4 MiB.
+  arguments.SetMaxReceiveMessageSize(-1);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1000);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
+  return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments);
+}
+
+// Follows the coordinator's health until it serves, the stream breaks or the deadline passes.
+grpc::Status WatchUntilServing(grpc::health::v1::Health::Stub& health, absl::Time deadline,
+                               HealthCheckResponse::ServingStatus& last_seen) {
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(deadline));
+  context.set_wait_for_ready(true);
+  const auto stream = health.Watch(&context, grpc::health::v1::HealthCheckRequest());
+  HealthCheckResponse response;
+  while (stream->Read(&response)) {
+    last_seen = response.status();
+    if (last_seen == HealthCheckResponse::SERVING) {
+      context.TryCancel();
+      return grpc::Status::OK;
+    }
+  }
+  return stream->Finish();
+}
+
+}  // namespace
+
+absl::Status ToAbslStatus(const grpc::Status& status) {
+  const auto code = static_cast<absl::StatusCode>(status.error_code());
+  if (status.error_message().empty()) return absl::Status(code, absl::StatusCodeToString(code));
+  return absl::Status(code, status.error_message());
+}
+
+Connection::Connection(const std::string& target)
+    : target_(target),
+      channel_(OpenChannel(target)),
+      inference_(v1::Inference::NewStub(channel_)) {}
+
+absl::StatusOr<v1::GetModelResponse> Connection::GetModel() const {
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(absl::Now() + kControlTimeout));
+  v1::GetModelResponse response;
+  const grpc::Status status = inference_->GetModel(&context, v1::GetModelRequest(), &response);
+  if (!status.ok()) return ToAbslStatus(status);
+  return response;
+}
+
+absl::StatusOr<v1::GetStatusResponse> Connection::GetStatus() const {
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(absl::Now() + kControlTimeout));
+  v1::GetStatusResponse response;
+  const grpc::Status status = inference_->GetStatus(&context, v1::GetStatusRequest(), &response);
+  if (!status.ok()) return ToAbslStatus(status);
+  return response;
+}
+
+absl::Status Connection::WaitUntilServing(absl::Duration timeout) const {
+  const absl::Time deadline = absl::Now() + timeout;
+  const auto health = grpc::health::v1::Health::NewStub(channel_);
+  auto last_seen = HealthCheckResponse::UNKNOWN;
+  while (true) {
+    const grpc::Status status = WatchUntilServing(*health, deadline, last_seen);
+    if (status.ok() && last_seen == HealthCheckResponse::SERVING) return absl::OkStatus();
+    if (absl::Now() >= deadline) {
+      return absl::UnavailableError(absl::StrCat(
+          target_, " does not serve after ", absl::FormatDuration(timeout), ": ",
+          last_seen == HealthCheckResponse::UNKNOWN ? "no coordinator answers there"
+                                                    : "its group of workers is not ready"));
+    }
+    if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED) return ToAbslStatus(status);
+    // The coordinator went away; one that ends streams at once must not make this spin.
+    absl::SleepFor(std::min(kRetryPause, deadline - absl::Now()));
+  }
+}
+
+}  // namespace kvec::coordinator::client

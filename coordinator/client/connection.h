@@ -1,0 +1,42 @@
+#ifndef KVEC_COORDINATOR_CLIENT_CONNECTION_H_
+#define KVEC_COORDINATOR_CLIENT_CONNECTION_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "grpcpp/grpcpp.h"
+#include "kvec/v1/inference.grpc.pb.h"
+
+namespace kvec::coordinator::client {
+
+// gRPC's status codes are absl's; an empty message gets the code's name.
+absl::Status ToAbslStatus(const grpc::Status& status);
+
+// One coordinator, reached over a channel that reconnects by itself. Thread-safe.
+class Connection {
+ public:
+  // `target`: HOST:PORT. Dials on the first call.
+  explicit Connection(const std::string& target);
+
+  v1::Inference::StubInterface& inference() const { return *inference_; }
+  const std::string& target() const { return target_; }
+
+  absl::StatusOr<v1::GetModelResponse> GetModel() const;
+  absl::StatusOr<v1::GetStatusResponse> GetStatus() const;
+
+  // Returns as soon as the coordinator's health says that a group of workers serves; it need not
+  // even be listening yet. UNAVAILABLE after `timeout`, with what was last seen.
+  absl::Status WaitUntilServing(absl::Duration timeout) const;
+
+ private:
+  const std::string target_;
+  const std::shared_ptr<grpc::Channel> channel_;
+  const std::unique_ptr<v1::Inference::StubInterface> inference_;
+};
+
+}  // namespace kvec::coordinator::client
+
+#endif  // KVEC_COORDINATOR_CLIENT_CONNECTION_H_

@@ -1,0 +1,125 @@
+#include "coordinator/client/status_report.h"
+
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/time.h"
+#include "coordinator/client/text_table.h"
+#include "nlohmann/json.hpp"
+
+namespace kvec::coordinator::client {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// "kvec, 256 tokens", "full"
+std::string PolicyName(const v1::CachePolicy& cache) {
+  switch (cache.budget_case()) {
+    case v1::CachePolicy::kBudgetTokens:
+      return absl::StrCat(cache.policy(), ", ", cache.budget_tokens(), " tokens");
+    case v1::CachePolicy::kBudgetShare:
+      return absl::StrFormat("%s, %g of the prompt", cache.policy(), cache.budget_share());
+    default:
+      return cache.policy();
+  }
+}
+
+std::string WorkerTable(const v1::GetStatusResponse& status) {
+  std::vector<std::vector<std::string>> rows = {{"worker", "host", "device", "state", "stage/rank",
+                                                 "layers", "pages used", "KV arena", "weights",
+                                                 "resident", "last step"}};
+  for (const v1::WorkerStatus& worker : status.workers()) {
+    rows.push_back(
+        {worker.worker_id(), worker.host(), worker.device(), worker.state(),
+         absl::StrCat(worker.stage(), "/", worker.rank()),
+         worker.num_layers() == 0 ? "-"
+                                  : absl::StrCat(worker.first_layer(), "-",
+                                                 worker.first_layer() + worker.num_layers() - 1),
+         absl::StrCat(worker.total_pages() - worker.free_pages(), " of ", worker.total_pages()),
+         FormatBytes(static_cast<double>(worker.total_pages()) * worker.page_bytes()),
+         FormatBytes(worker.weight_bytes()), FormatBytes(worker.resident_bytes()),
+         absl::StrFormat("%.1f ms", worker.last_step_ms())});
+  }
+  return FormatTable(rows);
+}
+
+Json ModelJson(const v1::GetModelResponse& model) {
+  return {{"name", model.name()},
+          {"family", model.family()},
+          {"context_length", model.context_length()},
+          {"vocab_size", model.vocab_size()},
+          {"num_layers", model.num_layers()},
+          {"num_heads", model.num_heads()},
+          {"num_kv_heads", model.num_kv_heads()},
+          {"head_dim", model.head_dim()},
+          {"hidden_size", model.hidden_size()},
+          {"fingerprint", model.fingerprint()},
+          {"cache_policies", model.cache_policies()},
+          {"default_cache_policy", model.default_cache_policy().policy()}};
+}
+
+Json WorkerJson(const v1::WorkerStatus& worker) {
+  return {{"worker_id", worker.worker_id()},
+          {"host", worker.host()},
+          {"device", worker.device()},
+          {"state", worker.state()},
+          {"stage", worker.stage()},
+          {"rank", worker.rank()},
+          {"first_layer", worker.first_layer()},
+          {"num_layers", worker.num_layers()},
+          {"total_pages", worker.total_pages()},
+          {"free_pages", worker.free_pages()},
+          {"page_bytes", worker.page_bytes()},
+          {"weight_bytes", worker.weight_bytes()},
+          {"resident_bytes", worker.resident_bytes()},
+          {"peak_resident_bytes", worker.peak_resident_bytes()},
+          {"last_step_ms", worker.last_step_ms()},
+          {"seconds_since_heartbeat", worker.seconds_since_heartbeat()}};
+}
+
+}  // namespace
+
+std::string StatusTable(const v1::GetModelResponse& model, const v1::GetStatusResponse& status) {
+  std::string report = FormatTable({{"coordinator " + status.version()}});
+  absl::StrAppendFormat(&report,
+                        "model     %s (%s): %d layers, %d query and %d KV heads of %d, "
+                        "context %d, vocabulary %d\n",
+                        model.name(), model.family(), model.num_layers(), model.num_heads(),
+                        model.num_kv_heads(), model.head_dim(), model.context_length(),
+                        model.vocab_size());
+  absl::StrAppend(
+      &report, "serving   ", status.serving() ? "yes" : "no", ", up ",
+      absl::FormatDuration(absl::Seconds(static_cast<int64_t>(status.uptime_seconds()))), "\n");
+  absl::StrAppend(&report, "requests  ", status.num_requests_running(), " running, ",
+                  status.num_requests_waiting(), " waiting with ", status.waiting_prompt_tokens(),
+                  " prompt tokens\n");
+  absl::StrAppend(&report, "tokens    ", status.prompt_tokens(), " prompt, ",
+                  status.generated_tokens(), " generated in ", status.steps(), " steps, ",
+                  status.preemptions(), " preemptions\n");
+  absl::StrAppend(&report, "policies  ", absl::StrJoin(model.cache_policies(), ", "),
+                  " (default: ", PolicyName(model.default_cache_policy()), ")\n\n");
+  absl::StrAppend(&report, status.workers().empty() ? "no workers\n" : WorkerTable(status));
+  return report;
+}
+
+std::string StatusJson(const v1::GetModelResponse& model, const v1::GetStatusResponse& status) {
+  Json workers = Json::array();
+  for (const v1::WorkerStatus& worker : status.workers()) workers.push_back(WorkerJson(worker));
+  const Json report = {{"version", status.version()},
+                       {"serving", status.serving()},
+                       {"uptime_seconds", status.uptime_seconds()},
+                       {"num_requests_running", status.num_requests_running()},
+                       {"num_requests_waiting", status.num_requests_waiting()},
+                       {"waiting_prompt_tokens", status.waiting_prompt_tokens()},
+                       {"steps", status.steps()},
+                       {"prompt_tokens", status.prompt_tokens()},
+                       {"generated_tokens", status.generated_tokens()},
+                       {"preemptions", status.preemptions()},
+                       {"model", ModelJson(model)},
+                       {"workers", std::move(workers)}};
+  return report.dump();
+}
+
+}  // namespace kvec::coordinator::client

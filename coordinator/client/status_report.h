@@ -1,0 +1,16 @@
+#ifndef KVEC_COORDINATOR_CLIENT_STATUS_REPORT_H_
+#define KVEC_COORDINATOR_CLIENT_STATUS_REPORT_H_
+
+#include <string>
+
+#include "kvec/v1/inference.pb.h"
+
+namespace kvec::coordinator::client {
+
+// What `kvec status` shows, for people and for programs (one JSON object on one line).
+std::string StatusTable(const v1::GetModelResponse& model, const v1::GetStatusResponse& status);
+std::string StatusJson(const v1::GetModelResponse& model, const v1::GetStatusResponse& status);
+
+}  // namespace kvec::coordinator::client
+
+#endif  // KVEC_COORDINATOR_CLIENT_STATUS_REPORT_H_

@@ -1,0 +1,17 @@
+#ifndef KVEC_COORDINATOR_CLIENT_TARGET_OPTION_H_
+#define KVEC_COORDINATOR_CLIENT_TARGET_OPTION_H_
+
+#include <string>
+
+#include "CLI/CLI.hpp"
+
+namespace kvec::coordinator::client {
+
+inline constexpr char kDefaultTarget[] = "127.0.0.1:50051";
+
+// --target, which every command has; the environment variable KVEC_TARGET is its default.
+CLI::Option* AddTargetOption(CLI::App& command, std::string& target);
+
+}  // namespace kvec::coordinator::client
+
+#endif  // KVEC_COORDINATOR_CLIENT_TARGET_OPTION_H_
