@@ -1,0 +1,81 @@
+#ifndef KVEC_COORDINATOR_CLUSTER_STEP_PUMP_H_
+#define KVEC_COORDINATOR_CLUSTER_STEP_PUMP_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "coordinator/cluster/worker_group.h"
+#include "coordinator/cluster/worker_link.h"
+#include "coordinator/scheduler/scheduler.h"
+#include "kvec/v1/cluster.pb.h"
+
+namespace kvec::coordinator::cluster {
+
+// The coordinator's one thread of control: hands what the workers' streams received to the
+// WorkerGroup and sends the Steps that the scheduler composes. Streams and calls only queue events
+// here, so no gRPC thread waits for the scheduler. Sleeps until an event, a Wake, or a deadline.
+class StepPump {
+ public:
+  // `scheduler` must outlive it.
+  StepPump(WorkerGroup::Options options, scheduler::Scheduler& scheduler,
+           std::function<absl::Time()> now = absl::Now);
+  ~StepPump() { Stop(); }
+
+  void Start();
+  // Closes the workers' streams and ends the thread; a stream that is attached later is closed too.
+  void Stop();
+
+  // The scheduler has new work, or a request of it was cancelled.
+  void Wake();
+
+  // A worker's stream, from any thread. Attach gives the id for the other two.
+  uint64_t Attach(std::shared_ptr<WorkerLink> link);
+  void Deliver(uint64_t id, v1::WorkerMessage message);
+  void Detach(uint64_t id);
+
+  bool group_ready() const { return group_ready_; }
+  std::vector<v1::WorkerStatus> WorkerStatuses() const;
+
+ private:
+  struct Event {
+    uint64_t id = 0;
+    std::shared_ptr<WorkerLink> attached;      // a new stream,
+    std::optional<v1::WorkerMessage> message;  // what it received, or, with neither, its end
+  };
+
+  void Post(Event event);
+  void Run();
+  bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(queue_mutex_);
+  // One turn: events, deadlines, Steps. Returns when the next one is due without an event.
+  absl::Time Turn(std::vector<Event> events);
+  // The last turn: closes every stream.
+  void ShutDown(std::vector<Event> events);
+
+  scheduler::Scheduler& scheduler_;
+  const std::function<absl::Time()> now_;
+  std::atomic<bool> group_ready_ = false;
+
+  mutable absl::Mutex group_mutex_;  // taken before the scheduler's own
+  WorkerGroup group_ ABSL_GUARDED_BY(group_mutex_);
+
+  absl::Mutex queue_mutex_;
+  std::vector<Event> events_ ABSL_GUARDED_BY(queue_mutex_);
+  uint64_t next_id_ ABSL_GUARDED_BY(queue_mutex_) = 1;
+  bool woken_ ABSL_GUARDED_BY(queue_mutex_) = false;
+  bool stopping_ ABSL_GUARDED_BY(queue_mutex_) = false;
+
+  std::thread thread_;
+};
+
+}  // namespace kvec::coordinator::cluster
+
+#endif  // KVEC_COORDINATOR_CLUSTER_STEP_PUMP_H_

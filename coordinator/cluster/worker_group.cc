@@ -1,0 +1,282 @@
+#include "coordinator/cluster/worker_group.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/logging.h"
+
+namespace kvec::coordinator::cluster {
+namespace {
+
+constexpr absl::Duration kFirstDelay = absl::Milliseconds(250);
+constexpr absl::Duration kMaxDelay = absl::Seconds(30);
+
+absl::Status CheckGroupReady(const Member& member, const v1::GroupReady& ready,
+                             uint32_t step_tokens) {
+  if (ready.total_pages() == 0 || ready.page_bytes() == 0 || ready.num_kv_heads() == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("group_ready of ", member.Name(), ": total_pages ", ready.total_pages(),
+                     ", page_bytes ", ready.page_bytes(), ", num_kv_heads ", ready.num_kv_heads(),
+                     "; none may be 0"));
+  }
+  if (ready.max_step_tokens() < step_tokens) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "group_ready.max_step_tokens of ", member.Name(), ": ", ready.max_step_tokens(),
+        ", the coordinator sends Steps of up to ", step_tokens, " tokens"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void WorkerGroup::OnAttach(uint64_t id, std::shared_ptr<WorkerLink> link, absl::Time now) {
+  membership_.Add(id, std::move(link), now);
+}
+
+void WorkerGroup::OnMessage(uint64_t id, const v1::WorkerMessage& message, absl::Time now) {
+  Member* member = membership_.Find(id);
+  if (member == nullptr) return;
+  membership_.Hear(*member, message, now);
+  if (member->state == Member::State::kConnected && !message.has_register_()) {
+    Drop(id, absl::InvalidArgumentError("the first message of a worker must be register"), now);
+    return;
+  }
+  switch (message.message_case()) {
+    case v1::WorkerMessage::kRegister:
+      OnRegister(id, message.register_(), now);
+      break;
+    case v1::WorkerMessage::kGroupReady:
+      OnGroupReady(id, message.group_ready(), now);
+      break;
+    case v1::WorkerMessage::kStepResult:
+      OnStepResult(id, message.step_result(), now);
+      break;
+    case v1::WorkerMessage::kError:
+      OnWorkerError(id, message.error(), now);
+      break;
+    case v1::WorkerMessage::kLeaving:
+      OnLeaving(id, now);
+      break;
+    case v1::WorkerMessage::kHeartbeat:
+      break;
+    case v1::WorkerMessage::MESSAGE_NOT_SET:
+      Drop(id, absl::InvalidArgumentError("a message of the worker is empty"), now);
+      break;
+  }
+}
+
+void WorkerGroup::OnDetach(uint64_t id, absl::Time now) {
+  const Member* member = membership_.Find(id);
+  if (member == nullptr) return;
+  if (member->state == Member::State::kDraining) {
+    LOG(INFO) << member->Name() << ": left";
+    membership_.Remove(id, now);
+    return;
+  }
+  Drop(id, absl::UnavailableError("the worker's stream ended"), now);
+}
+
+void WorkerGroup::OnTimeouts(absl::Time now) {
+  for (uint64_t id : membership_.Silent(now)) {
+    // Losing one worker starts the others' timeouts anew, so ask again.
+    const Member* member = membership_.Find(id);
+    if (now - member->alive_at < options_.membership.heartbeat_timeout) continue;
+    Drop(id,
+         absl::UnavailableError(absl::StrCat(
+             "no heartbeat with progress for ",
+             absl::FormatDuration(options_.membership.heartbeat_timeout))),
+         now);
+  }
+  TryForm(now);
+}
+
+absl::Time WorkerGroup::NextTimeout() const {
+  absl::Time next = membership_.NextTimeout();
+  if (group_.empty() && membership_.Spares().size() >= size_t(options_.shape.num_workers())) {
+    next = std::min(next, form_not_before_);
+  }
+  return next;
+}
+
+void WorkerGroup::SendStep(const v1::Step& step) {
+  if (!ready_ || step.group_epoch() != epoch_) return;
+  for (uint64_t id : group_) {
+    v1::CoordinatorMessage message;
+    *message.mutable_step() = step;
+    membership_.Find(id)->link->Send(std::move(message));
+  }
+}
+
+void WorkerGroup::Shutdown(absl::Time now) {
+  Break("the coordinator shuts down", now);
+  for (const auto& [id, member] : membership_.members()) {
+    member.link->Close(absl::UnavailableError("the coordinator shuts down"));
+  }
+}
+
+std::vector<v1::WorkerStatus> WorkerGroup::Statuses(absl::Time now) const {
+  std::vector<v1::WorkerStatus> statuses = membership_.Statuses(now);
+  if (!ready_) return statuses;
+  const std::vector<uint64_t> free_pages = scheduler_.free_pages();
+  for (v1::WorkerStatus& status : statuses) {
+    const size_t index = status.stage() * options_.shape.num_ranks + status.rank();
+    if (status.state() == StateName(Member::State::kReady) && index < free_pages.size()) {
+      status.set_free_pages(free_pages[index]);
+    }
+  }
+  return statuses;
+}
+
+void WorkerGroup::OnRegister(uint64_t id, const v1::Register& registration, absl::Time now) {
+  Member* member = membership_.Find(id);
+  if (member->state != Member::State::kConnected) {
+    Drop(id, absl::InvalidArgumentError("register: sent twice"), now);
+    return;
+  }
+  if (absl::Status status = membership_.Register(id, registration, now); !status.ok()) {
+    Drop(id, status, now);
+    return;
+  }
+  LOG(INFO) << member->Name() << ": attached from " << registration.host() << ", device "
+            << registration.device();
+  TryForm(now);
+}
+
+void WorkerGroup::OnGroupReady(uint64_t id, const v1::GroupReady& ready, absl::Time now) {
+  if (!InGroup(id) || ready.group_epoch() != epoch_) return;  // of a group that is gone
+  Member* member = membership_.Find(id);
+  if (absl::Status status = CheckGroupReady(*member, ready, options_.step_tokens); !status.ok()) {
+    Drop(id, status, now);
+    return;
+  }
+  member->ready = ready;
+  member->state = Member::State::kReady;
+  LOG(INFO) << member->Name() << ": ready in group " << epoch_ << ", " << ready.total_pages()
+            << " pages of " << ready.page_bytes() << " bytes";
+
+  std::vector<scheduler::WorkerCapacity> capacities;
+  for (uint64_t other : group_) {
+    const Member* worker = membership_.Find(other);
+    if (worker->state != Member::State::kReady) return;
+    capacities.push_back(CapacityOf(*worker));
+  }
+  if (std::exchange(ready_, true)) return;
+  scheduler_.OnGroupReady(epoch_, std::move(capacities), now);
+  options_.on_ready_changed(true);
+}
+
+void WorkerGroup::OnStepResult(uint64_t id, const v1::StepResult& result, absl::Time now) {
+  if (!ready_ || !InGroup(id) || result.group_epoch() != epoch_) return;
+  Member* member = membership_.Find(id);
+  member->last_step_ms = result.execute_ms();
+  if (absl::Status status = scheduler_.OnStepResult(IndexOf(id), result, now); !status.ok()) {
+    BreakAndPutOff(absl::StrCat(member->Name(), ": step ", result.step_id(), ": ",
+                                status.ToString()),
+                   now);
+    return;
+  }
+  failures_in_a_row_ = 0;
+}
+
+void WorkerGroup::OnWorkerError(uint64_t id, const v1::WorkerError& error, absl::Time now) {
+  if (!InGroup(id) || error.group_epoch() != epoch_) return;
+  BreakAndPutOff(absl::StrCat(membership_.Find(id)->Name(), ": ",
+                              absl::StatusCodeToString(static_cast<absl::StatusCode>(error.code())),
+                              ": ", error.message()),
+                 now);
+}
+
+void WorkerGroup::OnLeaving(uint64_t id, absl::Time now) {
+  Member* member = membership_.Find(id);
+  if (InGroup(id)) Break(absl::StrCat(member->Name(), " leaves"), now);
+  member->state = Member::State::kDraining;
+  member->link->Close(absl::OkStatus());
+  TryForm(now);
+}
+
+void WorkerGroup::TryForm(absl::Time now) {
+  if (!group_.empty() || now < form_not_before_) return;
+  std::vector<uint64_t> spares = membership_.Spares();
+  const size_t num_workers = options_.shape.num_workers();
+  if (spares.size() < num_workers) return;
+  spares.resize(num_workers);
+
+  ++epoch_;
+  group_ = std::move(spares);
+  v1::FormGroup form;
+  form.set_group_epoch(epoch_);
+  form.set_sentence_end_bits(options_.sentence_end_bits);
+  for (uint64_t id : group_) {
+    form.add_comm_addresses(membership_.Find(id)->registration.comm_address());
+  }
+  const std::vector<v1::Placement> placements =
+      PlaceWorkers(options_.shape, static_cast<int>(options_.sliding_windows.size()));
+  for (size_t i = 0; i < num_workers; ++i) {
+    Member* member = membership_.Find(group_[i]);
+    member->state = Member::State::kLoading;
+    member->placement = placements[i];
+    *form.mutable_placement() = placements[i];
+    v1::CoordinatorMessage message;
+    *message.mutable_form_group() = form;
+    member->link->Send(std::move(message));
+  }
+  LOG(INFO) << "group " << epoch_ << ": formed of " << num_workers << " workers";
+}
+
+void WorkerGroup::Break(absl::string_view reason, absl::Time now) {
+  if (group_.empty()) return;
+  LOG(WARNING) << "group " << epoch_ << ": broken: " << reason;
+  for (uint64_t id : std::exchange(group_, {})) {
+    Member* member = membership_.Find(id);
+    if (member == nullptr) continue;  // the lost one
+    member->state = Member::State::kAttached;
+    v1::CoordinatorMessage message;
+    message.mutable_abort_group()->set_reason(std::string(reason));
+    member->link->Send(std::move(message));
+  }
+  membership_.RestartTimeouts(now);
+  if (std::exchange(ready_, false)) {
+    scheduler_.OnGroupLost(now);
+    options_.on_ready_changed(false);
+  }
+}
+
+void WorkerGroup::BreakAndPutOff(absl::string_view reason, absl::Time now) {
+  const absl::Duration delay =
+      std::min(kMaxDelay, kFirstDelay * (int64_t{1} << std::min(failures_in_a_row_, 10)));
+  ++failures_in_a_row_;
+  form_not_before_ = now + delay;
+  Break(reason, now);
+}
+
+void WorkerGroup::Drop(uint64_t id, const absl::Status& status, absl::Time now) {
+  Member* member = membership_.Find(id);
+  const std::string name = member->Name();
+  const bool in_group = InGroup(id);
+  LOG(WARNING) << name << ": dropped: " << status.ToString();
+  member->link->Close(status);
+  membership_.Remove(id, now);
+  if (in_group) Break(absl::StrCat(name, ": ", status.ToString()), now);
+  TryForm(now);
+}
+
+bool WorkerGroup::InGroup(uint64_t id) const {
+  return std::find(group_.begin(), group_.end(), id) != group_.end();
+}
+
+uint32_t WorkerGroup::IndexOf(uint64_t id) const {
+  return static_cast<uint32_t>(std::find(group_.begin(), group_.end(), id) - group_.begin());
+}
+
+scheduler::WorkerCapacity WorkerGroup::CapacityOf(const Member& member) const {
+  scheduler::WorkerCapacity capacity;
+  capacity.total_pages = member.ready.total_pages();
+  capacity.page_bytes = member.ready.page_bytes();
+  capacity.num_kv_heads = member.ready.num_kv_heads();
+  const auto first = options_.sliding_windows.begin() + member.placement.first_layer();
+  capacity.sliding_windows.assign(first, first + member.placement.num_layers());
+  return capacity;
+}
+
+}  // namespace kvec::coordinator::cluster
