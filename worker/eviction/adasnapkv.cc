@@ -1,0 +1,34 @@
+// adasnapkv: SnapKV's score with Ada-KV's budgets across the heads of a layer.
+
+#include <utility>
+
+#include "worker/eviction/head_budgets.h"
+#include "worker/eviction/policies.h"
+#include "worker/eviction/snapkv_score.h"
+
+namespace kvec::worker::eviction {
+namespace {
+
+class AdaSnapKv : public Policy {
+ public:
+  explicit AdaSnapKv(PolicyParameters parameters) : parameters_(std::move(parameters)) {}
+
+  ScoreNeeds needs() const override { return {.windows = {parameters_.observation_window}}; }
+
+  Selection Select(const LayerScores& scores, int layer_budget,
+                   const Coverage& coverage) const override {
+    return SelectAcrossHeads(SnapKvScores(scores, 0), scores.num_kv_heads, scores.num_candidates,
+                             layer_budget);
+  }
+
+ private:
+  const PolicyParameters parameters_;
+};
+
+}  // namespace
+
+std::unique_ptr<Policy> MakeAdaSnapKv(PolicyParameters parameters) {
+  return std::make_unique<AdaSnapKv>(std::move(parameters));
+}
+
+}  // namespace kvec::worker::eviction

@@ -1,0 +1,160 @@
+// kvec, the default: spans kept whole, heads served by need, coverage at no cost. Steps 1–6 are
+// KVEC.md's.
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <utility>
+
+#include "worker/eviction/head_budgets.h"
+#include "worker/eviction/policies.h"
+#include "worker/eviction/top_k.h"
+
+namespace kvec::worker::eviction {
+namespace {
+
+constexpr int kScoringQueries = 8;       // wider windows score worse: 16, then 32, then 64 (measured)
+constexpr int kMaxSpanTokens = 48;
+constexpr float kSpanFloor = 0.2f;       // η: what a token gets of the best in its span
+constexpr float kTieBreak = 0.001f;      // of D: orders tokens inside a span by nearness to its best
+constexpr float kDecay = 0.9f;
+constexpr double kTakenDiscount = 0.7;   // of P where another head of the layer has the token
+constexpr double kReservedShare = 0.1;   // of a head's slots beyond kReservedFrom: for coverage
+constexpr int kReservedFrom = 48;
+
+// Index past the last token of the span that begins at `begin`: after a token that closes a sentence,
+// or kMaxSpanTokens.
+int SpanEnd(absl::Span<const uint8_t> sentence_ends, int begin, int num_candidates) {
+  const int limit = std::min(num_candidates, begin + kMaxSpanTokens);
+  int end = begin;
+  while (end < limit && sentence_ends[end] == 0) ++end;
+  return std::min(end + 1, limit);
+}
+
+class Kvec : public Policy {
+ public:
+  explicit Kvec(PolicyParameters parameters) : parameters_(std::move(parameters)) {}
+
+  ScoreNeeds needs() const override {
+    return {.windows = {kScoringQueries}, .value_norms = true};
+  }
+
+  Selection Select(const LayerScores& scores, int layer_budget,
+                   const Coverage& coverage) const override {
+    const int n = scores.num_candidates;
+    std::vector<float> p;  // [G, n]
+    p.reserve(static_cast<size_t>(scores.num_kv_heads) * n);
+    for (int head = 0; head < scores.num_kv_heads; ++head) {
+      const std::vector<float> head_score = Score(scores, head);
+      p.insert(p.end(), head_score.begin(), head_score.end());
+    }
+    // Step 4: how many slots each head gets. Step 5: heads choose in order of falling budget.
+    const std::vector<int> budgets = HeadBudgets(p, scores, layer_budget);
+    std::vector<int> order(budgets.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int a, int b) { return budgets[a] > budgets[b]; });
+    std::vector<uint8_t> taken(n, 0);
+    Selection selection(budgets.size());
+    for (int head : order) {
+      selection[head] = SelectForHead(absl::MakeConstSpan(p).subspan(size_t(head) * n, n),
+                                      budgets[head], coverage, taken);
+      for (int32_t t : selection[head]) taken[t] = 1;
+    }
+    return selection;
+  }
+
+ private:
+  // Steps 1–3: P of one head, [n].
+  std::vector<float> Score(const LayerScores& scores, int head) const {
+    const int n = scores.num_candidates;
+    std::vector<float> a(n, 0.0f);
+    for (int i = 0; i < scores.group_size; ++i) {
+      const auto mean = scores.QueryHeadMean(0, head * scores.group_size + i);
+      for (int t = 0; t < n; ++t) a[t] = std::max(a[t], mean[t]);
+    }
+    const auto norms = scores.value_norms.subspan(static_cast<size_t>(head) * n, n);
+    for (int t = 0; t < n; ++t) a[t] *= norms[t];
+
+    std::vector<float> p(n);
+    for (int begin = 0; begin < n;) {
+      const int end = SpanEnd(parameters_.sentence_ends, begin, n);
+      const float best = *std::max_element(a.begin() + begin, a.begin() + end);
+      for (int t = begin; t < end; ++t) p[t] = std::max(a[t], kSpanFloor * best);
+      begin = end;
+    }
+    AddDecayedMaximum(a, p);
+    return p;
+  }
+
+  // p += kTieBreak · D, D[t] = max over u of a[u] · kDecay^|t - u|.
+  static void AddDecayedMaximum(absl::Span<const float> a, std::vector<float>& p) {
+    const int n = static_cast<int>(a.size());
+    std::vector<float> decayed(a.begin(), a.end());
+    for (int t = 1; t < n; ++t) decayed[t] = std::max(a[t], kDecay * decayed[t - 1]);
+    float backward = n > 0 ? a[n - 1] : 0.0f;
+    for (int t = n - 1; t >= 0; --t) {
+      backward = std::max(a[t], kDecay * backward);
+      p[t] += kTieBreak * std::max(decayed[t], backward);
+    }
+  }
+
+  std::vector<int> HeadBudgets(absl::Span<const float> p, const LayerScores& scores,
+                               int layer_budget) const {
+    const int num_heads = scores.num_kv_heads;
+    if (!parameters_.adaptive_heads) {
+      return std::vector<int>(num_heads, std::min(layer_budget / num_heads, scores.num_candidates));
+    }
+    std::vector<int> budgets;
+    for (const auto& head :
+         SelectAcrossHeads(p, num_heads, scores.num_candidates, layer_budget)) {
+      budgets.push_back(static_cast<int>(head.size()));
+    }
+    return budgets;
+  }
+
+  // Steps 5 and 6 for one head. `taken`: by heads of this layer that chose before.
+  std::vector<int32_t> SelectForHead(absl::Span<const float> p, int budget,
+                                     const Coverage& coverage,
+                                     const std::vector<uint8_t>& taken) const {
+    const int n = static_cast<int>(p.size());
+    std::vector<double> discounted(p.begin(), p.end());
+    for (int t = 0; t < n; ++t) {
+      if (taken[t]) discounted[t] *= kTakenDiscount;
+    }
+    const int reserved =
+        static_cast<int>(kReservedShare * std::max(0, budget - kReservedFrom));
+    std::vector<int32_t> kept = TopK(absl::MakeConstSpan(discounted), budget - reserved);
+    if (reserved == 0) return kept;
+
+    // The reserved slots go to tokens that nobody holds, then to the best of the others.
+    std::vector<uint8_t> is_kept(n, 0);
+    for (int32_t t : kept) is_kept[t] = 1;
+    const auto is_held = [&](int t) { return taken[t] || coverage.layers_selecting[t] > 0; };
+    for (const bool held : {false, true}) {
+      const int num_free = budget - static_cast<int>(kept.size());
+      std::vector<int32_t> eligible;
+      std::vector<double> eligible_scores;
+      for (int t = 0; t < n; ++t) {
+        if (is_kept[t] || is_held(t) != held) continue;
+        eligible.push_back(t);
+        eligible_scores.push_back(discounted[t]);
+      }
+      for (int32_t i : TopK(absl::MakeConstSpan(eligible_scores), num_free)) {
+        kept.push_back(eligible[i]);
+      }
+    }
+    std::sort(kept.begin(), kept.end());
+    return kept;
+  }
+
+  const PolicyParameters parameters_;
+};
+
+}  // namespace
+
+std::unique_ptr<Policy> MakeKvec(PolicyParameters parameters) {
+  return std::make_unique<Kvec>(std::move(parameters));
+}
+
+}  // namespace kvec::worker::eviction

@@ -1,0 +1,62 @@
+#ifndef KVEC_WORKER_EVICTION_POLICY_H_
+#define KVEC_WORKER_EVICTION_POLICY_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "worker/eviction/layer_scores.h"
+
+namespace kvec::worker::eviction {
+
+// How a request wants its prompt evicted: KVEC.md's parameters, resolved.
+struct PolicyParameters {
+  int prompt_tokens = 0;             // T
+  int observation_window = 16;       // O
+  int wide_window = 32;              // O', kvec-paper
+  float lambda = 1.0f;               // λ, kvec-paper
+  float beta = 0.25f;                // β, kvec-paper
+  int delta = -1;                    // δ, kvec-paper; -1: round(3 G / 8) within 1 … G - 1
+  bool adaptive_heads = true;        // kvec: budgets move between the heads of a layer
+  // One byte per prompt token: it closes a sentence (kvec).
+  std::vector<uint8_t> sentence_ends;
+
+  int num_candidates() const { return prompt_tokens - observation_window; }
+};
+
+// What earlier layers kept; handed from layer to layer and from stage to stage.
+struct Coverage {
+  int num_layers = 0;                       // that have chosen so far: l
+  std::vector<uint16_t> layers_selecting;   // [n]: n[t]
+};
+
+// Chooses which candidates each KV head of a layer keeps. One per sequence and eviction; layers are
+// put to it in order. A policy is a file, listed once in the registry.
+class Policy {
+ public:
+  virtual ~Policy() = default;
+
+  virtual ScoreNeeds needs() const = 0;
+
+  // `layer_budget`: entries over all G heads, G·k (uniform heads: k = layer_budget / G each). Reads
+  // `coverage` of the layers before; the caller adds this layer's with AddSelection.
+  virtual Selection Select(const LayerScores& scores, int layer_budget,
+                           const Coverage& coverage) const = 0;
+};
+
+// INVALID_ARGUMENT names an unknown policy and lists the known ones. "full" keeps everything and is
+// not made.
+absl::StatusOr<std::unique_ptr<Policy>> MakePolicy(absl::string_view name,
+                                                   PolicyParameters parameters);
+
+std::vector<absl::string_view> PolicyNames();
+
+// Counts the layer's selection in `coverage`.
+void AddSelection(const Selection& selection, Coverage& coverage);
+
+}  // namespace kvec::worker::eviction
+
+#endif  // KVEC_WORKER_EVICTION_POLICY_H_

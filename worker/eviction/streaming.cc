@@ -1,0 +1,36 @@
+// streaming (Xiao et al., "Efficient Streaming Language Models with Attention Sinks"): the first
+// tokens, on which attention rests whatever they say, and the most recent.
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "worker/eviction/policies.h"
+
+namespace kvec::worker::eviction {
+namespace {
+
+constexpr int kSinkTokens = 4;
+
+class Streaming : public Policy {
+ public:
+  ScoreNeeds needs() const override { return {}; }
+
+  Selection Select(const LayerScores& scores, int layer_budget,
+                   const Coverage& coverage) const override {
+    const int budget = std::min(layer_budget / scores.num_kv_heads, scores.num_candidates);
+    const int sinks = std::min(kSinkTokens, budget);
+    std::vector<int32_t> kept(budget);
+    std::iota(kept.begin(), kept.begin() + sinks, 0);
+    std::iota(kept.begin() + sinks, kept.end(), scores.num_candidates - (budget - sinks));
+    return Selection(scores.num_kv_heads, kept);
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Policy> MakeStreaming(PolicyParameters parameters) {
+  return std::make_unique<Streaming>();
+}
+
+}  // namespace kvec::worker::eviction
