@@ -5,6 +5,8 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "common/version.h"
 #include "coordinator/client/chat_command.h"
 #include "coordinator/client/generate_command.h"
 #include "coordinator/client/status_command.h"
@@ -33,7 +35,7 @@ ExitCode RunCommandLine(const std::vector<std::string>& arguments, Terminal& ter
                         InterruptWatcher* interrupts) {
   CLI::App program("Talks to a kvec coordinator.", "kvec");
   program.footer(kExamples);
-  program.set_version_flag("--version", "kvec " KVEC_VERSION);
+  program.set_version_flag("--version", absl::StrCat("kvec ", Version()));
   program.set_config("--config", "", "Reads options from an INI or TOML file");
   program.require_subcommand(1);
   GenerateCommand generate(program);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "common/grpc_status.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 
 namespace kvec::coordinator::client {
@@ -45,12 +46,6 @@ grpc::Status WatchUntilServing(grpc::health::v1::Health::Stub& health, absl::Tim
 
 }  // namespace
 
-absl::Status ToAbslStatus(const grpc::Status& status) {
-  const auto code = static_cast<absl::StatusCode>(status.error_code());
-  if (status.error_message().empty()) return absl::Status(code, absl::StatusCodeToString(code));
-  return absl::Status(code, status.error_message());
-}
-
 Connection::Connection(const std::string& target)
     : target_(target),
       channel_(OpenChannel(target)),
@@ -61,7 +56,7 @@ absl::StatusOr<v1::GetModelResponse> Connection::GetModel() const {
   context.set_deadline(absl::ToChronoTime(absl::Now() + kControlTimeout));
   v1::GetModelResponse response;
   const grpc::Status status = inference_->GetModel(&context, v1::GetModelRequest(), &response);
-  if (!status.ok()) return ToAbslStatus(status);
+  if (!status.ok()) return FromGrpcStatus(status);
   return response;
 }
 
@@ -70,7 +65,7 @@ absl::StatusOr<v1::GetStatusResponse> Connection::GetStatus() const {
   context.set_deadline(absl::ToChronoTime(absl::Now() + kControlTimeout));
   v1::GetStatusResponse response;
   const grpc::Status status = inference_->GetStatus(&context, v1::GetStatusRequest(), &response);
-  if (!status.ok()) return ToAbslStatus(status);
+  if (!status.ok()) return FromGrpcStatus(status);
   return response;
 }
 
@@ -87,7 +82,7 @@ absl::Status Connection::WaitUntilServing(absl::Duration timeout) const {
           last_seen == HealthCheckResponse::UNKNOWN ? "no coordinator answers there"
                                                     : "its group of workers is not ready"));
     }
-    if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED) return ToAbslStatus(status);
+    if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED) return FromGrpcStatus(status);
     // The coordinator went away; one that ends streams at once must not make this spin.
     absl::SleepFor(std::min(kRetryPause, deadline - absl::Now()));
   }

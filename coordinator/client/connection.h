@@ -12,9 +12,6 @@
 
 namespace kvec::coordinator::client {
 
-// gRPC's status codes are absl's; an empty message gets the code's name.
-absl::Status ToAbslStatus(const grpc::Status& status);
-
 // One coordinator, reached over a channel that reconnects by itself. Thread-safe.
 class Connection {
  public:

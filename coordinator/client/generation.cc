@@ -1,7 +1,7 @@
 #include "coordinator/client/generation.h"
 
 #include "absl/strings/str_cat.h"
-#include "coordinator/client/connection.h"
+#include "common/grpc_status.h"
 
 namespace kvec::coordinator::client {
 namespace {
@@ -64,7 +64,7 @@ absl::Status Generate(v1::Inference::StubInterface& inference, grpc::ClientConte
     Append(message, generation);
     on_message(message);
   }
-  return ToAbslStatus(stream->Finish());
+  return FromGrpcStatus(stream->Finish());
 }
 
 }  // namespace kvec::coordinator::client

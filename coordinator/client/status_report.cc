@@ -55,6 +55,7 @@ Json ModelJson(const v1::GetModelResponse& model) {
           {"num_kv_heads", model.num_kv_heads()},
           {"head_dim", model.head_dim()},
           {"hidden_size", model.hidden_size()},
+          {"has_chat_template", !model.chat_template().empty()},
           {"fingerprint", model.fingerprint()},
           {"cache_policies", model.cache_policies()},
           {"default_cache_policy", model.default_cache_policy().policy()}};

@@ -1,0 +1,20 @@
+#!/bin/bash
+# build.sh [--tests] [PRESET]: installs what is missing and builds kvec into build/PRESET/bin
+# (default: release). --tests: the tests too, not the programs only.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+targets=(kvec kvec-coordinator kvec-worker)
+if [[ ${1:-} == --tests ]]; then
+  targets=(all)
+  shift
+fi
+preset=${1:-release}
+
+deploy/local/install_dependencies.sh
+if [[ -x deploy/local/fetch_jinja.sh ]]; then deploy/local/fetch_jinja.sh; fi
+
+# Paths relative to the checkout: another checkout shares the compiler cache.
+export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
+if [[ ! -f build/$preset/build.ninja ]]; then cmake --preset "$preset" >&2; fi
+cmake --build --preset "$preset" --parallel "$(nproc)" --target "${targets[@]}" >&2

@@ -1,0 +1,61 @@
+#!/bin/bash
+# Installs what is missing, builds everything and runs every test: unit and integration.
+#
+#   tests/run.sh [--sanitizers]
+#
+# --sanitizers: the unit tests once more under AddressSanitizer with UBSan, and under
+# ThreadSanitizer. The last line of output is "N passed, N failed", summed over all runs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+sanitizers=no
+for option in "$@"; do
+  case "$option" in
+    --sanitizers) sanitizers=yes ;;
+    -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0" && exit 0 ;;
+    *) echo "tests/run.sh: unknown option '$option'; known: --sanitizers" >&2 && exit 2 ;;
+  esac
+done
+
+passed=0 failed=0
+# Printed on every way out: whoever reads only the last line learns of a broken build too.
+finish() {
+  local code=$?
+  if ((code != 0 && failed == 0)); then failed=1; fi
+  echo "$passed passed, $failed failed"
+}
+trap finish EXIT
+
+# run_tests PRESET [ctest arguments]
+run_tests() {
+  local report=$PWD/build/$1/tests.xml counts
+  ctest --test-dir "build/$1" --parallel 2 --output-on-failure --no-tests=error \
+    --output-junit "$report" "${@:2}" || true
+  # A test that was skipped or could not run has not passed.
+  counts=$(python3 - "$report" <<'PYTHON'
+import sys, xml.etree.ElementTree
+
+suite = xml.etree.ElementTree.parse(sys.argv[1]).getroot()
+states = [case.get("status") for case in suite.iter("testcase")]
+print(states.count("run"), states.count("fail"), len(states) - states.count("run") - states.count("fail"))
+PYTHON
+  )
+  read -r run_passed run_failed run_skipped <<<"$counts"
+  passed=$((passed + run_passed))
+  failed=$((failed + run_failed))
+  if ((run_skipped > 0)); then echo "$run_skipped tests of $1 were skipped" >&2; fi
+}
+
+deploy/local/build.sh --tests release
+KVEC_SMOLLM2_GGUF=$(deploy/local/fetch_model.sh smollm2)
+KVEC_GEMMA3_GGUF=$(deploy/local/fetch_model.sh gemma3)
+export KVEC_SMOLLM2_GGUF KVEC_GEMMA3_GGUF
+
+run_tests release
+if [[ $sanitizers == yes ]]; then
+  for preset in asan tsan; do
+    deploy/local/build.sh --tests "$preset"
+    run_tests "$preset" --label-exclude integration
+  done
+fi
+((failed == 0))
