@@ -1,6 +1,7 @@
 #ifndef KVEC_COORDINATOR_TEXT_TOKENIZER_H_
 #define KVEC_COORDINATOR_TEXT_TOKENIZER_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -14,9 +15,18 @@
 
 namespace kvec::coordinator::text {
 
+// Bytes [begin, end) of a text.
+struct ByteRange {
+  size_t begin = 0;
+  size_t end = 0;
+};
+
 struct EncodeOptions {
   bool add_special = true;    // BOS (and EOS) where the model asks for them
   bool parse_special = true;  // special tokens' text becomes these tokens
+  // Ascending, disjoint. Text that touches one of these is never a special token: what a user typed
+  // inside a chat template's text. The ordinary tokens around are as if the ranges were not there.
+  absl::Span<const ByteRange> plain_ranges = {};
 };
 
 // Text ↔ token ids for one vocabulary. Immutable after Create; any thread.
@@ -34,7 +44,8 @@ class Tokenizer {
   // What the token adds to the text: bytes, perhaps a part of a UTF-8 character. `id` is in range.
   virtual absl::string_view TokenBytes(int32_t id) const = 0;
 
-  // Control and user-defined special tokens: not shown to people.
+  // Control tokens (BOS, end of turn …): not shown to people. User-defined tokens (<think>, Gemma's
+  // runs of newlines) are text like any other and not special.
   virtual bool IsSpecial(int32_t id) const = 0;
 
   virtual int vocab_size() const = 0;

@@ -1,0 +1,22 @@
+#include "coordinator/text/byte_piece.h"
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+
+namespace kvec::coordinator::text {
+
+absl::StatusOr<char> ParseBytePiece(absl::string_view piece) {
+  uint32_t byte = 0;
+  if (piece.size() != 6 || !absl::StartsWith(piece, "<0x") || !absl::EndsWith(piece, ">") ||
+      !absl::SimpleHexAtoi(piece.substr(3, 2), &byte)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("tokenizer: the byte token \"", piece, "\" is not written as <0xNN>"));
+  }
+  return static_cast<char>(byte);
+}
+
+}  // namespace kvec::coordinator::text

@@ -1,0 +1,38 @@
+#include "coordinator/text/normalizer.h"
+
+#include <limits>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "common/status_macros.h"
+#include "coordinator/text/nfc.h"
+
+namespace kvec::coordinator::text {
+
+absl::StatusOr<std::string> Normalize(absl::string_view text,
+                                      const std::vector<NormalizerStep>& steps) {
+  std::string result(text);
+  for (const NormalizerStep& step : steps) {
+    switch (step.kind) {
+      case NormalizerStep::Kind::kNfc: {
+        KVEC_ASSIGN_OR_RETURN(result, NormalizeNfc(result));
+        break;
+      }
+      case NormalizerStep::Kind::kReplace:
+        result = absl::StrReplaceAll(result, {{step.pattern, step.content}});
+        break;
+      case NormalizerStep::Kind::kPrepend:
+        result.insert(0, step.content);
+        break;
+    }
+    // ICU and the merges count in 32 bits.
+    if (result.size() > std::numeric_limits<int32_t>::max()) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("text: ", result.size(), " bytes after normalisation"));
+    }
+  }
+  return result;
+}
+
+}  // namespace kvec::coordinator::text

@@ -1,0 +1,27 @@
+#ifndef KVEC_COORDINATOR_TEXT_NORMALIZER_H_
+#define KVEC_COORDINATOR_TEXT_NORMALIZER_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace kvec::coordinator::text {
+
+// One change that a tokenizer makes to text before it looks for pieces.
+struct NormalizerStep {
+  enum class Kind { kNfc, kReplace, kPrepend };
+  Kind kind = Kind::kNfc;
+  std::string pattern = {};  // kReplace: the literal text that is replaced; not empty
+  std::string content = {};  // kReplace, kPrepend
+};
+
+// Applies the steps in order to valid UTF-8. INVALID_ARGUMENT as NormalizeNfc; RESOURCE_EXHAUSTED
+// when replacements make the text larger than 2 GiB.
+absl::StatusOr<std::string> Normalize(absl::string_view text,
+                                      const std::vector<NormalizerStep>& steps);
+
+}  // namespace kvec::coordinator::text
+
+#endif  // KVEC_COORDINATOR_TEXT_NORMALIZER_H_

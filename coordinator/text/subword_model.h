@@ -1,0 +1,23 @@
+#ifndef KVEC_COORDINATOR_TEXT_SUBWORD_MODEL_H_
+#define KVEC_COORDINATOR_TEXT_SUBWORD_MODEL_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+
+namespace kvec::coordinator::text {
+
+// Turns text without special tokens into ids. Immutable; any thread.
+class SubwordModel {
+ public:
+  virtual ~SubwordModel() = default;
+
+  // Appends the ids of `text`, which is valid UTF-8 and not empty.
+  virtual absl::Status Encode(absl::string_view text, std::vector<int32_t>& ids) const = 0;
+};
+
+}  // namespace kvec::coordinator::text
+
+#endif  // KVEC_COORDINATOR_TEXT_SUBWORD_MODEL_H_
