@@ -17,7 +17,7 @@ namespace kvec::coordinator::scheduler {
 enum class Verdict { kContinue, kStop };
 
 // Receives what a request produces. The scheduler calls it with its lock held, from whichever thread
-// delivers step results: it must not block and must not call the scheduler.
+// calls the scheduler: it must not block and must not call the scheduler.
 class RequestSink {
  public:
   virtual ~RequestSink() = default;
@@ -26,7 +26,7 @@ class RequestSink {
   virtual void OnPromptLogProbs(absl::Span<const v1::TokenLogProbs> logprobs) = 0;
 
   // A token was sampled (or forced). kStop ends the choice with reason STOP: a stop string matched.
-  // logprobs is null when the request asked for none.
+  // logprobs is null when the request asked for none and the token is not a forced one.
   virtual Verdict OnToken(uint32_t choice, int32_t token, const v1::TokenLogProbs* logprobs) = 0;
 
   // The choice has ended; for STOP by a stop token, that token was OnToken's last.
@@ -45,7 +45,8 @@ struct Request {
   v1::StepSampling sampling;           // choice is set per choice by the scheduler
   std::vector<int32_t> stop_token_ids; // end a choice; empty with ignore_eos and no ids of the user's
   uint32_t max_tokens = 0;             // > 0; prompt + max_tokens <= context length
-  std::vector<int32_t> forced_tokens;  // fed instead of sampled ones; then num_choices is 1
+  // Fed instead of sampled ones; then num_choices is 1, and max_tokens and stop_token_ids don't count.
+  std::vector<int32_t> forced_tokens;
   v1::CachePolicy cache;               // resolved
   int32_t priority = 0;
   absl::Time deadline = absl::InfiniteFuture();

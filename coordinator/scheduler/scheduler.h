@@ -2,6 +2,7 @@
 #define KVEC_COORDINATOR_SCHEDULER_SCHEDULER_H_
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "coordinator/scheduler/budget_allocator.h"
 #include "coordinator/scheduler/request.h"
 #include "kvec/v1/cluster.pb.h"
 
@@ -18,6 +20,7 @@ namespace kvec::coordinator::scheduler {
 struct WorkerCapacity {
   uint64_t total_pages = 0;
   uint64_t page_bytes = 0;
+  uint32_t stage = 0;
   uint32_t num_kv_heads = 0;             // of this rank
   std::vector<uint32_t> sliding_windows; // of this stage's layers; 0: full attention
 };
@@ -26,10 +29,10 @@ struct SchedulerOptions {
   uint32_t step_tokens = 512;        // rows of a Step at most
   // Prompt rows of a Step at most while any sequence decodes: bounds the decodes' stall.
   uint32_t mixed_prompt_tokens = 256;
-  uint32_t max_running_sequences = 256;
+  uint32_t max_running_sequences = 256;  // at most step_tokens count
   uint32_t max_waiting_requests = 1024;
   uint64_t max_waiting_tokens = 1 << 22;  // prompt tokens
-  uint32_t max_steps_in_flight = 2;       // at least the number of stages + 1
+  uint32_t max_steps_in_flight = 2;       // or the number of stages + 1 if that is more
 };
 
 struct SchedulerCounts {
@@ -50,7 +53,8 @@ class Scheduler {
   virtual ~Scheduler() = default;
 
   // Queues a request. RESOURCE_EXHAUSTED at once when the queue is full, or when the request could
-  // never fit the group's pages; UNAVAILABLE is not an error here: without a group requests wait.
+  // never fit the group's pages (without a group it waits, and ends so when one is ready that is too
+  // small); ALREADY_EXISTS for the id of another one; INVALID_ARGUMENT for an unknown cache policy.
   virtual absl::Status Submit(Request request, absl::Time now) = 0;
 
   // Ends a request with `reason` (CANCELLED, DEADLINE_EXCEEDED …); its pages are freed by the next
@@ -80,7 +84,9 @@ class Scheduler {
   virtual std::vector<uint64_t> free_pages() const = 0;  // per worker, as last reported
 };
 
-std::unique_ptr<Scheduler> CreateScheduler(const SchedulerOptions& options);
+// Thread-safe. Without `budgets` only requests with cache policy "full" are accepted.
+std::unique_ptr<Scheduler> CreateScheduler(
+    const SchedulerOptions& options, std::shared_ptr<const BudgetAllocator> budgets = nullptr);
 
 }  // namespace kvec::coordinator::scheduler
 

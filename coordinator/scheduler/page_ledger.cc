@@ -1,0 +1,253 @@
+#include "coordinator/scheduler/page_ledger.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace kvec::coordinator::scheduler {
+namespace {
+
+// Of each head, after num_rows more rows, whatever its last page held.
+uint64_t PagesOfGrowth(uint32_t num_rows) { return (num_rows + kPageTokens - 1) / kPageTokens; }
+
+}  // namespace
+
+PageLedger::PageLedger(std::vector<WorkerCapacity> workers, uint32_t max_chunk_rows)
+    : max_chunk_rows_(max_chunk_rows) {
+  for (WorkerCapacity& capacity : workers) {
+    PageDemand demand(capacity.num_kv_heads, capacity.sliding_windows);
+    const uint64_t total_pages = capacity.total_pages;
+    workers_.push_back({std::move(capacity), std::move(demand), 0, 0, total_pages});
+  }
+}
+
+uint64_t PageLedger::Worker::free() const {
+  return capacity.total_pages - std::min(capacity.total_pages, used + unforeseen);
+}
+
+absl::Status PageLedger::CheckFits(const Reservation& reservation) const {
+  for (size_t w = 0; w < workers_.size(); ++w) {
+    const Worker& worker = workers_[w];
+    const uint64_t needed = worker.demand.Peak(reservation.num_rows, max_chunk_rows_) +
+                            reservation.num_forks * worker.demand.OnePerHead();
+    if (needed <= worker.capacity.total_pages) continue;
+    return absl::ResourceExhaustedError(
+        absl::StrCat("kv pages: ", needed, " needed for ", reservation.num_rows, " tokens on worker ",
+                     w, ", which has ", worker.capacity.total_pages));
+  }
+  return absl::OkStatus();
+}
+
+bool PageLedger::Reserve(uint64_t sequence_id, const Reservation& reservation,
+                         double keep_free_share) {
+  std::vector<OnWorker> on_workers(workers_.size());
+  for (size_t w = 0; w < workers_.size(); ++w) {
+    const Worker& worker = workers_[w];
+    on_workers[w].charge = worker.demand.Peak(reservation.num_rows, max_chunk_rows_) +
+                           reservation.num_forks * worker.demand.OnePerHead();
+    const auto keep_free = static_cast<uint64_t>(
+        keep_free_share * static_cast<double>(worker.capacity.total_pages));
+    if (on_workers[w].charge + keep_free > worker.free()) return false;
+  }
+  for (size_t w = 0; w < workers_.size(); ++w) workers_[w].used += on_workers[w].charge;
+  Account& account = accounts_[sequence_id];
+  account.reserved_rows = reservation.num_rows;
+  account.reserved_forks = reservation.num_forks;
+  account.workers = std::move(on_workers);
+  return true;
+}
+
+uint64_t PageLedger::PagesAtMost(const Account& account, uint32_t worker, uint32_t num_rows,
+                                 uint32_t step_rows) const {
+  const PageDemand& demand = workers_[worker].demand;
+  const OnWorker& on_worker = account.workers[worker];
+  if (account.evicted_rows > 0 && account.shared != nullptr) {
+    // A partial page of its own, and from there on a page at every 16th row: which row that is
+    // differs from head to head.
+    return demand.OnePerHead() * (1 + PagesOfGrowth(num_rows - account.forked_rows));
+  }
+  const uint32_t shared_pages = account.shared != nullptr ? account.forked_rows / kPageTokens : 0;
+  const uint64_t if_complete = demand.HeldInStep(num_rows, step_rows, shared_pages);
+  if (account.evicted_rows == 0 || !on_worker.is_reported) return if_complete;
+  return std::min(if_complete, on_worker.reported_pages +
+                                   demand.OnePerHead() *
+                                       PagesOfGrowth(num_rows - on_worker.reported_rows));
+}
+
+void PageLedger::Charge(Account& account, uint32_t worker, uint64_t pages) {
+  workers_[worker].used += pages;
+  workers_[worker].used -= account.workers[worker].charge;
+  account.workers[worker].charge = pages;
+}
+
+bool PageLedger::Grow(uint64_t sequence_id, uint32_t num_rows) {
+  Account& account = accounts_.at(sequence_id);
+  const uint32_t rows_after = account.num_rows + num_rows;
+  if (rows_after > account.reserved_rows) {
+    const auto needed = [&](uint32_t w) {
+      return std::max(account.workers[w].charge, PagesAtMost(account, w, rows_after, num_rows));
+    };
+    for (uint32_t w = 0; w < num_workers(); ++w) {
+      if (needed(w) - account.workers[w].charge > workers_[w].free()) return false;
+    }
+    for (uint32_t w = 0; w < num_workers(); ++w) Charge(account, w, needed(w));
+  }
+  account.num_rows = rows_after;
+  in_step_.push_back(sequence_id);
+  return true;
+}
+
+void PageLedger::Fork(uint64_t parent_id, uint64_t child_id) {
+  Account child = accounts_.at(parent_id);
+  Account& parent = accounts_.at(parent_id);
+  if (parent.shared == nullptr) {
+    parent.shared = std::make_shared<SharedPrompt>();
+    parent.shared->num_sequences = 1;
+    for (uint32_t w = 0; w < num_workers(); ++w) {
+      const uint64_t pages =
+          parent.evicted_rows > 0
+              ? PagesAtMost(child, w, child.num_rows, 0)
+              : workers_[w].demand.HeldOfFirst(parent.num_rows / kPageTokens, parent.num_rows);
+      parent.shared->pages.push_back(pages);
+      workers_[w].used += pages;
+    }
+    parent.forked_rows = parent.num_rows;
+    for (uint32_t w = 0; w < num_workers(); ++w) {
+      Charge(parent, w, PagesAtMost(parent, w, parent.num_rows, 0) +
+                            parent.reserved_forks * workers_[w].demand.OnePerHead());
+    }
+  }
+  --parent.reserved_forks;
+  ++parent.shared->num_sequences;
+  child.shared = parent.shared;
+  child.forked_rows = parent.forked_rows;
+  child.reserved_rows = 0;
+  child.reserved_forks = 0;
+  for (uint32_t w = 0; w < num_workers(); ++w) {
+    const uint64_t partial_pages = workers_[w].demand.OnePerHead();
+    Charge(parent, w, parent.workers[w].charge - partial_pages);
+    child.workers[w] = {.charge = partial_pages, .is_reported = true};
+    workers_[w].used += partial_pages;
+  }
+  accounts_[child_id] = std::move(child);
+  in_step_.push_back(child_id);
+}
+
+void PageLedger::EndForks(uint64_t parent_id) {
+  const auto found = accounts_.find(parent_id);
+  if (found == accounts_.end()) return;
+  found->second.reserved_forks = 0;
+  Settle(found->second);
+}
+
+void PageLedger::Evict(uint64_t sequence_id) {
+  Account& account = accounts_.at(sequence_id);
+  account.evicted_rows = account.num_rows;
+  for (OnWorker& on_worker : account.workers) on_worker.is_reported = false;
+}
+
+void PageLedger::Release(uint64_t sequence_id) {
+  const auto found = accounts_.find(sequence_id);
+  if (found == accounts_.end()) return;
+  Account& account = found->second;
+  for (uint32_t w = 0; w < num_workers(); ++w) Charge(account, w, 0);
+  if (account.shared != nullptr && --account.shared->num_sequences == 0) {
+    for (uint32_t w = 0; w < num_workers(); ++w) workers_[w].used -= account.shared->pages[w];
+  }
+  accounts_.erase(found);
+}
+
+void PageLedger::Settle(Account& account) {
+  if (account.num_rows < account.reserved_rows) return;
+  for (uint32_t w = 0; w < num_workers(); ++w) {
+    Charge(account, w, PagesAtMost(account, w, account.num_rows, 0) +
+                           account.reserved_forks * workers_[w].demand.OnePerHead());
+  }
+}
+
+std::vector<uint64_t> PageLedger::EndStep() {
+  for (uint64_t sequence_id : in_step_) {
+    const auto found = accounts_.find(sequence_id);
+    if (found != accounts_.end()) Settle(found->second);
+  }
+  in_step_.clear();
+  std::vector<uint64_t> used;
+  used.reserve(workers_.size());
+  for (const Worker& worker : workers_) used.push_back(worker.used);
+  return used;
+}
+
+bool PageLedger::AwaitsEviction(uint64_t sequence_id) const {
+  const Account& account = accounts_.at(sequence_id);
+  if (account.evicted_rows == 0) return false;
+  return std::any_of(account.workers.begin(), account.workers.end(),
+                     [](const OnWorker& on_worker) { return !on_worker.is_reported; });
+}
+
+void PageLedger::OnSequencePages(uint32_t worker, uint64_t sequence_id, uint64_t pages,
+                                 uint32_t num_rows) {
+  const auto found = accounts_.find(sequence_id);
+  if (found == accounts_.end()) return;
+  Account& account = found->second;
+  OnWorker& on_worker = account.workers[worker];
+  on_worker.reported_pages = pages;
+  on_worker.reported_rows = num_rows;
+  if (account.evicted_rows == 0 || num_rows < account.evicted_rows) return;
+  on_worker.is_reported = true;
+  if (account.shared == nullptr) {
+    Settle(account);
+  } else if (num_rows == account.forked_rows && pages < account.shared->pages[worker]) {
+    workers_[worker].used -= account.shared->pages[worker] - pages;
+    account.shared->pages[worker] = pages;
+  }
+}
+
+absl::Status PageLedger::OnFreePages(uint32_t worker, uint64_t free_pages, uint64_t used_at_most) {
+  Worker& at = workers_[worker];
+  if (free_pages > at.capacity.total_pages) {
+    return absl::InternalError(absl::StrCat("worker ", worker, ": free_pages ", free_pages, " of ",
+                                            at.capacity.total_pages));
+  }
+  const uint64_t used = at.capacity.total_pages - free_pages;
+  if (used_at_most == 0 && used > 0) {
+    return absl::InternalError(
+        absl::StrCat("worker ", worker, ": ", used, " pages are used, but no sequence has any"));
+  }
+  at.reported_free = free_pages;
+  at.unforeseen = used - std::min(used, used_at_most);
+  return absl::OkStatus();
+}
+
+PageLedger::Bytes PageLedger::TakeBytes(uint64_t sequence_id) {
+  Bytes bytes;
+  const auto found = accounts_.find(sequence_id);
+  if (found == accounts_.end()) return bytes;
+  const Account& account = found->second;
+  const bool shared_is_counted = account.shared != nullptr && account.shared->is_counted;
+  for (uint32_t w = 0; w < num_workers(); ++w) {
+    const Worker& worker = workers_[w];
+    const OnWorker& on_worker = account.workers[w];
+    const uint64_t shared_pages = account.shared != nullptr ? account.shared->pages[w] : 0;
+    uint64_t pages = on_worker.reported_rows > 0
+                         ? on_worker.reported_pages
+                         : PagesAtMost(account, w, account.num_rows, 0) + shared_pages;
+    uint64_t entries = worker.demand.Entries(account.num_rows);
+    if (shared_is_counted) {
+      pages -= std::min(pages, shared_pages);
+      entries -= std::min(entries, shared_pages * kPageTokens);
+    }
+    bytes.pages += pages * worker.capacity.page_bytes;
+    bytes.entries += entries * (worker.capacity.page_bytes / kPageTokens);
+  }
+  if (account.shared != nullptr) account.shared->is_counted = true;
+  return bytes;
+}
+
+std::vector<uint64_t> PageLedger::reported_free_pages() const {
+  std::vector<uint64_t> free_pages;
+  for (const Worker& worker : workers_) free_pages.push_back(worker.reported_free);
+  return free_pages;
+}
+
+}  // namespace kvec::coordinator::scheduler

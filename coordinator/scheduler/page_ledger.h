@@ -1,0 +1,121 @@
+#ifndef KVEC_COORDINATOR_SCHEDULER_PAGE_LEDGER_H_
+#define KVEC_COORDINATOR_SCHEDULER_PAGE_LEDGER_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "coordinator/scheduler/page_demand.h"
+#include "coordinator/scheduler/scheduler.h"
+
+namespace kvec::coordinator::scheduler {
+
+// What the scheduler knows of the pages of one group's workers. It runs ahead of them: a sequence is
+// charged for what it will hold when all Steps composed so far have run, so that a Step never finds
+// the pool empty. Nothing was evicted from most sequences, and their pages follow from their length
+// (PageDemand); for the others the workers' reports count.
+//
+// A Step's composition ends with EndStep: until then the charge of a sequence that has work in it is
+// what it holds while the Step runs, pages that slide out at its end included.
+class PageLedger {
+ public:
+  // Sequences grow by at most max_chunk_rows in a Step.
+  PageLedger(std::vector<WorkerCapacity> workers, uint32_t max_chunk_rows);
+
+  struct Reservation {
+    uint32_t num_rows = 0;   // reached in chunks
+    uint32_t num_forks = 0;  // made when they are reached
+  };
+
+  // RESOURCE_EXHAUSTED when this were too much for an empty pool.
+  absl::Status CheckFits(const Reservation& reservation) const;
+
+  // Opens an account for a sequence and charges it for what it will need, if that much is free and
+  // leaves keep_free_share of the pool.
+  bool Reserve(uint64_t sequence_id, const Reservation& reservation, double keep_free_share);
+  // The sequence gets num_rows more rows in the Step being composed. False, with nothing changed,
+  // when they do not fit.
+  bool Grow(uint64_t sequence_id, uint32_t num_rows);
+  // Opens an account for a fork, out of the parent's reservation.
+  void Fork(uint64_t parent_id, uint64_t child_id);
+  // No more forks: what is left of their reservation is free.
+  void EndForks(uint64_t parent_id);
+  // The Step being composed orders an eviction after the rows queued so far.
+  void Evict(uint64_t sequence_id);
+  // The Step being composed frees the sequence.
+  void Release(uint64_t sequence_id);
+
+  // Ends a Step's composition. Returns, per worker, the most pages used after the Step.
+  std::vector<uint64_t> EndStep();
+
+  // Whether an eviction was ordered that some worker has not reported yet.
+  bool AwaitsEviction(uint64_t sequence_id) const;
+
+  // A worker's report after a Step at whose end the sequence has num_rows rows.
+  void OnSequencePages(uint32_t worker, uint64_t sequence_id, uint64_t pages, uint32_t num_rows);
+  // A worker's free pages after a Step for which EndStep gave used_at_most. INTERNAL when they cannot
+  // be right.
+  absl::Status OnFreePages(uint32_t worker, uint64_t free_pages, uint64_t used_at_most);
+
+  struct Bytes {
+    uint64_t pages = 0;    // whole pages
+    uint64_t entries = 0;  // entries in them
+  };
+  // What a sequence holds on all workers; pages that forks share are counted for the first one asked
+  // for only.
+  Bytes TakeBytes(uint64_t sequence_id);
+
+  uint32_t num_workers() const { return static_cast<uint32_t>(workers_.size()); }
+  std::vector<uint64_t> reported_free_pages() const;
+
+ private:
+  // The leading pages of a prompt, shared by the forks that go on from it.
+  struct SharedPrompt {
+    std::vector<uint64_t> pages;  // [workers]
+    uint32_t num_sequences = 0;
+    bool is_counted = false;  // by TakeBytes
+  };
+
+  struct OnWorker {
+    uint64_t charge = 0;
+    uint64_t reported_pages = 0;
+    uint32_t reported_rows = 0;
+    bool is_reported = false;  // since the eviction, if there is one
+  };
+
+  struct Account {
+    uint32_t num_rows = 0;
+    uint32_t reserved_rows = 0;
+    uint32_t reserved_forks = 0;
+    uint32_t evicted_rows = 0;  // num_rows at the eviction; 0: none
+    uint32_t forked_rows = 0;   // num_rows when it was forked from, or made; 0: neither
+    std::shared_ptr<SharedPrompt> shared;
+    std::vector<OnWorker> workers;
+  };
+
+  struct Worker {
+    WorkerCapacity capacity;
+    PageDemand demand;
+    uint64_t used = 0;       // charged
+    uint64_t unforeseen = 0;  // reported as used beyond what was charged
+    uint64_t reported_free = 0;
+    uint64_t free() const;
+  };
+
+  // Pages held after `num_rows` rows, at most; with step_rows > 0 while the last step_rows of them run.
+  uint64_t PagesAtMost(const Account& account, uint32_t worker, uint32_t num_rows,
+                       uint32_t step_rows) const;
+  void Charge(Account& account, uint32_t worker, uint64_t pages);
+  void Settle(Account& account);
+
+  const uint32_t max_chunk_rows_;
+  std::vector<Worker> workers_;
+  absl::flat_hash_map<uint64_t, Account> accounts_;  // by sequence id
+  std::vector<uint64_t> in_step_;                    // sequences with work in the Step being composed
+};
+
+}  // namespace kvec::coordinator::scheduler
+
+#endif  // KVEC_COORDINATOR_SCHEDULER_PAGE_LEDGER_H_

@@ -1,0 +1,50 @@
+#include "coordinator/scheduler/request_metrics.h"
+
+namespace kvec::coordinator::scheduler {
+
+void RequestMetrics::OnScheduled(absl::Time now) {
+  if (!scheduled_.has_value()) scheduled_ = now;
+}
+
+void RequestMetrics::OnToken(uint32_t choice, absl::Time now) {
+  ++completion_tokens_;
+  if (!first_token_.has_value()) first_token_ = now;
+  if (choice != 0) return;
+  if (first_token_of_choice_0_.has_value()) {
+    inter_token_ms_.push_back(
+        static_cast<float>(absl::ToDoubleMilliseconds(now - last_token_of_choice_0_)));
+  } else {
+    first_token_of_choice_0_ = now;
+  }
+  last_token_of_choice_0_ = now;
+}
+
+void RequestMetrics::OnChoiceFinished(uint64_t kv_bytes, uint64_t logical_kv_bytes) {
+  kv_bytes_ += kv_bytes;
+  logical_kv_bytes_ += logical_kv_bytes;
+}
+
+void RequestMetrics::Fill(uint32_t prompt_tokens, v1::Usage& usage) const {
+  usage.set_prompt_tokens(prompt_tokens);
+  usage.set_completion_tokens(completion_tokens_);
+  usage.set_preemptions(preemptions_);
+  usage.set_kv_bytes(kv_bytes_);
+  usage.set_logical_kv_bytes(logical_kv_bytes_);
+  if (scheduled_.has_value()) {
+    usage.set_queue_ms(absl::ToDoubleMilliseconds(*scheduled_ - arrival_));
+  }
+  if (first_token_.has_value()) {
+    usage.set_time_to_first_token_ms(absl::ToDoubleMilliseconds(*first_token_ - arrival_));
+    usage.set_prefill_ms(absl::ToDoubleMilliseconds(*first_token_ - *scheduled_));
+  }
+  if (!inter_token_ms_.empty()) {
+    const absl::Duration decode = last_token_of_choice_0_ - *first_token_of_choice_0_;
+    if (decode > absl::ZeroDuration()) {
+      usage.set_decode_tokens_per_second(static_cast<double>(inter_token_ms_.size()) /
+                                         absl::ToDoubleSeconds(decode));
+    }
+    usage.mutable_inter_token_ms()->Add(inter_token_ms_.begin(), inter_token_ms_.end());
+  }
+}
+
+}  // namespace kvec::coordinator::scheduler

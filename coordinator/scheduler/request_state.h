@@ -1,0 +1,73 @@
+#ifndef KVEC_COORDINATOR_SCHEDULER_REQUEST_STATE_H_
+#define KVEC_COORDINATOR_SCHEDULER_REQUEST_STATE_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "coordinator/scheduler/request.h"
+#include "coordinator/scheduler/request_metrics.h"
+#include "coordinator/scheduler/sequence.h"
+
+namespace kvec::coordinator::scheduler {
+
+// A request in the scheduler, from Submit until its sink's OnDone. Steps in flight and pages that
+// are still to be freed keep it alive a little longer.
+struct RequestState : std::enable_shared_from_this<RequestState> {
+  RequestState(Request submitted, uint64_t arrival_number, absl::Time now)
+      : request(std::move(submitted)), arrival(arrival_number), metrics(now) {
+    for (uint32_t choice = 0; choice < request.num_choices; ++choice) {
+      choices.emplace_back(*this, choice);
+    }
+    num_unfinished = request.num_choices;
+  }
+
+  bool is_forced() const { return !request.forced_tokens.empty(); }
+  uint32_t prompt_tokens() const { return static_cast<uint32_t>(request.prompt.size()); }
+
+  // Whether a choice is still to be forked from choice 0.
+  bool NeedsFork() const {
+    return std::any_of(choices.begin(), choices.end(),
+                       [](const Sequence& choice) { return choice.NeedsFork(); });
+  }
+
+  // Choices that choice 0 prefills for.
+  uint32_t num_joined() const {
+    return static_cast<uint32_t>(
+        std::count_if(choices.begin(), choices.end(), [](const Sequence& choice) {
+          return choice.state() == Sequence::State::kJoined;
+        }));
+  }
+
+  const Request request;
+  const uint64_t arrival;  // counts requests
+  // Per layer what the prompt keeps; empty: everything. Recorded so that a replay evicts the same.
+  std::vector<uint32_t> layer_budgets;
+  RequestMetrics metrics;
+  std::deque<Sequence> choices;  // [num_choices]; at fixed addresses
+  uint32_t num_unfinished = 0;   // choices
+  uint32_t num_resident = 0;     // choices on the workers
+  bool was_started = false;
+};
+
+// Who goes first: by priority, then in order of arrival. Preempted sequences have arrived before any
+// that was never started, so they come first in their class.
+struct RankLess {
+  bool operator()(const Sequence* a, const Sequence* b) const {
+    const RequestState& left = a->request();
+    const RequestState& right = b->request();
+    if (left.request.priority != right.request.priority) {
+      return left.request.priority > right.request.priority;
+    }
+    if (left.arrival != right.arrival) return left.arrival < right.arrival;
+    return a->choice() < b->choice();
+  }
+};
+
+}  // namespace kvec::coordinator::scheduler
+
+#endif  // KVEC_COORDINATOR_SCHEDULER_REQUEST_STATE_H_

@@ -1,0 +1,176 @@
+#include "coordinator/scheduler/request_table.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+
+namespace kvec::coordinator::scheduler {
+
+absl::Status RequestTable::Add(std::shared_ptr<RequestState> request) {
+  const std::string& id = request->request.id;
+  if (requests_.contains(id)) {
+    return absl::AlreadyExistsError(absl::StrCat("request_id: ", id, " is in use"));
+  }
+  if (absl::Status status = queue_.CheckRoom(request->prompt_tokens()); !status.ok()) return status;
+  queue_.Add(&request->choices.front());
+  if (request->request.deadline != absl::InfiniteFuture()) {
+    deadlines_.emplace(request->request.deadline, request.get());
+  }
+  requests_.emplace(id, std::move(request));
+  return absl::OkStatus();
+}
+
+std::shared_ptr<RequestState> RequestTable::Find(absl::string_view request_id) const {
+  const auto found = requests_.find(request_id);
+  return found == requests_.end() ? nullptr : found->second;
+}
+
+uint32_t RequestTable::num_slots() const {
+  return static_cast<uint32_t>(residents_.size()) + num_joined_;
+}
+
+void RequestTable::AddResident(Sequence& sequence) {
+  residents_.insert(&sequence);
+  if (++sequence.request().num_resident == 1) ++num_running_;
+}
+
+void RequestTable::RemoveResident(Sequence& sequence) {
+  residents_.erase(&sequence);
+  if (--sequence.request().num_resident == 0) --num_running_;
+}
+
+void RequestTable::Start(Sequence& sequence, uint64_t sequence_id) {
+  queue_.Remove(&sequence);
+  RequestState& request = sequence.request();
+  request.was_started = true;
+  sequence.Start(sequence_id);
+  AddResident(sequence);
+  if (sequence.choice() != 0) return;
+  for (const Sequence& choice : request.choices) {
+    if (choice.state() == Sequence::State::kJoined) ++num_joined_;
+  }
+}
+
+void RequestTable::StartForked(Sequence& sequence, uint64_t sequence_id) {
+  --num_joined_;
+  sequence.StartForked(sequence_id);
+  AddResident(sequence);
+}
+
+void RequestTable::Requeue(Sequence& sequence) {
+  sequence.Suspend();
+  queue_.Add(&sequence);
+}
+
+void RequestTable::Preempt(Sequence& sequence) {
+  RequestState& request = sequence.request();
+  ++num_preemptions_;
+  request.metrics.OnPreempted();
+  RemoveResident(sequence);
+  Requeue(sequence);
+  if (sequence.choice() != 0) return;
+  for (Sequence& choice : request.choices) {
+    if (choice.state() == Sequence::State::kJoined) --num_joined_;
+    if (choice.state() != Sequence::State::kForkDue) continue;
+    --num_joined_;
+    Requeue(choice);
+  }
+}
+
+void RequestTable::SuspendAll() {
+  retired_.clear();
+  for (auto& [id, request] : requests_) {
+    for (Sequence& choice : request->choices) {
+      choice.ForgetUnanswered();
+      if (choice.is_resident()) {
+        RemoveResident(choice);
+        Requeue(choice);
+      } else if (choice.state() == Sequence::State::kForkDue) {
+        Requeue(choice);
+      }
+    }
+  }
+  num_joined_ = 0;
+}
+
+void RequestTable::Retire(Sequence& sequence) {
+  RequestState& request = sequence.request();
+  switch (sequence.state()) {
+    case Sequence::State::kWaiting:
+      queue_.Remove(&sequence);
+      break;
+    case Sequence::State::kJoined:
+      if (request.choices.front().is_resident()) --num_joined_;
+      break;
+    case Sequence::State::kForkDue:
+      --num_joined_;
+      break;
+    case Sequence::State::kChunks:
+    case Sequence::State::kDecode:
+      retired_.push_back({sequence.sequence_id(), request.shared_from_this()});
+      RemoveResident(sequence);
+      break;
+    case Sequence::State::kFinished:
+      return;
+  }
+  sequence.Finish();
+  --request.num_unfinished;
+}
+
+void RequestTable::FinishChoice(Sequence& sequence, v1::FinishReason reason, PageLedger& ledger) {
+  RequestState& request = sequence.request();
+  const PageLedger::Bytes bytes = ledger.TakeBytes(sequence.sequence_id());
+  request.metrics.OnChoiceFinished(bytes.pages, bytes.entries);
+  Retire(sequence);
+  request.request.sink->OnChoiceFinished(sequence.choice(), reason);
+  if (request.num_unfinished == 0) Finish(request, absl::OkStatus());
+}
+
+void RequestTable::Finish(RequestState& request, const absl::Status& status) {
+  const std::shared_ptr<RequestState> keep_alive = request.shared_from_this();
+  // Choice 0 last: whether its joined choices hold slots depends on it.
+  for (auto choice = request.choices.rbegin(); choice != request.choices.rend(); ++choice) {
+    Retire(*choice);
+  }
+  deadlines_.erase({request.request.deadline, &request});
+  requests_.erase(request.request.id);
+  v1::Usage usage;
+  request.metrics.Fill(request.prompt_tokens(), usage);
+  if (request.layer_budgets.empty()) {  // every prompt token is kept
+    usage.set_coverage(1);
+    usage.set_mean_layer_coverage(1);
+  }
+  request.request.sink->OnDone(status, usage);
+}
+
+std::vector<RequestTable::Retired> RequestTable::TakeRetired() {
+  const auto keep = std::partition(retired_.begin(), retired_.end(), [](const Retired& retired) {
+    return !retired.request->NeedsFork();
+  });
+  std::vector<Retired> taken(std::make_move_iterator(retired_.begin()),
+                             std::make_move_iterator(keep));
+  retired_.erase(retired_.begin(), keep);
+  return taken;
+}
+
+absl::Time RequestTable::NextDeadline() const {
+  return deadlines_.empty() ? absl::InfiniteFuture() : deadlines_.begin()->first;
+}
+
+std::vector<std::shared_ptr<RequestState>> RequestTable::Expired(absl::Time now) const {
+  std::vector<std::shared_ptr<RequestState>> expired;
+  for (const auto& [deadline, request] : deadlines_) {
+    if (deadline > now) break;
+    expired.push_back(request->shared_from_this());
+  }
+  return expired;
+}
+
+std::vector<std::shared_ptr<RequestState>> RequestTable::All() const {
+  std::vector<std::shared_ptr<RequestState>> all;
+  all.reserve(requests_.size());
+  for (const auto& [id, request] : requests_) all.push_back(request);
+  return all;
+}
+
+}  // namespace kvec::coordinator::scheduler

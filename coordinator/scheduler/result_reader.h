@@ -1,0 +1,43 @@
+#ifndef KVEC_COORDINATOR_SCHEDULER_RESULT_READER_H_
+#define KVEC_COORDINATOR_SCHEDULER_RESULT_READER_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "coordinator/scheduler/page_ledger.h"
+#include "coordinator/scheduler/request_table.h"
+#include "coordinator/scheduler/steps_in_flight.h"
+#include "kvec/v1/cluster.pb.h"
+
+namespace kvec::coordinator::scheduler {
+
+// Reads what one worker answered to a Step: pages go to the ledger, tokens and scores to their
+// requests. What belongs to a choice that has ended meanwhile is dropped. Guarded by the scheduler's
+// lock; the referenced parts must outlive it.
+class ResultReader {
+ public:
+  ResultReader(RequestTable& requests, PageLedger& ledger, uint64_t& num_generated)
+      : requests_(requests), ledger_(ledger), num_generated_(num_generated) {}
+
+  // INTERNAL when the result does not fit `step`; what came before the fault is delivered.
+  absl::Status Read(uint32_t worker, StepInFlight& step, const v1::StepResult& result,
+                    absl::Time now);
+
+ private:
+  absl::Status ReadPages(uint32_t worker, StepInFlight& step, const v1::StepResult& result);
+  absl::Status ReadSequence(StepInFlight& step, const v1::SequenceResult& result, absl::Time now);
+  void ReadScores(WorkInFlight& work, const v1::SequenceResult& result, absl::Time now);
+  void ReadSample(WorkInFlight& work, const v1::SequenceResult& result, absl::Time now);
+  // Hands a token to the request, and ends the choice if it is its last one.
+  void Deliver(Sequence& sequence, int32_t token, const v1::TokenLogProbs* logprobs,
+               absl::Time now);
+
+  RequestTable& requests_;
+  PageLedger& ledger_;
+  uint64_t& num_generated_;
+};
+
+}  // namespace kvec::coordinator::scheduler
+
+#endif  // KVEC_COORDINATOR_SCHEDULER_RESULT_READER_H_

@@ -1,0 +1,229 @@
+#include "coordinator/scheduler/scheduler.h"
+
+#include <algorithm>
+#include <mutex>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_cat.h"
+#include "coordinator/scheduler/page_ledger.h"
+#include "coordinator/scheduler/request_table.h"
+#include "coordinator/scheduler/result_reader.h"
+#include "coordinator/scheduler/step_composer.h"
+#include "coordinator/scheduler/steps_in_flight.h"
+#include "common/status_macros.h"
+
+namespace kvec::coordinator::scheduler {
+namespace {
+
+absl::Status CheckRequest(const Request& request) {
+  if (request.sink == nullptr) return absl::InvalidArgumentError("sink: missing");
+  if (request.prompt.empty()) return absl::InvalidArgumentError("prompt: empty");
+  if (request.num_choices == 0) return absl::InvalidArgumentError("n: 0, must be at least 1");
+  if (request.max_tokens == 0) {
+    return absl::InvalidArgumentError("max_tokens: 0, must be at least 1");
+  }
+  if (!request.forced_tokens.empty() && request.num_choices > 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("n: ", request.num_choices, ", must be 1 with forced_token_ids"));
+  }
+  return absl::OkStatus();
+}
+
+uint32_t NumStages(const std::vector<WorkerCapacity>& workers) {
+  uint32_t num_stages = 1;
+  for (const WorkerCapacity& worker : workers) {
+    num_stages = std::max(num_stages, worker.stage + 1);
+  }
+  return num_stages;
+}
+
+// What the request needs to begin, and to generate one token; a replay needs what it had.
+PageLedger::Reservation LeastNeed(const RequestState& request) {
+  PageLedger::Reservation need;
+  for (const Sequence& choice : request.choices) {
+    if (choice.state() == Sequence::State::kFinished) continue;
+    need.num_rows = std::max(need.num_rows, request.is_forced() || !request.layer_budgets.empty()
+                                                ? choice.num_known_rows()
+                                                : choice.num_tokens() + 1);
+  }
+  need.num_forks = request.num_joined();
+  return need;
+}
+
+// A group of workers and everything that ends with it.
+struct Group {
+  Group(uint64_t group_epoch, std::vector<WorkerCapacity> workers, const SchedulerOptions& options,
+        RequestTable& requests, StepComposer::Totals& totals, uint64_t& num_generated)
+      : epoch(group_epoch),
+        num_stages(NumStages(workers)),
+        ledger(std::move(workers), options.step_tokens),
+        steps(ledger.num_workers()),
+        composer(options, num_stages, requests, ledger, totals),
+        reader(requests, ledger, num_generated) {}
+
+  const uint64_t epoch;
+  const uint32_t num_stages;
+  PageLedger ledger;
+  StepsInFlight steps;
+  StepComposer composer;
+  ResultReader reader;
+};
+
+class ContinuousScheduler : public Scheduler {
+ public:
+  ContinuousScheduler(const SchedulerOptions& options,
+                      std::shared_ptr<const BudgetAllocator> budgets)
+      : options_(options),
+        budgets_(std::move(budgets)),
+        requests_(options.max_waiting_requests, options.max_waiting_tokens) {}
+
+  absl::Status Submit(Request request, absl::Time now) override;
+  void Cancel(absl::string_view request_id, absl::Status reason, absl::Time now) override;
+  void OnGroupReady(uint64_t epoch, std::vector<WorkerCapacity> workers, absl::Time now) override;
+  void OnGroupLost(absl::Time now) override;
+  std::optional<v1::Step> NextStep(absl::Time now) override;
+  absl::Status OnStepResult(uint32_t worker, const v1::StepResult& result,
+                            absl::Time now) override;
+  absl::Time NextDeadline() const override;
+  void ExpireDeadlines(absl::Time now) override;
+  SchedulerCounts counts() const override;
+  std::vector<uint64_t> free_pages() const override;
+
+ private:
+  absl::Status AllocateBudgets(RequestState& request) const;
+
+  const SchedulerOptions options_;
+  const std::shared_ptr<const BudgetAllocator> budgets_;
+
+  // std::mutex: ThreadSanitizer can't see into the packaged absl::Mutex.
+  mutable std::mutex mutex_;
+  RequestTable requests_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<Group> group_ ABSL_GUARDED_BY(mutex_);  // null: none
+  uint64_t last_arrival_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t last_step_id_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t num_steps_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t num_generated_ ABSL_GUARDED_BY(mutex_) = 0;
+  StepComposer::Totals totals_ ABSL_GUARDED_BY(mutex_);
+};
+
+absl::Status ContinuousScheduler::AllocateBudgets(RequestState& request) const {
+  const v1::CachePolicy& policy = request.request.cache;
+  if (policy.policy().empty() || policy.policy() == "full") return absl::OkStatus();
+  if (budgets_ == nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cache.policy: ", policy.policy(), ", this coordinator has only full"));
+  }
+  KVEC_ASSIGN_OR_RETURN(request.layer_budgets,
+                        budgets_->LayerBudgets(policy, request.prompt_tokens()));
+  return absl::OkStatus();
+}
+
+absl::Status ContinuousScheduler::Submit(Request request, absl::Time now) {
+  KVEC_RETURN_IF_ERROR(CheckRequest(request));
+  if (request.num_choices > options_.max_running_sequences) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("n: ", request.num_choices, ", at most ", options_.max_running_sequences,
+                     " sequences run at a time"));
+  }
+  const std::lock_guard lock(mutex_);
+  auto state = std::make_shared<RequestState>(std::move(request), ++last_arrival_, now);
+  KVEC_RETURN_IF_ERROR(AllocateBudgets(*state));
+  if (group_ != nullptr) KVEC_RETURN_IF_ERROR(group_->ledger.CheckFits(LeastNeed(*state)));
+  return requests_.Add(std::move(state));
+}
+
+void ContinuousScheduler::Cancel(absl::string_view request_id, absl::Status reason,
+                                 absl::Time now) {
+  const std::lock_guard lock(mutex_);
+  const std::shared_ptr<RequestState> request = requests_.Find(request_id);
+  if (request != nullptr) requests_.Finish(*request, reason);
+}
+
+void ContinuousScheduler::OnGroupReady(uint64_t epoch, std::vector<WorkerCapacity> workers,
+                                       absl::Time now) {
+  const std::lock_guard lock(mutex_);
+  if (group_ != nullptr) requests_.SuspendAll();
+  group_ = std::make_unique<Group>(epoch, std::move(workers), options_, requests_, totals_,
+                                   num_generated_);
+  for (const std::shared_ptr<RequestState>& request : requests_.All()) {
+    const absl::Status fits = group_->ledger.CheckFits(LeastNeed(*request));
+    if (!fits.ok()) requests_.Finish(*request, fits);
+  }
+}
+
+void ContinuousScheduler::OnGroupLost(absl::Time now) {
+  const std::lock_guard lock(mutex_);
+  if (group_ == nullptr) return;
+  group_.reset();
+  requests_.SuspendAll();
+}
+
+std::optional<v1::Step> ContinuousScheduler::NextStep(absl::Time now) {
+  const std::lock_guard lock(mutex_);
+  if (group_ == nullptr) return std::nullopt;
+  const uint32_t max_in_flight = std::max(options_.max_steps_in_flight, group_->num_stages + 1);
+  if (group_->steps.size() >= max_in_flight) return std::nullopt;
+  StepComposer::Composed composed = group_->composer.Compose(group_->steps.size(), now);
+  std::vector<uint64_t> used_at_most = group_->ledger.EndStep();
+  if (composed.is_empty()) return std::nullopt;
+  ++num_steps_;
+  composed.step.set_step_id(++last_step_id_);
+  composed.step.set_group_epoch(group_->epoch);
+  group_->steps.Add(
+      StepInFlight(last_step_id_, std::move(composed.work), std::move(used_at_most)));
+  return std::move(composed.step);
+}
+
+absl::Status ContinuousScheduler::OnStepResult(uint32_t worker, const v1::StepResult& result,
+                                               absl::Time now) {
+  const std::lock_guard lock(mutex_);
+  if (group_ == nullptr || result.group_epoch() != group_->epoch) return absl::OkStatus();
+  KVEC_ASSIGN_OR_RETURN(StepInFlight * step,
+                        group_->steps.BeginAnswer(worker, result.step_id()));
+  KVEC_RETURN_IF_ERROR(group_->reader.Read(worker, *step, result, now));
+  return group_->steps.EndAnswer(worker);
+}
+
+absl::Time ContinuousScheduler::NextDeadline() const {
+  const std::lock_guard lock(mutex_);
+  return requests_.NextDeadline();
+}
+
+void ContinuousScheduler::ExpireDeadlines(absl::Time now) {
+  const std::lock_guard lock(mutex_);
+  for (const std::shared_ptr<RequestState>& request : requests_.Expired(now)) {
+    requests_.Finish(*request, absl::DeadlineExceededError(absl::StrCat(
+                                   "request ", request->request.id, ": deadline has passed")));
+  }
+}
+
+SchedulerCounts ContinuousScheduler::counts() const {
+  const std::lock_guard lock(mutex_);
+  return {.num_running = requests_.num_running(),
+          .num_waiting = requests_.num_waiting(),
+          .waiting_prompt_tokens = requests_.queue().num_new_tokens(),
+          .steps = num_steps_,
+          .generated_tokens = num_generated_,
+          .prompt_tokens = totals_.prompt_tokens,
+          .preemptions = requests_.num_preemptions()};
+}
+
+std::vector<uint64_t> ContinuousScheduler::free_pages() const {
+  const std::lock_guard lock(mutex_);
+  if (group_ == nullptr) return {};
+  return group_->ledger.reported_free_pages();
+}
+
+}  // namespace
+
+std::unique_ptr<Scheduler> CreateScheduler(const SchedulerOptions& options,
+                                           std::shared_ptr<const BudgetAllocator> budgets) {
+  SchedulerOptions checked = options;
+  // Every decoding sequence has a row in each Step.
+  checked.max_running_sequences =
+      std::min(checked.max_running_sequences, checked.step_tokens);
+  return std::make_unique<ContinuousScheduler>(checked, std::move(budgets));
+}
+
+}  // namespace kvec::coordinator::scheduler
