@@ -17,19 +17,19 @@ void AddConfig(const ModelConfig& config, Sha256& digest) {
   const auto rope_text = [](const RopeConfig& rope) {
     return absl::StrCat(rope.theta, "/", absl::StrJoin(rope.frequency_factors, ","));
   };
-  digest.Add(absl::StrJoin(
-      {absl::StrCat(ModelFamilyName(config.family)), absl::StrCat(config.num_layers),
-       absl::StrCat(config.hidden_size), absl::StrCat(config.intermediate_size),
-       absl::StrCat(config.num_heads), absl::StrCat(config.num_kv_heads),
-       absl::StrCat(config.head_dim), absl::StrCat(config.vocab_size),
-       absl::StrCat(config.context_length), absl::StrCat(config.rms_norm_eps),
-       absl::StrCat(static_cast<int>(config.activation)),
-       absl::StrCat(static_cast<int>(config.rope_pairing)), rope_text(config.rope),
-       rope_text(config.local_rope), absl::StrJoin(config.sliding_windows, ","),
-       absl::StrCat(config.has_attention_bias, config.has_qk_norm, config.has_post_norms,
-                    config.tie_word_embeddings),
-       absl::StrCat(config.embedding_scale), absl::StrCat(config.attention_scale)},
-      " "));
+  digest.Add(
+      absl::StrJoin({absl::StrCat(ModelFamilyName(config.family)), absl::StrCat(config.num_layers),
+                     absl::StrCat(config.hidden_size), absl::StrCat(config.intermediate_size),
+                     absl::StrCat(config.num_heads), absl::StrCat(config.num_kv_heads),
+                     absl::StrCat(config.head_dim), absl::StrCat(config.vocab_size),
+                     absl::StrCat(config.context_length), absl::StrCat(config.rms_norm_eps),
+                     absl::StrCat(static_cast<int>(config.activation)),
+                     absl::StrCat(static_cast<int>(config.rope_pairing)), rope_text(config.rope),
+                     rope_text(config.local_rope), absl::StrJoin(config.sliding_windows, ","),
+                     absl::StrCat(config.has_attention_bias, config.has_qk_norm,
+                                  config.has_post_norms, config.tie_word_embeddings),
+                     absl::StrCat(config.embedding_scale), absl::StrCat(config.attention_scale)},
+                    " "));
 }
 
 void AddTokenizer(const TokenizerData& tokenizer, Sha256& digest) {

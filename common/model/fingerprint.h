@@ -10,8 +10,9 @@
 
 namespace kvec {
 
-// Hex SHA-256 over the configuration, the tokenizer, the names, types and shapes of the tensors, and
-// a few kilobytes of each tensor's data: tells models apart in milliseconds, however large they are.
+// Hex SHA-256 over the configuration, the tokenizer, the names, types and shapes of the tensors,
+// and a few kilobytes of each tensor's data: tells models apart in milliseconds, however large they
+// are.
 std::string Fingerprint(const ModelConfig& config, const TokenizerData& tokenizer,
                         absl::Span<const FileTensor> tensors);
 

@@ -59,13 +59,13 @@ class ArchitectureKeys {
 };
 
 absl::StatusOr<ModelFamily> FamilyOf(absl::string_view architecture) {
-  for (const ModelFamily family : {ModelFamily::kLlama, ModelFamily::kQwen2, ModelFamily::kQwen3,
-                                   ModelFamily::kGemma3}) {
+  for (const ModelFamily family :
+       {ModelFamily::kLlama, ModelFamily::kQwen2, ModelFamily::kQwen3, ModelFamily::kGemma3}) {
     if (architecture == ModelFamilyName(family)) return family;
   }
-  return absl::InvalidArgumentError(absl::StrCat("general.architecture: ", Quoted(architecture),
-                                                 " is not supported; known: ",
-                                                 KnownModelFamilyNames()));
+  return absl::InvalidArgumentError(
+      absl::StrCat("general.architecture: ", Quoted(architecture),
+                   " is not supported; known: ", KnownModelFamilyNames()));
 }
 
 const FileTensor* FindTensor(const GgufFile& file, absl::string_view name) {
@@ -85,15 +85,14 @@ absl::Status ReadSizes(const ArchitectureKeys& keys, ModelConfig& config) {
   if (keys.Has("attention.head_count_kv")) {
     KVEC_ASSIGN_OR_RETURN(config.num_kv_heads, keys.Size("attention.head_count_kv", kMaxHeads));
   }
-  KVEC_ASSIGN_OR_RETURN(config.head_dim,
-                        keys.IntOr("attention.key_length", config.hidden_size / config.num_heads,
-                                   kMaxHeadDim));
+  KVEC_ASSIGN_OR_RETURN(
+      config.head_dim,
+      keys.IntOr("attention.key_length", config.hidden_size / config.num_heads, kMaxHeadDim));
   KVEC_RETURN_IF_ERROR(keys.CheckIs("attention.value_length", config.head_dim,
                                     "keys and values must be of one length"));
   KVEC_RETURN_IF_ERROR(keys.CheckIs("rope.dimension_count", config.head_dim,
                                     "rotary embedding of a part of the head is not supported"));
-  KVEC_RETURN_IF_ERROR(
-      keys.CheckIs("expert_count", 0, "mixtures of experts are not supported"));
+  KVEC_RETURN_IF_ERROR(keys.CheckIs("expert_count", 0, "mixtures of experts are not supported"));
   KVEC_ASSIGN_OR_RETURN(config.rms_norm_eps, keys.Float("attention.layer_norm_rms_epsilon"));
   return absl::OkStatus();
 }
@@ -118,9 +117,9 @@ absl::StatusOr<std::vector<float>> ReadRopeScaling(const ArchitectureKeys& keys,
 // Llama 3's files carry their scaling as a tensor.
 absl::StatusOr<std::vector<float>> ReadRopeFreqs(const FileTensor& tensor, int head_dim) {
   if (tensor.type != TensorType::kF32 || tensor.shape != std::vector<int64_t>{head_dim / 2}) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "tensor rope_freqs.weight: is ", GetTraits(tensor.type).name, " ", ShapeText(tensor.shape),
-        ", must be F32 [", head_dim / 2, "]"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("tensor rope_freqs.weight: is ", GetTraits(tensor.type).name, " ",
+                     ShapeText(tensor.shape), ", must be F32 [", head_dim / 2, "]"));
   }
   std::vector<float> factors(head_dim / 2);
   Dequantize(tensor.type, tensor.data, absl::MakeSpan(factors));

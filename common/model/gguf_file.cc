@@ -135,9 +135,9 @@ absl::StatusOr<uint64_t> Alignment(const GgufMetadata& metadata) {
   const GgufValue* value = metadata.Find(kKey);
   if (value == nullptr) return kDefaultAlignment;
   if (value->is_array || value->type != GgufType::kUint32) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(kKey, ": is of type ", value->is_array ? "array of " : "",
-                     GgufTypeName(value->type), ", must be uint32"));
+    return absl::InvalidArgumentError(absl::StrCat(kKey, ": is of type ",
+                                                   value->is_array ? "array of " : "",
+                                                   GgufTypeName(value->type), ", must be uint32"));
   }
   KVEC_ASSIGN_OR_RETURN(const int64_t alignment, metadata.Int(kKey, 0, UINT32_MAX));
   if (alignment == 0 || (alignment & (alignment - 1)) != 0) {

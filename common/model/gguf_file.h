@@ -12,8 +12,8 @@
 namespace kvec {
 
 // The metadata and the tensor directory of a GGUF file, versions 2 and 3, little endian. A view of
-// the bytes it was parsed from. It knows the container only; gguf_config and gguf_tokenizer know what
-// the metadata means.
+// the bytes it was parsed from. It knows the container only; gguf_config and gguf_tokenizer know
+// what the metadata means.
 class GgufFile {
  public:
   // Checks every count, length, type and offset. INVALID_ARGUMENT names the field and the value.

@@ -13,7 +13,8 @@ namespace kvec {
 namespace {
 
 absl::Status WrongType(absl::string_view key, const GgufValue& value, absl::string_view wanted) {
-  return absl::InvalidArgumentError(absl::StrCat(key, ": is ", value.is_array ? "an array of " : "a ",
+  return absl::InvalidArgumentError(absl::StrCat(key, ": is ",
+                                                 value.is_array ? "an array of " : "a ",
                                                  GgufTypeName(value.type), ", must be ", wanted));
 }
 
@@ -47,8 +48,8 @@ bool LoadInteger(const GgufValue& value, int64_t& number) {
       number = Load<int32_t>(value);
       return true;
     case GgufType::kUint64:
-      number = static_cast<int64_t>(std::min<uint64_t>(Load<uint64_t>(value),
-                                                       std::numeric_limits<int64_t>::max()));
+      number = static_cast<int64_t>(
+          std::min<uint64_t>(Load<uint64_t>(value), std::numeric_limits<int64_t>::max()));
       return true;
     case GgufType::kInt64:
       number = Load<int64_t>(value);
@@ -62,7 +63,8 @@ bool LoadInteger(const GgufValue& value, int64_t& number) {
 
 absl::Status GgufMetadata::Add(absl::string_view key, const GgufValue& value) {
   if (!values_.emplace(key, value).second) {
-    return absl::InvalidArgumentError(absl::StrCat("metadata key ", Quoted(key), ": is there twice"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("metadata key ", Quoted(key), ": is there twice"));
   }
   return absl::OkStatus();
 }
@@ -96,8 +98,7 @@ absl::StatusOr<int64_t> GgufMetadata::IntOr(absl::string_view key, int64_t missi
 
 absl::StatusOr<float> GgufMetadata::Float(absl::string_view key) const {
   KVEC_ASSIGN_OR_RETURN(const GgufValue* value, FindOrError(key));
-  if (value->is_array ||
-      (value->type != GgufType::kFloat32 && value->type != GgufType::kFloat64)) {
+  if (value->is_array || (value->type != GgufType::kFloat32 && value->type != GgufType::kFloat64)) {
     return WrongType(key, *value, "a float");
   }
   const auto number = value->type == GgufType::kFloat32 ? Load<float>(*value)

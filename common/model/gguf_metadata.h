@@ -16,8 +16,8 @@ namespace kvec {
 // The keys and values of a GGUF file, decoded when asked for. Views of the file; immutable once
 // filled.
 //
-// Of each getter: the plain one wants the key to exist, the one with `Or` has a default for a missing
-// key. A value of another type or out of range is INVALID_ARGUMENT naming key and value.
+// Of each getter: the plain one wants the key to exist, the one with `Or` has a default for a
+// missing key. A value of another type or out of range is INVALID_ARGUMENT naming key and value.
 class GgufMetadata {
  public:
   // INVALID_ARGUMENT for a key that is there already.

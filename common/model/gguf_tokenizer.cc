@@ -1,13 +1,12 @@
 #include "common/model/gguf_tokenizer.h"
 
-#include <algorithm>
-#include <array>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "common/model/end_tokens.h"
 #include "common/model/error_text.h"
 #include "common/model/model_limits.h"
 #include "common/status_macros.h"
@@ -18,19 +17,11 @@ namespace {
 // Of two tokens at most one merge can make a third, but files list several ways to the same token.
 constexpr uint64_t kMaxMerges = 4 * kMaxVocabSize;
 
-// Special tokens that end a turn or a text, by their names in the known model families. Many files
-// give only one of them an id of its own (eos_token_id), while a chat ends with another. "</s>" is
-// not among them: where it ends a text it is eos_token_id, and in Gemma's vocabulary it is HTML.
-constexpr std::array<absl::string_view, 9> kEndTokens = {
-    "<|endoftext|>", "<|end_of_text|>", "<|im_end|>",      "<|eot_id|>", "<|eom_id|>",
-    "<|end|>",       "<end_of_turn>",   "<|end_of_turn|>", "<EOT>"};
-
 template <typename T>
 absl::Status CheckCount(absl::string_view key, const std::vector<T>& values, size_t vocab_size) {
   if (values.size() == vocab_size) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(key, ": has ", values.size(),
-                                                 " elements, the embedding has ", vocab_size,
-                                                 " rows"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      key, ": has ", values.size(), " elements, the embedding has ", vocab_size, " rows"));
 }
 
 absl::Status ReadTokens(const GgufMetadata& metadata, size_t vocab_size, TokenizerData& data) {
@@ -45,9 +36,10 @@ absl::Status ReadTokens(const GgufMetadata& metadata, size_t vocab_size, Tokeniz
   KVEC_ASSIGN_OR_RETURN(data.token_types, metadata.Int32s(kTypes, kMaxVocabSize));
   KVEC_RETURN_IF_ERROR(CheckCount(kTypes, data.token_types, vocab_size));
   for (size_t i = 0; i < vocab_size; ++i) {
-    if (data.token_types[i] < TokenizerData::kNormal || data.token_types[i] > TokenizerData::kByte) {
-      return absl::InvalidArgumentError(absl::StrCat(kTypes, "[", i, "]: is ", data.token_types[i],
-                                                     ", must be in 1 … 6"));
+    if (data.token_types[i] < TokenizerData::kNormal ||
+        data.token_types[i] > TokenizerData::kByte) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(kTypes, "[", i, "]: is ", data.token_types[i], ", must be in 1 … 6"));
     }
   }
   return absl::OkStatus();
@@ -66,8 +58,8 @@ absl::Status ReadMergesOrScores(const GgufMetadata& metadata, size_t vocab_size,
     // From 1: a token may begin with a space, the right one never does.
     const size_t space = data.merges[i].find(' ', 1);
     if (space == std::string::npos || space + 1 == data.merges[i].size()) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          kMerges, "[", i, "]: ", Quoted(data.merges[i]), " is not two tokens with a space between"));
+      return absl::InvalidArgumentError(absl::StrCat(kMerges, "[", i, "]: ", Quoted(data.merges[i]),
+                                                     " is not two tokens with a space between"));
     }
   }
   return absl::OkStatus();
@@ -81,25 +73,20 @@ absl::StatusOr<std::optional<int32_t>> ReadId(const GgufMetadata& metadata, absl
 }
 
 absl::Status ReadSpecialIds(const GgufMetadata& metadata, int64_t vocab_size, TokenizerData& data) {
-  KVEC_ASSIGN_OR_RETURN(data.bos_id,
-                        ReadId(metadata, "tokenizer.ggml.bos_token_id", vocab_size));
+  KVEC_ASSIGN_OR_RETURN(data.bos_id, ReadId(metadata, "tokenizer.ggml.bos_token_id", vocab_size));
   KVEC_ASSIGN_OR_RETURN(data.unknown_id,
                         ReadId(metadata, "tokenizer.ggml.unknown_token_id", vocab_size));
-  for (const absl::string_view key :
-       {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
-        "tokenizer.ggml.eom_token_id"}) {
+  for (const absl::string_view key : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
+                                      "tokenizer.ggml.eom_token_id"}) {
     KVEC_ASSIGN_OR_RETURN(const std::optional<int32_t> id, ReadId(metadata, key, vocab_size));
     if (id.has_value()) data.eos_ids.push_back(*id);
   }
   for (int32_t id = 0; id < vocab_size; ++id) {
     const int32_t type = data.token_types[id];
     if (type != TokenizerData::kControl && type != TokenizerData::kUserDefined) continue;
-    if (std::find(kEndTokens.begin(), kEndTokens.end(), data.tokens[id]) != kEndTokens.end()) {
-      data.eos_ids.push_back(id);
-    }
+    if (IsEndToken(data.tokens[id])) data.eos_ids.push_back(id);
   }
-  std::sort(data.eos_ids.begin(), data.eos_ids.end());
-  data.eos_ids.erase(std::unique(data.eos_ids.begin(), data.eos_ids.end()), data.eos_ids.end());
+  SortAndDeduplicate(data.eos_ids);
   return absl::OkStatus();
 }
 
@@ -112,8 +99,8 @@ absl::Status ReadSwitches(const GgufMetadata& metadata, TokenizerData& data) {
   KVEC_ASSIGN_OR_RETURN(data.add_bos, metadata.BoolOr("tokenizer.ggml.add_bos_token",
                                                       is_sentence_piece || is_llama3));
   KVEC_ASSIGN_OR_RETURN(data.add_eos, metadata.BoolOr("tokenizer.ggml.add_eos_token", false));
-  KVEC_ASSIGN_OR_RETURN(data.add_space_prefix, metadata.BoolOr("tokenizer.ggml.add_space_prefix",
-                                                               is_sentence_piece));
+  KVEC_ASSIGN_OR_RETURN(data.add_space_prefix,
+                        metadata.BoolOr("tokenizer.ggml.add_space_prefix", is_sentence_piece));
   return absl::OkStatus();
 }
 
@@ -125,9 +112,9 @@ absl::StatusOr<TokenizerData> ReadGgufTokenizer(const GgufMetadata& metadata, in
   if (model == "llama") {
     data.kind = TokenizerData::Kind::kSentencePieceBpe;
   } else if (model != "gpt2") {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "tokenizer.ggml.model: ", Quoted(model),
-        " is not supported; known: gpt2 (byte-level BPE), llama (SentencePiece BPE)"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("tokenizer.ggml.model: ", Quoted(model),
+                     " is not supported; known: gpt2 (byte-level BPE), llama (SentencePiece BPE)"));
   }
   KVEC_ASSIGN_OR_RETURN(data.pre_tokenizer, metadata.StringOr("tokenizer.ggml.pre", "default"));
   KVEC_ASSIGN_OR_RETURN(data.chat_template, metadata.StringOr("tokenizer.chat_template", ""));

@@ -42,9 +42,9 @@ absl::StatusOr<GgufType> ReadType(ByteReader& reader) {
 }  // namespace
 
 absl::string_view GgufTypeName(GgufType type) {
-  constexpr absl::string_view kNames[] = {"uint8",  "int8",  "uint16",  "int16", "uint32",
-                                          "int32",  "float32", "bool",  "string", "array",
-                                          "uint64", "int64", "float64"};
+  constexpr absl::string_view kNames[] = {"uint8",  "int8",    "uint16", "int16",  "uint32",
+                                          "int32",  "float32", "bool",   "string", "array",
+                                          "uint64", "int64",   "float64"};
   return kNames[static_cast<uint32_t>(type)];
 }
 

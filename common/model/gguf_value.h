@@ -12,8 +12,19 @@ namespace kvec {
 
 // The numbers are those of the file format.
 enum class GgufType : uint32_t {
-  kUint8 = 0, kInt8 = 1, kUint16 = 2, kInt16 = 3, kUint32 = 4, kInt32 = 5, kFloat32 = 6, kBool = 7,
-  kString = 8, kArray = 9, kUint64 = 10, kInt64 = 11, kFloat64 = 12
+  kUint8 = 0,
+  kInt8 = 1,
+  kUint16 = 2,
+  kInt16 = 3,
+  kUint32 = 4,
+  kInt32 = 5,
+  kFloat32 = 6,
+  kBool = 7,
+  kString = 8,
+  kArray = 9,
+  kUint64 = 10,
+  kInt64 = 11,
+  kFloat64 = 12
 };
 
 absl::string_view GgufTypeName(GgufType type);
@@ -22,8 +33,8 @@ absl::string_view GgufTypeName(GgufType type);
 struct GgufValue {
   GgufType type = GgufType::kUint8;  // of the elements, for an array; never kArray
   bool is_array = false;
-  uint64_t count = 1;                // elements
-  absl::Span<const uint8_t> bytes;   // the encoded elements
+  uint64_t count = 1;               // elements
+  absl::Span<const uint8_t> bytes;  // the encoded elements
 };
 
 // Reads a type and a value. INVALID_ARGUMENT for an unknown type, an array of arrays, and anything

@@ -36,9 +36,9 @@ absl::Status MappedModel::CheckRequiredTensors() const {
       return absl::InvalidArgumentError(absl::StrCat("tensor ", required.name, ": is missing"));
     }
     if (it->second->shape != required.shape) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "tensor ", required.name, ": has shape ", ShapeText(it->second->shape),
-          ", the configuration asks for ", ShapeText(required.shape)));
+      return absl::InvalidArgumentError(
+          absl::StrCat("tensor ", required.name, ": has shape ", ShapeText(it->second->shape),
+                       ", the configuration asks for ", ShapeText(required.shape)));
     }
   }
   return absl::OkStatus();

@@ -18,7 +18,8 @@ class MappedModel : public ModelFiles {
  public:
   struct Parts {
     std::vector<std::unique_ptr<MappedFile>> files;
-    std::vector<std::unique_ptr<std::vector<float>>> converted;  // data that no file holds as served
+    std::vector<std::unique_ptr<std::vector<float>>>
+        converted;  // data that no file holds as served
     ModelConfig config;
     TokenizerData tokenizer;
     std::vector<FileTensor> tensors;  // unique names; data in `files` or `converted`

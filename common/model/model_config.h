@@ -55,7 +55,7 @@ struct ModelConfig {
   bool has_post_norms = false;       // gemma3: RMSNorm after attention and after the MLP too
   bool tie_word_embeddings = false;  // output.weight is token_embd.weight
   float embedding_scale = 1.0f;
-  float attention_scale = 0;         // of q·k, usually head_dim^-0.5
+  float attention_scale = 0;  // of q·k, usually head_dim^-0.5
 };
 
 }  // namespace kvec

@@ -30,9 +30,9 @@ class ModelFiles {
  public:
   virtual ~ModelFiles() = default;
 
-  // NOT_FOUND for a missing path or file, INVALID_ARGUMENT for anything malformed; the message names
-  // the file, the field or tensor, and the offending value. Every size and offset in the files is
-  // checked before it is used. Weights' contents are not read.
+  // NOT_FOUND for a missing path or file, INVALID_ARGUMENT for anything malformed; the message
+  // names the file, the field or tensor, and the offending value. Every size and offset in the
+  // files is checked before it is used. Weights' contents are not read.
   static absl::StatusOr<std::unique_ptr<ModelFiles>> Open(const std::string& path);
 
   virtual const ModelConfig& config() const = 0;
@@ -44,7 +44,8 @@ class ModelFiles {
   virtual bool HasTensor(absl::string_view name) const = 0;
   virtual std::vector<FileTensor> tensors() const = 0;
 
-  // Equal for equal files: hex SHA-256 over configuration, tensor directory, and samples of the data.
+  // Equal for equal files: hex SHA-256 over configuration, tensor directory, and samples of the
+  // data.
   virtual const std::string& fingerprint() const = 0;
 
   // Tells the system that the weights' pages are not needed for now, so that they stop counting as

@@ -12,8 +12,7 @@ namespace {
 
 absl::Status CheckSize(absl::string_view field, int64_t value, int64_t max) {
   if (value >= 1 && value <= max) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(field, ": is ", value, ", must be in 1 … ", max));
+  return absl::InvalidArgumentError(absl::StrCat(field, ": is ", value, ", must be in 1 … ", max));
 }
 
 absl::Status CheckPositive(absl::string_view field, float value) {
@@ -26,9 +25,8 @@ absl::Status CheckRope(absl::string_view field, const RopeConfig& rope, int head
   KVEC_RETURN_IF_ERROR(CheckPositive(absl::StrCat(field, ".theta"), rope.theta));
   const std::vector<float>& factors = rope.frequency_factors;
   if (!factors.empty() && factors.size() != static_cast<size_t>(head_dim) / 2) {
-    return absl::InvalidArgumentError(absl::StrCat(field, ".frequency_factors: has ",
-                                                   factors.size(), " elements, head_dim is ",
-                                                   head_dim));
+    return absl::InvalidArgumentError(absl::StrCat(
+        field, ".frequency_factors: has ", factors.size(), " elements, head_dim is ", head_dim));
   }
   for (const float factor : factors) {
     KVEC_RETURN_IF_ERROR(CheckPositive(absl::StrCat(field, ".frequency_factors"), factor));

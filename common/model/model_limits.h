@@ -17,8 +17,8 @@ inline constexpr int64_t kMaxHeadDim = 1024;
 inline constexpr int64_t kMaxVocabSize = 1 << 24;
 inline constexpr int64_t kMaxContextLength = 1 << 27;
 
-// Checks a configuration, whichever file it is from: all sizes positive and within the limits, fields
-// consistent with each other. INVALID_ARGUMENT names field and value.
+// Checks a configuration, whichever file it is from: all sizes positive and within the limits,
+// fields consistent with each other. INVALID_ARGUMENT names field and value.
 absl::Status CheckModelConfig(const ModelConfig& config);
 
 }  // namespace kvec

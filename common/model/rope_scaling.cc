@@ -22,11 +22,11 @@ absl::StatusOr<std::vector<float>> Llama3FrequencyFactors(const Llama3RopeScalin
   if (!(scaling.factor > 0) || !(scaling.low_freq_factor > 0) ||
       !(scaling.high_freq_factor > scaling.low_freq_factor) ||
       !(scaling.original_context_length > 0)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "llama3 scaling: factor ", scaling.factor, ", low_freq_factor ", scaling.low_freq_factor,
-        ", high_freq_factor ", scaling.high_freq_factor, ", original_max_position_embeddings ",
-        scaling.original_context_length,
-        ": all must be positive, and high_freq_factor above low_freq_factor"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("llama3 scaling: factor ", scaling.factor, ", low_freq_factor ",
+                     scaling.low_freq_factor, ", high_freq_factor ", scaling.high_freq_factor,
+                     ", original_max_position_embeddings ", scaling.original_context_length,
+                     ": all must be positive, and high_freq_factor above low_freq_factor"));
   }
   std::vector<float> factors(head_dim / 2);
   for (int i = 0; i < head_dim / 2; ++i) {
@@ -38,8 +38,8 @@ absl::StatusOr<std::vector<float>> Llama3FrequencyFactors(const Llama3RopeScalin
     } else if (turns > scaling.high_freq_factor) {
       factors[i] = 1.0f;
     } else {
-      const double smooth = (turns - scaling.low_freq_factor) /
-                            (scaling.high_freq_factor - scaling.low_freq_factor);
+      const double smooth =
+          (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor);
       factors[i] = static_cast<float>(1.0 / ((1.0 - smooth) / scaling.factor + smooth));
     }
   }

@@ -26,18 +26,17 @@ absl::StatusOr<uint64_t> TensorBytes(const FileTensor& tensor) {
   for (const int64_t dimension : tensor.shape) {
     if (dimension < 1 || dimension > kMaxElements / num_elements) {
       return absl::InvalidArgumentError(absl::StrCat(
-          Describe(tensor), "shape ", ShapeText(tensor.shape), " has a dimension below 1, or more than ",
-          kMaxElements, " elements in all"));
+          Describe(tensor), "shape ", ShapeText(tensor.shape),
+          " has a dimension below 1, or more than ", kMaxElements, " elements in all"));
     }
     num_elements *= dimension;
   }
   const TensorTypeTraits& traits = GetTraits(tensor.type);
   const int64_t row = tensor.shape.empty() ? 1 : tensor.shape.back();
   if (row % traits.block_elements != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(Describe(tensor), "rows of ", row,
-                                                   " elements are no multiple of the ",
-                                                   traits.block_elements, " of a ", traits.name,
-                                                   " block"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(Describe(tensor), "rows of ", row, " elements are no multiple of the ",
+                     traits.block_elements, " of a ", traits.name, " block"));
   }
   return RowBytes(tensor.type, num_elements);
 }
@@ -46,8 +45,8 @@ absl::Status AttachData(FileTensor& tensor, absl::Span<const uint8_t> data, uint
   KVEC_ASSIGN_OR_RETURN(const uint64_t size, TensorBytes(tensor));
   if (offset > data.size() || size > data.size() - offset) {
     return absl::InvalidArgumentError(absl::StrCat(Describe(tensor), "needs ", size,
-                                                   " bytes at data offset ", offset,
-                                                   ", file has ", data.size()));
+                                                   " bytes at data offset ", offset, ", file has ",
+                                                   data.size()));
   }
   tensor.data = data.subspan(offset, size);
   return absl::OkStatus();
@@ -68,9 +67,8 @@ absl::Status CheckDirectory(absl::Span<const FileTensor> tensors) {
   for (size_t i = 1; i < by_address.size(); ++i) {
     const FileTensor& previous = *by_address[i - 1];
     if (previous.data.data() + previous.data.size() > by_address[i]->data.data()) {
-      return absl::InvalidArgumentError(absl::StrCat(Describe(*by_address[i]),
-                                                     "data overlaps that of tensor ",
-                                                     Quoted(previous.name)));
+      return absl::InvalidArgumentError(absl::StrCat(
+          Describe(*by_address[i]), "data overlaps that of tensor ", Quoted(previous.name)));
     }
   }
   return absl::OkStatus();

@@ -16,8 +16,8 @@ namespace kvec {
 // that are no multiple of the type's block.
 absl::StatusOr<uint64_t> TensorBytes(const FileTensor& tensor);
 
-// Points `tensor` at its bytes, which begin at `offset` of `data`. INVALID_ARGUMENT when they do not
-// lie in `data`.
+// Points `tensor` at its bytes, which begin at `offset` of `data`. INVALID_ARGUMENT when they do
+// not lie in `data`.
 absl::Status AttachData(FileTensor& tensor, absl::Span<const uint8_t> data, uint64_t offset);
 
 // INVALID_ARGUMENT for a name that is there twice, and for tensors with bytes in common.

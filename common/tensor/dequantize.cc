@@ -107,8 +107,8 @@ ScaleAndMin UnpackScaleAndMin(const uint8_t* packed, int index) {
           static_cast<uint8_t>((packed[index + 4] >> 4) | ((packed[index] >> 6) << 4))};
 }
 
-// half scale, half minimum; 12 bytes of sub-block scales; 128 bytes of nibbles: each run of 32 bytes
-// holds sub-block 2 i in its low halves and 2 i + 1 in its high halves.
+// half scale, half minimum; 12 bytes of sub-block scales; 128 bytes of nibbles: each run of 32
+// bytes holds sub-block 2 i in its low halves and 2 i + 1 in its high halves.
 void DecodeQ4_K(const uint8_t* block, float* out) {
   const float scale = LoadHalf(block);
   const float min = LoadHalf(block + 2);
@@ -145,8 +145,8 @@ void DecodeQ5_K(const uint8_t* block, float* out) {
   }
 }
 
-// 128 bytes of low nibbles; 64 bytes of upper bit pairs; 16 signed scales, one per 16 elements; half
-// scale. Each half block of 128 elements has 64 bytes of nibbles and 32 of pairs.
+// 128 bytes of low nibbles; 64 bytes of upper bit pairs; 16 signed scales, one per 16 elements;
+// half scale. Each half block of 128 elements has 64 bytes of nibbles and 32 of pairs.
 void DecodeQ6_K(const uint8_t* block, float* out) {
   const float scale = LoadHalf(block + 208);
   for (int half = 0; half < 2; ++half) {
