@@ -1,7 +1,7 @@
 #include "common/model/sha256.h"
 
 #include "absl/strings/escaping.h"
-#include "glog/logging.h"
+#include "common/logging.h"
 
 namespace kvec {
 

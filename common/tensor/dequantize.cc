@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "glog/logging.h"
+#include "common/logging.h"
 
 // The layouts and the order of the arithmetic are those of ggml's dequantize_row_… functions, so
 // that results are equal bit by bit. This file is compiled without contraction to FMA.
