@@ -10,8 +10,8 @@
 namespace kvec::coordinator::scheduler {
 
 // Decides how many entries of a prompt each layer keeps. The scheduler asks once per request, when
-// it is submitted, records the answer, and orders the same eviction whenever the prompt is replayed.
-// Called with the scheduler's lock held: must not block and must not call the scheduler.
+// it is submitted, records the answer, and orders the same eviction whenever the prompt is
+// replayed. Called with the scheduler's lock held: must not block and must not call the scheduler.
 class BudgetAllocator {
  public:
   virtual ~BudgetAllocator() = default;

@@ -74,9 +74,9 @@ uint64_t PageDemand::HeldOfFirst(uint32_t num_pages, uint32_t num_rows) const {
 uint64_t PageDemand::Entries(uint32_t num_rows) const {
   uint64_t entries = 0;
   for (const LayerClass& layers : classes_) {
-    entries += layers.num_heads * (layers.sliding_window == 0
-                                       ? num_rows
-                                       : std::min(num_rows, layers.sliding_window - 1));
+    entries +=
+        layers.num_heads *
+        (layers.sliding_window == 0 ? num_rows : std::min(num_rows, layers.sliding_window - 1));
   }
   return entries;
 }

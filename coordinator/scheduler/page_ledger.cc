@@ -32,9 +32,9 @@ absl::Status PageLedger::CheckFits(const Reservation& reservation) const {
     const uint64_t needed = worker.demand.Peak(reservation.num_rows, max_chunk_rows_) +
                             reservation.num_forks * worker.demand.OnePerHead();
     if (needed <= worker.capacity.total_pages) continue;
-    return absl::ResourceExhaustedError(
-        absl::StrCat("kv pages: ", needed, " needed for ", reservation.num_rows, " tokens on worker ",
-                     w, ", which has ", worker.capacity.total_pages));
+    return absl::ResourceExhaustedError(absl::StrCat("kv pages: ", needed, " needed for ",
+                                                     reservation.num_rows, " tokens on worker ", w,
+                                                     ", which has ", worker.capacity.total_pages));
   }
   return absl::OkStatus();
 }
@@ -46,8 +46,8 @@ bool PageLedger::Reserve(uint64_t sequence_id, const Reservation& reservation,
     const Worker& worker = workers_[w];
     on_workers[w].charge = worker.demand.Peak(reservation.num_rows, max_chunk_rows_) +
                            reservation.num_forks * worker.demand.OnePerHead();
-    const auto keep_free = static_cast<uint64_t>(
-        keep_free_share * static_cast<double>(worker.capacity.total_pages));
+    const auto keep_free =
+        static_cast<uint64_t>(keep_free_share * static_cast<double>(worker.capacity.total_pages));
     if (on_workers[w].charge + keep_free > worker.free()) return false;
   }
   for (size_t w = 0; w < workers_.size(); ++w) workers_[w].used += on_workers[w].charge;
@@ -70,9 +70,9 @@ uint64_t PageLedger::PagesAtMost(const Account& account, uint32_t worker, uint32
   const uint32_t shared_pages = account.shared != nullptr ? account.forked_rows / kPageTokens : 0;
   const uint64_t if_complete = demand.HeldInStep(num_rows, step_rows, shared_pages);
   if (account.evicted_rows == 0 || !on_worker.is_reported) return if_complete;
-  return std::min(if_complete, on_worker.reported_pages +
-                                   demand.OnePerHead() *
-                                       PagesOfGrowth(num_rows - on_worker.reported_rows));
+  return std::min(if_complete,
+                  on_worker.reported_pages +
+                      demand.OnePerHead() * PagesOfGrowth(num_rows - on_worker.reported_rows));
 }
 
 void PageLedger::Charge(Account& account, uint32_t worker, uint64_t pages) {
@@ -114,8 +114,9 @@ void PageLedger::Fork(uint64_t parent_id, uint64_t child_id) {
     }
     parent.forked_rows = parent.num_rows;
     for (uint32_t w = 0; w < num_workers(); ++w) {
-      Charge(parent, w, PagesAtMost(parent, w, parent.num_rows, 0) +
-                            parent.reserved_forks * workers_[w].demand.OnePerHead());
+      Charge(parent, w,
+             PagesAtMost(parent, w, parent.num_rows, 0) +
+                 parent.reserved_forks * workers_[w].demand.OnePerHead());
     }
   }
   --parent.reserved_forks;
@@ -161,8 +162,9 @@ void PageLedger::Release(uint64_t sequence_id) {
 void PageLedger::Settle(Account& account) {
   if (account.num_rows < account.reserved_rows) return;
   for (uint32_t w = 0; w < num_workers(); ++w) {
-    Charge(account, w, PagesAtMost(account, w, account.num_rows, 0) +
-                           account.reserved_forks * workers_[w].demand.OnePerHead());
+    Charge(account, w,
+           PagesAtMost(account, w, account.num_rows, 0) +
+               account.reserved_forks * workers_[w].demand.OnePerHead());
   }
 }
 

@@ -12,13 +12,13 @@
 
 namespace kvec::coordinator::scheduler {
 
-// What the scheduler knows of the pages of one group's workers. It runs ahead of them: a sequence is
-// charged for what it will hold when all Steps composed so far have run, so that a Step never finds
-// the pool empty. Nothing was evicted from most sequences, and their pages follow from their length
-// (PageDemand); for the others the workers' reports count.
+// What the scheduler knows of the pages of one group's workers. It runs ahead of them: a sequence
+// is charged for what it will hold when all Steps composed so far have run, so that a Step never
+// finds the pool empty. Nothing was evicted from most sequences, and their pages follow from their
+// length (PageDemand); for the others the workers' reports count.
 //
-// A Step's composition ends with EndStep: until then the charge of a sequence that has work in it is
-// what it holds while the Step runs, pages that slide out at its end included.
+// A Step's composition ends with EndStep: until then the charge of a sequence that has work in it
+// is what it holds while the Step runs, pages that slide out at its end included.
 class PageLedger {
  public:
   // Sequences grow by at most max_chunk_rows in a Step.
@@ -55,16 +55,16 @@ class PageLedger {
 
   // A worker's report after a Step at whose end the sequence has num_rows rows.
   void OnSequencePages(uint32_t worker, uint64_t sequence_id, uint64_t pages, uint32_t num_rows);
-  // A worker's free pages after a Step for which EndStep gave used_at_most. INTERNAL when they cannot
-  // be right.
+  // A worker's free pages after a Step for which EndStep gave used_at_most. INTERNAL when they
+  // cannot be right.
   absl::Status OnFreePages(uint32_t worker, uint64_t free_pages, uint64_t used_at_most);
 
   struct Bytes {
     uint64_t pages = 0;    // whole pages
     uint64_t entries = 0;  // entries in them
   };
-  // What a sequence holds on all workers; pages that forks share are counted for the first one asked
-  // for only.
+  // What a sequence holds on all workers; pages that forks share are counted for the first one
+  // asked for only.
   Bytes TakeBytes(uint64_t sequence_id);
 
   uint32_t num_workers() const { return static_cast<uint32_t>(workers_.size()); }
@@ -98,13 +98,14 @@ class PageLedger {
   struct Worker {
     WorkerCapacity capacity;
     PageDemand demand;
-    uint64_t used = 0;       // charged
+    uint64_t used = 0;        // charged
     uint64_t unforeseen = 0;  // reported as used beyond what was charged
     uint64_t reported_free = 0;
     uint64_t free() const;
   };
 
-  // Pages held after `num_rows` rows, at most; with step_rows > 0 while the last step_rows of them run.
+  // Pages held after `num_rows` rows, at most; with step_rows > 0 while the last step_rows of them
+  // run.
   uint64_t PagesAtMost(const Account& account, uint32_t worker, uint32_t num_rows,
                        uint32_t step_rows) const;
   void Charge(Account& account, uint32_t worker, uint64_t pages);
@@ -113,7 +114,7 @@ class PageLedger {
   const uint32_t max_chunk_rows_;
   std::vector<Worker> workers_;
   absl::flat_hash_map<uint64_t, Account> accounts_;  // by sequence id
-  std::vector<uint64_t> in_step_;                    // sequences with work in the Step being composed
+  std::vector<uint64_t> in_step_;  // sequences with work in the Step being composed
 };
 
 }  // namespace kvec::coordinator::scheduler

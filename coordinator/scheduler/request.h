@@ -16,8 +16,8 @@ namespace kvec::coordinator::scheduler {
 
 enum class Verdict { kContinue, kStop };
 
-// Receives what a request produces. The scheduler calls it with its lock held, from whichever thread
-// calls the scheduler: it must not block and must not call the scheduler.
+// Receives what a request produces. The scheduler calls it with its lock held, from whichever
+// thread calls the scheduler: it must not block and must not call the scheduler.
 class RequestSink {
  public:
   virtual ~RequestSink() = default;
@@ -32,22 +32,24 @@ class RequestSink {
   // The choice has ended; for STOP by a stop token, that token was OnToken's last.
   virtual void OnChoiceFinished(uint32_t choice, v1::FinishReason reason) = 0;
 
-  // Exactly once, last: all choices have finished, or the request failed or was cancelled. Usage has
-  // the numbers that the scheduler knows.
+  // Exactly once, last: all choices have finished, or the request failed or was cancelled. Usage
+  // has the numbers that the scheduler knows.
   virtual void OnDone(const absl::Status& status, const v1::Usage& usage) = 0;
 };
 
 // A checked request: ids in range, sampling values valid, defaults filled in.
 struct Request {
   std::string id;
-  std::vector<int32_t> prompt;         // not empty, shorter than the context
+  std::vector<int32_t> prompt;  // not empty, shorter than the context
   uint32_t num_choices = 1;
-  v1::StepSampling sampling;           // choice is set per choice by the scheduler
-  std::vector<int32_t> stop_token_ids; // end a choice; empty with ignore_eos and no ids of the user's
-  uint32_t max_tokens = 0;             // > 0; prompt + max_tokens <= context length
-  // Fed instead of sampled ones; then num_choices is 1, and max_tokens and stop_token_ids don't count.
+  v1::StepSampling sampling;  // choice is set per choice by the scheduler
+  std::vector<int32_t>
+      stop_token_ids;       // end a choice; empty with ignore_eos and no ids of the user's
+  uint32_t max_tokens = 0;  // > 0; prompt + max_tokens <= context length
+  // Fed instead of sampled ones; then num_choices is 1, and max_tokens and stop_token_ids don't
+  // count.
   std::vector<int32_t> forced_tokens;
-  v1::CachePolicy cache;               // resolved
+  v1::CachePolicy cache;  // resolved
   int32_t priority = 0;
   absl::Time deadline = absl::InfiniteFuture();
   std::shared_ptr<RequestSink> sink;

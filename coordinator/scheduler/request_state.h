@@ -37,10 +37,9 @@ struct RequestState : std::enable_shared_from_this<RequestState> {
 
   // Choices that choice 0 prefills for.
   uint32_t num_joined() const {
-    return static_cast<uint32_t>(
-        std::count_if(choices.begin(), choices.end(), [](const Sequence& choice) {
-          return choice.state() == Sequence::State::kJoined;
-        }));
+    return static_cast<uint32_t>(std::count_if(
+        choices.begin(), choices.end(),
+        [](const Sequence& choice) { return choice.state() == Sequence::State::kJoined; }));
   }
 
   const Request request;
@@ -54,8 +53,8 @@ struct RequestState : std::enable_shared_from_this<RequestState> {
   bool was_started = false;
 };
 
-// Who goes first: by priority, then in order of arrival. Preempted sequences have arrived before any
-// that was never started, so they come first in their class.
+// Who goes first: by priority, then in order of arrival. Preempted sequences have arrived before
+// any that was never started, so they come first in their class.
 struct RankLess {
   bool operator()(const Sequence* a, const Sequence* b) const {
     const RequestState& left = a->request();

@@ -29,8 +29,8 @@ std::optional<v1::FinishReason> ReasonToFinish(const Sequence& sequence, int32_t
 
 absl::Status Mismatch(const StepInFlight& step, const v1::SequenceResult& result,
                       absl::string_view what) {
-  return absl::InternalError(
-      absl::StrCat("step ", step.step_id(), ": result of sequence ", result.sequence_id(), ": ", what));
+  return absl::InternalError(absl::StrCat("step ", step.step_id(), ": result of sequence ",
+                                          result.sequence_id(), ": ", what));
 }
 
 }  // namespace
@@ -62,21 +62,23 @@ absl::Status ResultReader::ReadSequence(StepInFlight& step, const v1::SequenceRe
   if (work == nullptr) return Mismatch(step, result, "it has no work in the step");
   if (!result.scored().empty()) {
     if (work->is_scored || result.scored_size() != static_cast<int>(work->plan.num_scored)) {
-      return Mismatch(step, result, absl::StrCat("scored has ", result.scored_size(),
-                                                 " entries, expected ", work->plan.num_scored));
+      return Mismatch(step, result,
+                      absl::StrCat("scored has ", result.scored_size(), " entries, expected ",
+                                   work->plan.num_scored));
     }
     ReadScores(*work, result, now);
   }
   if (!result.has_token_id()) return absl::OkStatus();
   if (work->num_sampled == work->plan.num_samples) {
-    return Mismatch(step, result, absl::StrCat("token_id ", result.token_id(), " was not asked for"));
+    return Mismatch(step, result,
+                    absl::StrCat("token_id ", result.token_id(), " was not asked for"));
   }
   if (result.token_id() > std::numeric_limits<int32_t>::max()) {
     return Mismatch(step, result, absl::StrCat("token_id ", result.token_id()));
   }
   if (work->plan.num_samples > 1 && result.choice() != work->num_sampled) {
-    return Mismatch(step, result, absl::StrCat("choice ", result.choice(), ", expected ",
-                                               work->num_sampled));
+    return Mismatch(step, result,
+                    absl::StrCat("choice ", result.choice(), ", expected ", work->num_sampled));
   }
   if (work->request->request.sampling.logprobs() >= 0 && !result.has_logprobs()) {
     return Mismatch(step, result, "logprobs are missing");

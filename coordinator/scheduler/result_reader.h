@@ -13,8 +13,8 @@
 namespace kvec::coordinator::scheduler {
 
 // Reads what one worker answered to a Step: pages go to the ledger, tokens and scores to their
-// requests. What belongs to a choice that has ended meanwhile is dropped. Guarded by the scheduler's
-// lock; the referenced parts must outlive it.
+// requests. What belongs to a choice that has ended meanwhile is dropped. Guarded by the
+// scheduler's lock; the referenced parts must outlive it.
 class ResultReader {
  public:
   ResultReader(RequestTable& requests, PageLedger& ledger, uint64_t& num_generated)

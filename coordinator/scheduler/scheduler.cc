@@ -6,12 +6,12 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
 #include "coordinator/scheduler/page_ledger.h"
 #include "coordinator/scheduler/request_table.h"
 #include "coordinator/scheduler/result_reader.h"
 #include "coordinator/scheduler/step_composer.h"
 #include "coordinator/scheduler/steps_in_flight.h"
-#include "common/status_macros.h"
 
 namespace kvec::coordinator::scheduler {
 namespace {
@@ -83,8 +83,7 @@ class ContinuousScheduler : public Scheduler {
   void OnGroupReady(uint64_t epoch, std::vector<WorkerCapacity> workers, absl::Time now) override;
   void OnGroupLost(absl::Time now) override;
   std::optional<v1::Step> NextStep(absl::Time now) override;
-  absl::Status OnStepResult(uint32_t worker, const v1::StepResult& result,
-                            absl::Time now) override;
+  absl::Status OnStepResult(uint32_t worker, const v1::StepResult& result, absl::Time now) override;
   absl::Time NextDeadline() const override;
   void ExpireDeadlines(absl::Time now) override;
   SchedulerCounts counts() const override;
@@ -122,9 +121,9 @@ absl::Status ContinuousScheduler::AllocateBudgets(RequestState& request) const {
 absl::Status ContinuousScheduler::Submit(Request request, absl::Time now) {
   KVEC_RETURN_IF_ERROR(CheckRequest(request));
   if (request.num_choices > options_.max_running_sequences) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("n: ", request.num_choices, ", at most ", options_.max_running_sequences,
-                     " sequences run at a time"));
+    return absl::ResourceExhaustedError(absl::StrCat("n: ", request.num_choices, ", at most ",
+                                                     options_.max_running_sequences,
+                                                     " sequences run at a time"));
   }
   const std::lock_guard lock(mutex_);
   auto state = std::make_shared<RequestState>(std::move(request), ++last_arrival_, now);
@@ -170,8 +169,7 @@ std::optional<v1::Step> ContinuousScheduler::NextStep(absl::Time now) {
   ++num_steps_;
   composed.step.set_step_id(++last_step_id_);
   composed.step.set_group_epoch(group_->epoch);
-  group_->steps.Add(
-      StepInFlight(last_step_id_, std::move(composed.work), std::move(used_at_most)));
+  group_->steps.Add(StepInFlight(last_step_id_, std::move(composed.work), std::move(used_at_most)));
   return std::move(composed.step);
 }
 
@@ -179,8 +177,7 @@ absl::Status ContinuousScheduler::OnStepResult(uint32_t worker, const v1::StepRe
                                                absl::Time now) {
   const std::lock_guard lock(mutex_);
   if (group_ == nullptr || result.group_epoch() != group_->epoch) return absl::OkStatus();
-  KVEC_ASSIGN_OR_RETURN(StepInFlight * step,
-                        group_->steps.BeginAnswer(worker, result.step_id()));
+  KVEC_ASSIGN_OR_RETURN(StepInFlight * step, group_->steps.BeginAnswer(worker, result.step_id()));
   KVEC_RETURN_IF_ERROR(group_->reader.Read(worker, *step, result, now));
   return group_->steps.EndAnswer(worker);
 }
@@ -221,8 +218,7 @@ std::unique_ptr<Scheduler> CreateScheduler(const SchedulerOptions& options,
                                            std::shared_ptr<const BudgetAllocator> budgets) {
   SchedulerOptions checked = options;
   // Every decoding sequence has a row in each Step.
-  checked.max_running_sequences =
-      std::min(checked.max_running_sequences, checked.step_tokens);
+  checked.max_running_sequences = std::min(checked.max_running_sequences, checked.step_tokens);
   return std::make_unique<ContinuousScheduler>(checked, std::move(budgets));
 }
 

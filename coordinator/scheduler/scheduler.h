@@ -21,12 +21,12 @@ struct WorkerCapacity {
   uint64_t total_pages = 0;
   uint64_t page_bytes = 0;
   uint32_t stage = 0;
-  uint32_t num_kv_heads = 0;             // of this rank
-  std::vector<uint32_t> sliding_windows; // of this stage's layers; 0: full attention
+  uint32_t num_kv_heads = 0;              // of this rank
+  std::vector<uint32_t> sliding_windows;  // of this stage's layers; 0: full attention
 };
 
 struct SchedulerOptions {
-  uint32_t step_tokens = 512;        // rows of a Step at most
+  uint32_t step_tokens = 512;  // rows of a Step at most
   // Prompt rows of a Step at most while any sequence decodes: bounds the decodes' stall.
   uint32_t mixed_prompt_tokens = 256;
   uint32_t max_running_sequences = 256;  // at most step_tokens count
@@ -36,7 +36,7 @@ struct SchedulerOptions {
 };
 
 struct SchedulerCounts {
-  uint32_t num_running = 0;   // requests
+  uint32_t num_running = 0;  // requests
   uint32_t num_waiting = 0;
   uint64_t waiting_prompt_tokens = 0;
   uint64_t steps = 0;
@@ -53,8 +53,9 @@ class Scheduler {
   virtual ~Scheduler() = default;
 
   // Queues a request. RESOURCE_EXHAUSTED at once when the queue is full, or when the request could
-  // never fit the group's pages (without a group it waits, and ends so when one is ready that is too
-  // small); ALREADY_EXISTS for the id of another one; INVALID_ARGUMENT for an unknown cache policy.
+  // never fit the group's pages (without a group it waits, and ends so when one is ready that is
+  // too small); ALREADY_EXISTS for the id of another one; INVALID_ARGUMENT for an unknown cache
+  // policy.
   virtual absl::Status Submit(Request request, absl::Time now) = 0;
 
   // Ends a request with `reason` (CANCELLED, DEADLINE_EXCEEDED …); its pages are freed by the next
@@ -62,7 +63,8 @@ class Scheduler {
   virtual void Cancel(absl::string_view request_id, absl::Status reason, absl::Time now) = 0;
 
   // A group is ready: its workers in stage-major order. Waiting and interrupted requests go on.
-  virtual void OnGroupReady(uint64_t epoch, std::vector<WorkerCapacity> workers, absl::Time now) = 0;
+  virtual void OnGroupReady(uint64_t epoch, std::vector<WorkerCapacity> workers,
+                            absl::Time now) = 0;
 
   // The group is gone. Running requests wait for the next one and are replayed there; nothing that
   // was delivered is delivered twice.

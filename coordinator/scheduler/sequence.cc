@@ -64,8 +64,8 @@ void Sequence::ForgetUnanswered() {
 uint32_t Sequence::NextChunkRows(uint32_t max_rows) const {
   const uint32_t prompt_tokens = request_.prompt_tokens();
   // Prompt and generated tokens are different work: a chunk has one kind.
-  const uint32_t end = num_rows_ < prompt_tokens ? std::min(prompt_tokens, num_chunk_rows_)
-                                                 : num_chunk_rows_;
+  const uint32_t end =
+      num_rows_ < prompt_tokens ? std::min(prompt_tokens, num_chunk_rows_) : num_chunk_rows_;
   return std::min(max_rows, end - num_rows_);
 }
 

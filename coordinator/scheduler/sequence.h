@@ -21,17 +21,17 @@ struct WorkPlan {
 // One choice of a request: which tokens it has, which of them were fed to the workers, and what it
 // needs next. It knows nothing of pages or of other sequences. Owned by its RequestState.
 //
-// A sequence is fed in two phases. First come the tokens that are known, in chunks: the prompt, then
-// (in a replay, or when they are forced) generated ones. Then one token at a time is decoded, each
-// queued before the Step that samples it has ended.
+// A sequence is fed in two phases. First come the tokens that are known, in chunks: the prompt,
+// then (in a replay, or when they are forced) generated ones. Then one token at a time is decoded,
+// each queued before the Step that samples it has ended.
 class Sequence {
  public:
   enum class State {
-    kWaiting,   // in the queue: new, preempted, or without a group
-    kJoined,    // waits for choice 0, which prefills the prompt for all choices
-    kChunks,    // on the workers; known tokens are still to be queued
-    kForkDue,   // choice 0's last prompt row samples its first token; to be forked from choice 0
-    kDecode,    // on the workers; every known token is queued
+    kWaiting,  // in the queue: new, preempted, or without a group
+    kJoined,   // waits for choice 0, which prefills the prompt for all choices
+    kChunks,   // on the workers; known tokens are still to be queued
+    kForkDue,  // choice 0's last prompt row samples its first token; to be forked from choice 0
+    kDecode,   // on the workers; every known token is queued
     kFinished,
   };
 
@@ -67,7 +67,8 @@ class Sequence {
   // No result of what was queued will come any more.
   void ForgetUnanswered();
 
-  // Queues the next chunk, at most max_rows > 0 of the known tokens, and describes it. State kChunks.
+  // Queues the next chunk, at most max_rows > 0 of the known tokens, and describes it. State
+  // kChunks.
   uint32_t NextChunkRows(uint32_t max_rows) const;
   WorkPlan QueueChunk(uint32_t num_rows, v1::SequenceWork& work);
   // Queues the token that the sequence's last Step samples. State kDecode.

@@ -104,6 +104,10 @@ void StepComposer::AddForks() {
 }
 
 void StepComposer::ForkChoices(const ForkParent& parent) {
+  if (!parent.request->NeedsFork()) {  // ended by their first tokens, or preempted
+    ledger_.EndForks(parent.sequence_id);
+    return;
+  }
   for (Sequence& choice : parent.request->choices) {
     if (!choice.NeedsFork()) continue;
     const uint64_t sequence_id = ++totals_.last_sequence_id;
@@ -153,9 +157,8 @@ bool StepComposer::Start(Sequence& sequence) {
   const uint32_t num_forks = sequence.choice() == 0 ? num_joined : 0;
   if (requests_.num_slots() + 1 + num_forks > options_.max_running_sequences) return false;
   // What was generated after an eviction takes room that the eviction has made.
-  const uint32_t num_rows = request.layer_budgets.empty()
-                                ? sequence.num_known_rows()
-                                : request.prompt_tokens();
+  const uint32_t num_rows =
+      request.layer_budgets.empty() ? sequence.num_known_rows() : request.prompt_tokens();
   const double keep_free_share = requests_.residents().empty() ? 0 : kKeepFreeShare;
   const uint64_t sequence_id = totals_.last_sequence_id + 1;
   if (!ledger_.Reserve(sequence_id, {num_rows, num_forks}, keep_free_share)) return false;
@@ -206,8 +209,8 @@ void StepComposer::AddToMicroBatch(Sequence& sequence) {
 }
 
 void StepComposer::Record(Sequence& sequence, const WorkPlan& plan) {
-  composed_.work.push_back({sequence.request().shared_from_this(), sequence.choice(),
-                            sequence.sequence_id(), plan});
+  composed_.work.push_back(
+      {sequence.request().shared_from_this(), sequence.choice(), sequence.sequence_id(), plan});
 }
 
 void StepComposer::FillStart(const Sequence& sequence, uint64_t sequence_id,
@@ -230,10 +233,9 @@ void StepComposer::BreakDeadlock() {
     Preempt(lowest);
     return;
   }
-  requests_.Finish(lowest.request(),
-                   absl::ResourceExhaustedError(absl::StrCat(
-                       "kv pages: token ", lowest.num_rows(), " does not fit beside the ",
-                       "prompt that was kept")));
+  requests_.Finish(lowest.request(), absl::ResourceExhaustedError(absl::StrCat(
+                                         "kv pages: token ", lowest.num_rows(),
+                                         " does not fit beside the ", "prompt that was kept")));
 }
 
 }  // namespace kvec::coordinator::scheduler

@@ -16,12 +16,11 @@ namespace kvec::coordinator::scheduler {
 
 // Decides what a Step does, for one group of workers. In this order:
 //   frees of what has ended;
-//   a decode token of every sequence of one micro-batch, by rank; when pages run dry the sequence of
-//   the lowest rank is preempted;
-//   forks of choices whose prompt is through;
-//   chunks of known tokens, by rank, of resident sequences and of waiting ones, which start when
-//   their whole prompt fits. Nobody overtakes a waiting sequence that does not fit: small requests
-//   can't starve a large one.
+//   a decode token of every sequence of one micro-batch, by rank; when pages run dry the sequence
+//   of the lowest rank is preempted; forks of choices whose prompt is through; chunks of known
+//   tokens, by rank, of resident sequences and of waiting ones, which start when their whole prompt
+//   fits. Nobody overtakes a waiting sequence that does not fit: small requests can't starve a
+//   large one.
 // Guarded by the scheduler's lock; the referenced parts must outlive it.
 class StepComposer {
  public:
@@ -84,7 +83,7 @@ class StepComposer {
   Composed composed_;
   absl::Time now_;
   uint32_t rows_left_ = 0;
-  bool is_decoding_ = false;  // some sequence, of whichever micro-batch
+  bool is_decoding_ = false;                           // some sequence, of whichever micro-batch
   std::vector<std::vector<Sequence*>> micro_batches_;  // [num_stages], by rank; that want to decode
 };
 

@@ -45,8 +45,8 @@ absl::Status StepsInFlight::EndAnswer(uint32_t worker) {
   for (const WorkInFlight& work : step.work()) {
     if (work.is_answered()) continue;
     return absl::InternalError(absl::StrCat(
-        "step ", step.step_id(), ": no worker gave the result of sequence ", work.sequence_id,
-        ": ", work.num_sampled, " tokens of ", work.plan.num_samples, ", ",
+        "step ", step.step_id(), ": no worker gave the result of sequence ", work.sequence_id, ": ",
+        work.num_sampled, " tokens of ", work.plan.num_samples, ", ",
         work.is_scored ? work.plan.num_scored : 0, " scores of ", work.plan.num_scored));
   }
   return absl::OkStatus();

@@ -31,7 +31,8 @@ struct WorkInFlight {
 // A Step that was sent and that not all workers have answered.
 class StepInFlight {
  public:
-  StepInFlight(uint64_t step_id, std::vector<WorkInFlight> work, std::vector<uint64_t> used_at_most);
+  StepInFlight(uint64_t step_id, std::vector<WorkInFlight> work,
+               std::vector<uint64_t> used_at_most);
 
   uint64_t step_id() const { return step_id_; }
   std::vector<WorkInFlight>& work() { return work_; }
@@ -47,8 +48,8 @@ class StepInFlight {
   std::vector<uint64_t> used_at_most_;             // [workers]
 };
 
-// The Steps of a group that were sent and not yet answered by all of its workers. Each worker answers
-// them in order; workers may be apart.
+// The Steps of a group that were sent and not yet answered by all of its workers. Each worker
+// answers them in order; workers may be apart.
 class StepsInFlight {
  public:
   explicit StepsInFlight(uint32_t num_workers) : num_answered_(num_workers, 0) {}

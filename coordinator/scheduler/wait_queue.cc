@@ -6,14 +6,13 @@ namespace kvec::coordinator::scheduler {
 
 absl::Status WaitQueue::CheckRoom(uint32_t prompt_tokens) const {
   if (num_new_requests_ >= max_requests_) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("queue is full: ", num_new_requests_, " requests wait, at most ",
-                     max_requests_, " may"));
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "queue is full: ", num_new_requests_, " requests wait, at most ", max_requests_, " may"));
   }
   if (num_new_tokens_ + prompt_tokens > max_tokens_) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("queue is full: ", num_new_tokens_, " prompt tokens wait, with ",
-                     prompt_tokens, " more they were beyond ", max_tokens_));
+    return absl::ResourceExhaustedError(absl::StrCat("queue is full: ", num_new_tokens_,
+                                                     " prompt tokens wait, with ", prompt_tokens,
+                                                     " more they were beyond ", max_tokens_));
   }
   return absl::OkStatus();
 }
