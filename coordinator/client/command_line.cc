@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "common/version.h"
+#include "coordinator/client/bench_command.h"
 #include "coordinator/client/chat_command.h"
 #include "coordinator/client/generate_command.h"
 #include "coordinator/client/status_command.h"
@@ -18,6 +19,7 @@ constexpr char kExamples[] = R"(Start here:
   kvec status                                    is a coordinator there, and ready?
   kvec generate --prompt "Once upon a time"      one answer, as it is written
   kvec chat                                      a talk
+  kvec bench --model model.gguf                  how fast is this machine?
 
 `kvec COMMAND --help` shows a command's options with examples.
 Exit codes: 0 done, 1 failed with a message, 2 wrong usage.)";
@@ -41,6 +43,7 @@ ExitCode RunCommandLine(const std::vector<std::string>& arguments, Terminal& ter
   GenerateCommand generate(program);
   ChatCommand chat(program);
   StatusCommand status(program);
+  BenchCommand bench(program);
   try {
     // CLI11 takes the arguments from last to first.
     program.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
@@ -50,6 +53,7 @@ ExitCode RunCommandLine(const std::vector<std::string>& arguments, Terminal& ter
   }
   if (generate.is_chosen()) return Report(generate.Run(terminal, interrupts), terminal);
   if (chat.is_chosen()) return Report(chat.Run(terminal, interrupts), terminal);
+  if (bench.is_chosen()) return Report(bench.Run(terminal), terminal);
   return Report(status.Run(terminal), terminal);
 }
 

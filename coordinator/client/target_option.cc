@@ -6,7 +6,6 @@ CLI::Option* AddTargetOption(CLI::App& command, std::string& target) {
   target = kDefaultTarget;
   return command.add_option("--target", target, "The coordinator")
       ->type_name("HOST:PORT")
-      ->envname("KVEC_TARGET")
       ->capture_default_str();
 }
 

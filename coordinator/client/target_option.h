@@ -9,7 +9,7 @@ namespace kvec::coordinator::client {
 
 inline constexpr char kDefaultTarget[] = "127.0.0.1:50051";
 
-// --target, which every command has; the environment variable KVEC_TARGET is its default.
+// --target, which every command has.
 CLI::Option* AddTargetOption(CLI::App& command, std::string& target);
 
 }  // namespace kvec::coordinator::client

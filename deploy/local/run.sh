@@ -83,8 +83,9 @@ stop_all() {
   rm -rf "$scratch"
 }
 trap stop_all EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
+# Being stopped is how --keep ends well, once it serves; before that nothing was done.
+code_when_stopped=1
+trap 'exit "$code_when_stopped"' INT TERM HUP
 
 # The processes' logs: shown as they come with --keep, else only when something fails.
 if [[ $keep == yes ]]; then exec 4>&2; else exec 4>"$scratch/log"; fi
@@ -166,6 +167,7 @@ if [[ -n $prompt ]]; then
   run_client generate --prompt "$prompt" "${style[@]}" --temperature 0 --max-tokens 256
 fi
 if [[ $keep == yes ]]; then
+  code_when_stopped=0
   echo "run.sh: serving on $target; try: $bin/kvec chat --target $target" >&2
   supervise
 fi
