@@ -7,10 +7,11 @@
 
 namespace kvec::coordinator::text {
 
-absl::Status BpeModel::Encode(absl::string_view text, std::vector<int32_t>& ids) const {
+absl::Status BpeModel::Encode(absl::string_view text, Place place,
+                              std::vector<int32_t>& ids) const {
   std::string normalized;
   if (!options_.normalizer.empty()) {
-    KVEC_ASSIGN_OR_RETURN(normalized, Normalize(text, options_.normalizer));
+    KVEC_ASSIGN_OR_RETURN(normalized, Normalize(text, place, options_.normalizer));
     text = normalized;
   }
   std::vector<int32_t> symbols;

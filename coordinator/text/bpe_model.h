@@ -43,7 +43,8 @@ class BpeModel final : public SubwordModel {
 
   explicit BpeModel(Options options) : options_(std::move(options)) {}
 
-  absl::Status Encode(absl::string_view text, std::vector<int32_t>& ids) const override;
+  absl::Status Encode(absl::string_view text, Place place,
+                      std::vector<int32_t>& ids) const override;
 
  private:
   void EncodePiece(absl::string_view piece, std::vector<int32_t>& symbols) const;

@@ -1,13 +1,14 @@
 #include "coordinator/text/byte_piece.h"
 
-#include <cstdint>
-
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 
 namespace kvec::coordinator::text {
+
+std::string BytePiece(uint8_t byte) { return absl::StrFormat("<0x%02X>", byte); }
 
 absl::StatusOr<char> ParseBytePiece(absl::string_view piece) {
   uint32_t byte = 0;

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "common/status_macros.h"
@@ -10,7 +11,7 @@
 
 namespace kvec::coordinator::text {
 
-absl::StatusOr<std::string> Normalize(absl::string_view text,
+absl::StatusOr<std::string> Normalize(absl::string_view text, Place place,
                                       const std::vector<NormalizerStep>& steps) {
   std::string result(text);
   for (const NormalizerStep& step : steps) {
@@ -22,6 +23,12 @@ absl::StatusOr<std::string> Normalize(absl::string_view text,
       case NormalizerStep::Kind::kReplace:
         result = absl::StrReplaceAll(result, {{step.pattern, step.content}});
         break;
+      case NormalizerStep::Kind::kPrependUnlessThereAtStart:
+        if (place != Place::kStart) break;
+        [[fallthrough]];
+      case NormalizerStep::Kind::kPrependUnlessThere:
+        if (absl::StartsWith(result, step.content)) break;
+        [[fallthrough]];
       case NormalizerStep::Kind::kPrepend:
         result.insert(0, step.content);
         break;

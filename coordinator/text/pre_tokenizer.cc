@@ -137,11 +137,16 @@ class PreTokenizer::Rule {
       }
       if (behavior_ == Behavior::kMergedWithPrevious) {
         KVEC_RETURN_IF_ERROR(emit_range(done, end));
+        done = end;
+      } else if (behavior_ == Behavior::kMergedWithNext) {
+        KVEC_RETURN_IF_ERROR(emit_range(done, begin));
+        done = begin;
       } else {
         if (behavior_ != Behavior::kRemoveGaps) KVEC_RETURN_IF_ERROR(emit_range(done, begin));
         if (behavior_ != Behavior::kRemoveMatches) KVEC_RETURN_IF_ERROR(emit_range(begin, end));
+        done = end;
       }
-      done = from = end;
+      from = end;
     }
     if (behavior_ == Behavior::kRemoveGaps) return absl::OkStatus();
     return emit_range(done, text.size());

@@ -19,6 +19,7 @@ struct SplitRule {
     kRemoveGaps,          // matches are pieces, the text between them is dropped
     kRemoveMatches,       // the other way round
     kMergedWithPrevious,  // a match ends the piece of the text before it
+    kMergedWithNext,      // a match begins the piece of the text behind it
   };
   std::string pattern;
   Behavior behavior = Behavior::kIsolated;

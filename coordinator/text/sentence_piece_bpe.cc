@@ -19,7 +19,7 @@ class SentencePieceModel final : public SubwordModel {
   explicit SentencePieceModel(std::unique_ptr<SentencePieceProcessor> processor)
       : processor_(std::move(processor)) {}
 
-  absl::Status Encode(absl::string_view text, std::vector<int32_t>& ids) const override {
+  absl::Status Encode(absl::string_view text, Place, std::vector<int32_t>& ids) const override {
     std::vector<int> pieces;
     std::string error;
     if (!processor_->Encode({text.data(), text.size()}, pieces, error)) {

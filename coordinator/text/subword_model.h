@@ -9,13 +9,17 @@
 
 namespace kvec::coordinator::text {
 
+// Where in the whole text a part lies: some models put a space before its first word only.
+enum class Place { kStart, kBehindSpecialToken };
+
 // Turns text without special tokens into ids. Immutable; any thread.
 class SubwordModel {
  public:
   virtual ~SubwordModel() = default;
 
   // Appends the ids of `text`, which is valid UTF-8 and not empty.
-  virtual absl::Status Encode(absl::string_view text, std::vector<int32_t>& ids) const = 0;
+  virtual absl::Status Encode(absl::string_view text, Place place,
+                              std::vector<int32_t>& ids) const = 0;
 };
 
 }  // namespace kvec::coordinator::text

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "coordinator/text/incremental_detokenizer.h"
@@ -32,7 +33,10 @@ class VocabularyTokenizer final : public Tokenizer {
     while (done < text.size()) {
       const auto special = vocabulary_.special_tokens.Next(text, done, options);
       const size_t end = special.has_value() ? special->begin : text.size();
-      if (end > done) KVEC_RETURN_IF_ERROR(model_->Encode(text.substr(done, end - done), ids));
+      if (end > done) {
+        const Place place = done == 0 ? Place::kStart : Place::kBehindSpecialToken;
+        KVEC_RETURN_IF_ERROR(model_->Encode(text.substr(done, end - done), place, ids));
+      }
       if (!special.has_value()) break;
       ids.push_back(special->id);
       done = special->end;
@@ -41,11 +45,16 @@ class VocabularyTokenizer final : public Tokenizer {
     return ids;
   }
 
-  absl::string_view TokenBytes(int32_t id) const override { return vocabulary_.token_bytes[id]; }
-  bool IsSpecial(int32_t id) const override { return vocabulary_.is_control[id]; }
+  absl::string_view TokenBytes(int32_t id) const override {
+    return id < vocab_size() ? vocabulary_.token_bytes[id] : absl::string_view();
+  }
+  bool IsSpecial(int32_t id) const override {
+    return id < vocab_size() && vocabulary_.is_control[id];
+  }
   int vocab_size() const override { return static_cast<int>(vocabulary_.token_bytes.size()); }
   std::optional<int32_t> bos_id() const override { return vocabulary_.bos_id; }
   absl::Span<const int32_t> eos_ids() const override { return vocabulary_.eos_ids; }
+  bool adds_space_prefix() const override { return vocabulary_.add_space_prefix; }
 
  private:
   const Vocabulary vocabulary_;
@@ -53,6 +62,7 @@ class VocabularyTokenizer final : public Tokenizer {
 };
 
 absl::StatusOr<VocabularyAndModel> Load(const TokenizerData& data) {
+  if (!data.tokenizer_json.empty()) return LoadTokenizerJson(data);
   if (data.kind == TokenizerData::Kind::kSentencePieceBpe) return LoadSentencePieceBpe(data);
   return LoadByteLevelBpe(data);
 }
@@ -68,7 +78,9 @@ std::string Tokenizer::Decode(absl::Span<const int32_t> ids, bool skip_special) 
   IncrementalDetokenizer detokenizer(*this, skip_special);
   std::string text;
   for (const int32_t id : ids) text += detokenizer.Push(id);
-  return text + detokenizer.Flush();
+  text += detokenizer.Flush();
+  if (adds_space_prefix() && absl::StartsWith(text, " ")) text.erase(0, 1);
+  return text;
 }
 
 }  // namespace kvec::coordinator::text

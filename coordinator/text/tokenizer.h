@@ -41,7 +41,8 @@ class Tokenizer {
   virtual absl::StatusOr<std::vector<int32_t>> Encode(absl::string_view text,
                                                       const EncodeOptions& options) const = 0;
 
-  // What the token adds to the text: bytes, perhaps a part of a UTF-8 character. `id` is in range.
+  // What the token adds to the text: bytes, perhaps a part of a UTF-8 character. `id` is not
+  // negative; beyond the vocabulary it adds nothing (models may have more rows than tokens).
   virtual absl::string_view TokenBytes(int32_t id) const = 0;
 
   // Control tokens (BOS, end of turn …): not shown to people. User-defined tokens (<think>, Gemma's
@@ -52,7 +53,11 @@ class Tokenizer {
   virtual std::optional<int32_t> bos_id() const = 0;
   virtual absl::Span<const int32_t> eos_ids() const = 0;
 
-  // Decoded text of the ids with invalid UTF-8 replaced by U+FFFD. Ids are in range.
+  // Whether Encode begins a text with a space that its writer did not type (Llama 2).
+  virtual bool adds_space_prefix() const { return false; }
+
+  // Decoded text of the ids with invalid UTF-8 replaced by U+FFFD, without a space that Encode put
+  // before it. Ids are as for TokenBytes.
   std::string Decode(absl::Span<const int32_t> ids, bool skip_special) const;
 };
 

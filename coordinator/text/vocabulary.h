@@ -39,6 +39,7 @@ absl::Status CheckSpecialIds(const Vocabulary& vocabulary);
 // One for each kind of vocabulary; INVALID_ARGUMENT names the field that is wrong.
 absl::StatusOr<VocabularyAndModel> LoadByteLevelBpe(const TokenizerData& data);
 absl::StatusOr<VocabularyAndModel> LoadSentencePieceBpe(const TokenizerData& data);
+absl::StatusOr<VocabularyAndModel> LoadTokenizerJson(const TokenizerData& data);
 
 }  // namespace kvec::coordinator::text
 
