@@ -4,10 +4,24 @@
 #include <utility>
 
 namespace kvec::coordinator::cluster {
+namespace {
+
+// Keeps `ready` up to date before anyone else hears of a change.
+WorkerGroup::Options Observed(WorkerGroup::Options options, std::atomic<bool>& ready) {
+  options.on_ready_changed = [&ready, next = std::move(options.on_ready_changed)](bool value) {
+    ready = value;
+    next(value);
+  };
+  return options;
+}
+
+}  // namespace
 
 StepPump::StepPump(WorkerGroup::Options options, scheduler::Scheduler& scheduler,
                    std::function<absl::Time()> now)
-    : scheduler_(scheduler), now_(std::move(now)), group_(std::move(options), scheduler) {}
+    : scheduler_(scheduler),
+      now_(std::move(now)),
+      group_(Observed(std::move(options), group_ready_), scheduler) {}
 
 void StepPump::Start() {
   thread_ = std::thread([this] { Run(); });
@@ -15,27 +29,36 @@ void StepPump::Start() {
 
 void StepPump::Stop() {
   {
-    absl::MutexLock lock(&queue_mutex_);
+    const std::lock_guard lock(queue_mutex_);
     stopping_ = true;
   }
+  wake_.notify_one();
   if (thread_.joinable()) thread_.join();
 }
 
 void StepPump::Wake() {
-  absl::MutexLock lock(&queue_mutex_);
-  woken_ = true;
+  {
+    const std::lock_guard lock(queue_mutex_);
+    woken_ = true;
+  }
+  wake_.notify_one();
 }
 
 uint64_t StepPump::Attach(std::shared_ptr<WorkerLink> link) {
+  uint64_t id = 0;
   {
-    absl::MutexLock lock(&queue_mutex_);
+    const std::lock_guard lock(queue_mutex_);
     if (!stopping_) {
-      events_.push_back({next_id_, std::move(link), std::nullopt});
-      return next_id_++;
+      id = next_id_++;
+      events_.push_back({id, link, std::nullopt});
     }
   }
-  link->Close(absl::UnavailableError("the coordinator shuts down"));
-  return 0;
+  if (id == 0) {
+    link->Close(absl::UnavailableError("the coordinator shuts down"));
+  } else {
+    wake_.notify_one();
+  }
+  return id;
 }
 
 void StepPump::Deliver(uint64_t id, v1::WorkerMessage message) {
@@ -45,16 +68,18 @@ void StepPump::Deliver(uint64_t id, v1::WorkerMessage message) {
 void StepPump::Detach(uint64_t id) { Post({id, nullptr, std::nullopt}); }
 
 std::vector<v1::WorkerStatus> StepPump::WorkerStatuses() const {
-  absl::MutexLock lock(&group_mutex_);
+  const std::lock_guard lock(group_mutex_);
   return group_.Statuses(now_());
 }
 
 void StepPump::Post(Event event) {
-  absl::MutexLock lock(&queue_mutex_);
-  if (!stopping_) events_.push_back(std::move(event));
+  {
+    const std::lock_guard lock(queue_mutex_);
+    if (stopping_) return;
+    events_.push_back(std::move(event));
+  }
+  wake_.notify_one();
 }
-
-bool StepPump::HasWork() const { return woken_ || stopping_ || !events_.empty(); }
 
 void StepPump::Run() {
   absl::Time due = absl::InfiniteFuture();
@@ -62,8 +87,8 @@ void StepPump::Run() {
     std::vector<Event> events;
     bool stopping = false;
     {
-      absl::MutexLock lock(&queue_mutex_);
-      queue_mutex_.AwaitWithTimeout(absl::Condition(this, &StepPump::HasWork), due - now_());
+      std::unique_lock lock(queue_mutex_);
+      AwaitWork(lock, due);
       woken_ = false;
       events.swap(events_);
       stopping = stopping_;
@@ -76,19 +101,27 @@ void StepPump::Run() {
   }
 }
 
+void StepPump::AwaitWork(std::unique_lock<std::mutex>& lock, absl::Time due) {
+  const auto has_work = [this] { return woken_ || stopping_ || !events_.empty(); };
+  if (due == absl::InfiniteFuture()) {
+    wake_.wait(lock, has_work);
+  } else {
+    wake_.wait_until(lock, absl::ToChronoTime(absl::Now() + (due - now_())), has_work);
+  }
+}
+
 void StepPump::ShutDown(std::vector<Event> events) {
   const absl::Time now = now_();
-  absl::MutexLock lock(&group_mutex_);
+  const std::lock_guard lock(group_mutex_);
   for (Event& event : events) {
     if (event.attached != nullptr) group_.OnAttach(event.id, std::move(event.attached), now);
   }
   group_.Shutdown(now);
-  group_ready_ = false;
 }
 
 absl::Time StepPump::Turn(std::vector<Event> events) {
   const absl::Time now = now_();
-  absl::MutexLock lock(&group_mutex_);
+  const std::lock_guard lock(group_mutex_);
   for (Event& event : events) {
     if (event.attached != nullptr) {
       group_.OnAttach(event.id, std::move(event.attached), now);
@@ -100,7 +133,6 @@ absl::Time StepPump::Turn(std::vector<Event> events) {
   }
   if (group_.NextTimeout() <= now) group_.OnTimeouts(now);
   if (scheduler_.NextDeadline() <= now) scheduler_.ExpireDeadlines(now);
-  group_ready_ = group_.ready();
   while (std::optional<v1::Step> step = scheduler_.NextStep(now)) group_.SendStep(*step);
   return std::min(group_.NextTimeout(), scheduler_.NextDeadline());
 }

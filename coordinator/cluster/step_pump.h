@@ -2,15 +2,16 @@
 #define KVEC_COORDINATOR_CLUSTER_STEP_PUMP_H_
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <thread>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "coordinator/cluster/worker_group.h"
@@ -54,7 +55,8 @@ class StepPump {
 
   void Post(Event event);
   void Run();
-  bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(queue_mutex_);
+  // Sleeps until there is an event, a Wake, a Stop, or it is `due`; holds the queue's lock.
+  void AwaitWork(std::unique_lock<std::mutex>& lock, absl::Time due);
   // One turn: events, deadlines, Steps. Returns when the next one is due without an event.
   absl::Time Turn(std::vector<Event> events);
   // The last turn: closes every stream.
@@ -64,10 +66,12 @@ class StepPump {
   const std::function<absl::Time()> now_;
   std::atomic<bool> group_ready_ = false;
 
-  mutable absl::Mutex group_mutex_;  // taken before the scheduler's own
+  // std::mutex: ThreadSanitizer can't see into the packaged absl::Mutex.
+  mutable std::mutex group_mutex_;  // taken before the scheduler's own
   WorkerGroup group_ ABSL_GUARDED_BY(group_mutex_);
 
-  absl::Mutex queue_mutex_;
+  std::mutex queue_mutex_;
+  std::condition_variable wake_;
   std::vector<Event> events_ ABSL_GUARDED_BY(queue_mutex_);
   uint64_t next_id_ ABSL_GUARDED_BY(queue_mutex_) = 1;
   bool woken_ ABSL_GUARDED_BY(queue_mutex_) = false;

@@ -273,6 +273,7 @@ scheduler::WorkerCapacity WorkerGroup::CapacityOf(const Member& member) const {
   scheduler::WorkerCapacity capacity;
   capacity.total_pages = member.ready.total_pages();
   capacity.page_bytes = member.ready.page_bytes();
+  capacity.stage = member.placement.stage();
   capacity.num_kv_heads = member.ready.num_kv_heads();
   const auto first = options_.sliding_windows.begin() + member.placement.first_layer();
   capacity.sliding_windows.assign(first, first + member.placement.num_layers());

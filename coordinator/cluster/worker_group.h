@@ -57,8 +57,6 @@ class WorkerGroup {
   // Closes every stream with UNAVAILABLE.
   void Shutdown(absl::Time now);
 
-  bool ready() const { return ready_; }
-
   // See Membership::Statuses; with the group's free pages.
   std::vector<v1::WorkerStatus> Statuses(absl::Time now) const;
 

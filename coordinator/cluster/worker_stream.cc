@@ -14,7 +14,7 @@ void WorkerStream::Start() {
 
 void WorkerStream::Send(v1::CoordinatorMessage message) {
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     if (close_status_.has_value()) return;
     queue_.push_back(std::move(message));
   }
@@ -23,7 +23,7 @@ void WorkerStream::Send(v1::CoordinatorMessage message) {
 
 void WorkerStream::Close(absl::Status status) {
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     if (close_status_.has_value()) return;
     close_status_ = std::move(status);
     queue_.clear();
@@ -43,7 +43,7 @@ void WorkerStream::OnReadDone(bool ok) {
 
 void WorkerStream::OnWriteDone(bool ok) {
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     writing_ = false;
     if (!ok) queue_.clear();
   }
@@ -59,7 +59,7 @@ void WorkerStream::Advance() {
   grpc::Status status;
   bool finish = false;
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     if (writing_ || finished_) return;
     if (!queue_.empty()) {
       writing_ = true;

@@ -6,10 +6,10 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <mutex>
 #include <optional>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "coordinator/cluster/step_pump.h"
 #include "coordinator/cluster/worker_link.h"
 #include "kvec/v1/cluster.pb.h"
@@ -48,7 +48,7 @@ class WorkerStream final
   v1::WorkerMessage incoming_;
   v1::CoordinatorMessage outgoing_;  // being written
 
-  absl::Mutex mutex_;
+  std::mutex mutex_;
   std::deque<v1::CoordinatorMessage> queue_ ABSL_GUARDED_BY(mutex_);
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;

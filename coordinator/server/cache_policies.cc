@@ -1,0 +1,121 @@
+#include "coordinator/server/cache_policies.h"
+
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "common/status_macros.h"
+#include "coordinator/server/quoted.h"
+
+namespace kvec::coordinator::server {
+namespace {
+
+struct PolicyEntry {
+  absl::string_view name;
+  absl::string_view layer_allocation;  // when the request names none
+  absl::string_view head_allocation;
+};
+
+// "full" keeps everything, whatever the budget.
+constexpr PolicyEntry kPolicies[] = {{"full", "uniform", "uniform"}};
+
+constexpr absl::string_view kLayerAllocations[] = {"uniform", "pyramid", "coverage"};
+constexpr absl::string_view kHeadAllocations[] = {"uniform", "adaptive"};
+
+constexpr uint32_t kDefaultObservationWindow = 16;
+constexpr uint32_t kDefaultWideWindow = 32;
+// The workers keep the queries of the last wide_window prompt tokens of every layer.
+constexpr uint32_t kMaxWideWindow = 256;
+
+absl::StatusOr<const PolicyEntry*> FindPolicy(absl::string_view name) {
+  for (const PolicyEntry& entry : kPolicies) {
+    if (entry.name == name) return &entry;
+  }
+  return absl::InvalidArgumentError(absl::StrCat("cache.policy: ", Quoted(name), " is unknown; known: ",
+                                                 absl::StrJoin(CachePolicyNames(), ", ")));
+}
+
+template <typename Names>
+absl::Status CheckName(absl::string_view field, absl::string_view name, const Names& known) {
+  for (absl::string_view entry : known) {
+    if (entry == name) return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat("cache.", field, ": ", Quoted(name),
+                                                 " is unknown; known: ",
+                                                 absl::StrJoin(known, ", ")));
+}
+
+// NaN is outside every range.
+absl::Status CheckRange(absl::string_view field, float value, float min, float max) {
+  if (value >= min && value <= max) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("cache.", field, ": ", value, " is outside [", min, ", ", max, "]"));
+}
+
+absl::Status CheckBudget(const v1::CachePolicy& policy) {
+  switch (policy.budget_case()) {
+    case v1::CachePolicy::kBudgetTokens:
+      if (policy.budget_tokens() > 0) return absl::OkStatus();
+      return absl::InvalidArgumentError("cache.budget_tokens: 0, at least 1 is needed");
+    case v1::CachePolicy::kBudgetShare:
+      if (policy.budget_share() > 0 && policy.budget_share() <= 1) return absl::OkStatus();
+      return absl::InvalidArgumentError(
+          absl::StrCat("cache.budget_share: ", policy.budget_share(), " is outside (0, 1]"));
+    case v1::CachePolicy::BUDGET_NOT_SET:
+      return absl::OkStatus();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckWindows(const v1::CachePolicy& policy) {
+  if (policy.wide_window() < 1 || policy.wide_window() > kMaxWideWindow) {
+    return absl::InvalidArgumentError(absl::StrCat("cache.wide_window: ", policy.wide_window(),
+                                                   " is outside [1, ", kMaxWideWindow, "]"));
+  }
+  if (policy.observation_window() < 1 || policy.observation_window() > policy.wide_window()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cache.observation_window: ", policy.observation_window(),
+                     " is outside [1, wide_window = ", policy.wide_window(), "]"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::vector<std::string> CachePolicyNames() {
+  std::vector<std::string> names;
+  for (const PolicyEntry& entry : kPolicies) names.emplace_back(entry.name);
+  return names;
+}
+
+absl::StatusOr<v1::CachePolicy> ResolveCachePolicy(const v1::CachePolicy& requested,
+                                                   const v1::CachePolicy& defaults) {
+  v1::CachePolicy policy = defaults;
+  if (!requested.policy().empty() && requested.policy() != defaults.policy()) {
+    // Of another policy's defaults only the budget means the same.
+    policy.Clear();
+    if (defaults.has_budget_tokens()) policy.set_budget_tokens(defaults.budget_tokens());
+    if (defaults.has_budget_share()) policy.set_budget_share(defaults.budget_share());
+  }
+  // Merging replaces what the request sets, a budget of either kind included.
+  policy.MergeFrom(requested);
+  KVEC_ASSIGN_OR_RETURN(const PolicyEntry* entry, FindPolicy(policy.policy()));
+  if (policy.layer_allocation().empty()) {
+    policy.set_layer_allocation(std::string(entry->layer_allocation));
+  }
+  if (policy.head_allocation().empty()) {
+    policy.set_head_allocation(std::string(entry->head_allocation));
+  }
+  if (!policy.has_wide_window()) policy.set_wide_window(kDefaultWideWindow);
+  if (!policy.has_observation_window()) policy.set_observation_window(kDefaultObservationWindow);
+
+  KVEC_RETURN_IF_ERROR(CheckName("layer_allocation", policy.layer_allocation(), kLayerAllocations));
+  KVEC_RETURN_IF_ERROR(CheckName("head_allocation", policy.head_allocation(), kHeadAllocations));
+  KVEC_RETURN_IF_ERROR(CheckBudget(policy));
+  KVEC_RETURN_IF_ERROR(CheckWindows(policy));
+  if (policy.has_lambda()) KVEC_RETURN_IF_ERROR(CheckRange("lambda", policy.lambda(), 0, 100));
+  if (policy.has_beta()) KVEC_RETURN_IF_ERROR(CheckRange("beta", policy.beta(), 0, 1));
+  return policy;
+}
+
+}  // namespace kvec::coordinator::server

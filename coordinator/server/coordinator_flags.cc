@@ -1,0 +1,143 @@
+#include "coordinator/server/coordinator_flags.h"
+
+#include <utility>
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "common/version.h"
+
+namespace kvec::coordinator::server {
+namespace {
+
+constexpr int kWrongUsage = 2;
+constexpr double kMibBytes = 1 << 20;
+
+constexpr char kDescription[] =
+    R"(kvec-coordinator: answers kvec's gRPC service for one model. It schedules the requests and
+streams the answers; kvec-worker processes, which attach to it, hold the weights and compute.)";
+
+constexpr char kFooter[] = R"(
+Example: one model on this machine, by one worker
+  kvec-coordinator --model model.gguf
+  kvec-worker --model model.gguf --coordinator 127.0.0.1:50052
+  kvec generate --prompt "Once upon a time"
+
+It prints one line on standard output when it listens, for scripts that let it pick the ports:
+  kvec-coordinator ready: inference HOST:PORT cluster HOST:PORT
+SIGTERM and Ctrl-C stop it: new requests are refused, running ones may finish.
+A config file has a line for each flag, without the dashes: parallel="tp=2,pp=1"
+Exit codes: 0 done, 1 failed with a message on standard error, 2 wrong usage.)";
+
+void AddNetworkFlags(CLI::App& app, CoordinatorFlags& flags) {
+  app.add_option("--listen", flags.listen,
+                 "HOST:PORT for clients; port 0 picks a free one. Not encrypted: keep it on "
+                 "loopback or a network that you trust")
+      ->capture_default_str();
+  app.add_option("--cluster-listen", flags.cluster_listen,
+                 "HOST:PORT where workers attach; port 0 picks a free one")
+      ->capture_default_str();
+  app.add_option("--metrics-listen", flags.metrics_listen,
+                 "HOST:PORT of Prometheus' /metrics (default: none)");
+  app.add_option("--max-request-mib", flags.max_request_mib,
+                 "Larger requests get RESOURCE_EXHAUSTED")
+      ->capture_default_str()
+      ->check(CLI::Range(0.001, 1024.0));
+  app.add_option("--drain-seconds", flags.drain_seconds,
+                 "How long running requests may go on after SIGTERM")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 86400.0));
+  app.add_option("--heartbeat-seconds", flags.heartbeat_seconds,
+                 "A worker that is silent for so long, or stuck inside a Step, is given up")
+      ->capture_default_str()
+      ->check(CLI::Range(0.1, 3600.0));
+}
+
+void AddSchedulingFlags(CLI::App& app, CoordinatorFlags& flags) {
+  app.add_option("--parallel", flags.parallel,
+                 "Shape of the group: tp ranks share every layer's heads, pp stages hold a part of "
+                 "the layers each; tp·pp workers make a group")
+      ->capture_default_str();
+  app.add_option("--policy", flags.policy, "Cache policy of requests that name none")
+      ->capture_default_str();
+  app.add_option("--step-tokens", flags.scheduler.step_tokens,
+                 "Tokens of a Step at most: larger is more throughput, and longer waits between "
+                 "the tokens of running answers")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 65536));
+  app.add_option("--mixed-prompt-tokens", flags.scheduler.mixed_prompt_tokens,
+                 "Prompt tokens of a Step at most while answers are being generated")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 65536));
+  app.add_option("--max-running-sequences", flags.scheduler.max_running_sequences,
+                 "Sequences that run at a time; more wait")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 65536));
+  app.add_option("--max-waiting-requests", flags.scheduler.max_waiting_requests,
+                 "Requests that may wait; more get RESOURCE_EXHAUSTED")
+      ->capture_default_str();
+  app.add_option("--max-waiting-tokens", flags.scheduler.max_waiting_tokens,
+                 "Prompt tokens of all waiting requests; more get RESOURCE_EXHAUSTED")
+      ->capture_default_str();
+}
+
+absl::Status CheckAddress(absl::string_view flag, absl::string_view address) {
+  const size_t colon = address.rfind(':');
+  int port = 0;
+  if (colon == absl::string_view::npos || colon == 0 ||
+      !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 0 || port > 65535) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(flag, ": \"", address, "\" is not HOST:PORT with a port up to 65535"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::optional<int> ParseCoordinatorFlags(int argc, char** argv, CoordinatorFlags& flags) {
+  CLI::App app(kDescription, "kvec-coordinator");
+  app.footer(kFooter);
+  app.set_version_flag("--version", absl::StrCat("kvec-coordinator ", Version()));
+  app.set_config("--config", "", "Reads flags from an INI or TOML file");
+  app.add_option("--model", flags.model, "GGUF file, or Hugging Face folder")->required();
+  app.add_option("--model-name", flags.model_name,
+                 "Name that clients see (default: the model's own)");
+  AddNetworkFlags(app, flags);
+  AddSchedulingFlags(app, flags);
+  app.add_option("--log-level", flags.log_level, "debug, info, warning or error")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"debug", "info", "warning", "error"}));
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kWrongUsage;
+  }
+  return std::nullopt;
+}
+
+absl::StatusOr<CoordinatorServer::Options> ServerOptions(const CoordinatorFlags& flags) {
+  CoordinatorServer::Options options;
+  options.listen = flags.listen;
+  options.cluster_listen = flags.cluster_listen;
+  options.metrics_listen = flags.metrics_listen;
+  for (const auto& [flag, address] : {std::pair{"--listen", &flags.listen},
+                                      std::pair{"--cluster-listen", &flags.cluster_listen},
+                                      std::pair{"--metrics-listen", &flags.metrics_listen}}) {
+    if (address == &flags.metrics_listen && address->empty()) continue;
+    if (absl::Status status = CheckAddress(flag, *address); !status.ok()) return status;
+  }
+  absl::StatusOr<cluster::ParallelShape> shape = cluster::ParseParallelShape(flags.parallel);
+  if (!shape.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("--parallel: ", shape.status().message()));
+  }
+  options.shape = *shape;
+  options.max_request_bytes = static_cast<int>(flags.max_request_mib * kMibBytes);
+  options.heartbeat_timeout = absl::Seconds(flags.heartbeat_seconds);
+  options.scheduler = flags.scheduler;
+  options.default_cache.set_policy(flags.policy);
+  return options;
+}
+
+}  // namespace kvec::coordinator::server

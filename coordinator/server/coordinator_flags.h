@@ -1,0 +1,37 @@
+#ifndef KVEC_COORDINATOR_SERVER_COORDINATOR_FLAGS_H_
+#define KVEC_COORDINATOR_SERVER_COORDINATOR_FLAGS_H_
+
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "coordinator/server/coordinator_server.h"
+
+namespace kvec::coordinator::server {
+
+// kvec-coordinator's command line and config file.
+struct CoordinatorFlags {
+  std::string model;
+  std::string model_name;
+  std::string listen = "127.0.0.1:50051";
+  std::string cluster_listen = "127.0.0.1:50052";
+  std::string metrics_listen;
+  std::string parallel = "tp=1,pp=1";
+  std::string policy = "full";
+  double max_request_mib = 4;
+  double drain_seconds = 30;
+  double heartbeat_seconds = 10;
+  scheduler::SchedulerOptions scheduler;
+  std::string log_level = "info";
+};
+
+// Fills `flags`. A value means that the program ends with this exit code: 0 after --help and
+// --version, 2 after wrong usage, which it has explained on standard error.
+std::optional<int> ParseCoordinatorFlags(int argc, char** argv, CoordinatorFlags& flags);
+
+// INVALID_ARGUMENT names the flag.
+absl::StatusOr<CoordinatorServer::Options> ServerOptions(const CoordinatorFlags& flags);
+
+}  // namespace kvec::coordinator::server
+
+#endif  // KVEC_COORDINATOR_SERVER_COORDINATOR_FLAGS_H_

@@ -1,0 +1,153 @@
+#include "coordinator/server/coordinator_server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/security/server_credentials.h>
+#include <grpcpp/server_builder.h>
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "common/logging.h"
+#include "common/status_macros.h"
+#include "common/version.h"
+#include "coordinator/server/cache_policies.h"
+
+namespace kvec::coordinator::server {
+namespace {
+
+// Messages between coordinator and workers: Steps, and results with log-probabilities.
+constexpr int kMaxClusterMessageBytes = 64 << 20;
+// How long workers and cancelled clients get to take the last message.
+constexpr absl::Duration kLastWords = absl::Seconds(1);
+
+// "127.0.0.1:0" and 4711 give "127.0.0.1:4711".
+std::string WithPort(const std::string& address, int port) {
+  return absl::StrCat(address.substr(0, address.rfind(':') + 1), port);
+}
+
+// Listens on `address` with `service`; sets the address with the port that was picked.
+absl::StatusOr<std::unique_ptr<grpc::Server>> Serve(const std::string& address,
+                                                    grpc::Service* service, int max_message_bytes,
+                                                    std::string* picked) {
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(service);
+  builder.SetMaxReceiveMessageSize(max_message_bytes);
+  // Else a second coordinator on the same port would silently get half of the calls.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  // Notices peers whose machine is gone without a word.
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
+  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  if (server == nullptr || port == 0) {
+    return absl::UnavailableError(absl::StrCat(address, ": cannot listen on this address"));
+  }
+  *picked = WithPort(address, port);
+  return server;
+}
+
+cluster::WorkerGroup::Options GroupOptions(const CoordinatorServer::Options& options,
+                                           const ServedModel& model, ServingHealth& health) {
+  cluster::WorkerGroup::Options group;
+  group.membership.version = std::string(Version());
+  group.membership.model_fingerprint = model.fingerprint;
+  group.membership.heartbeat_timeout = options.heartbeat_timeout;
+  group.shape = options.shape;
+  group.sliding_windows = model.SlidingWindows();
+  group.sentence_end_bits = text::SentenceEndBits(*model.tokenizer);
+  group.step_tokens = options.scheduler.step_tokens;
+  group.on_ready_changed = [&health](bool ready) { health.SetGroupReady(ready); };
+  return group;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Start(
+    const Options& options, std::unique_ptr<ServedModel> model) {
+  KVEC_RETURN_IF_ERROR(cluster::CheckParallelShape(options.shape, model->config));
+  v1::CachePolicy defaults;
+  defaults.set_policy("full");
+  KVEC_ASSIGN_OR_RETURN(v1::CachePolicy default_cache,
+                        ResolveCachePolicy(options.default_cache, defaults));
+  // Not make_unique: the constructor is private.
+  std::unique_ptr<CoordinatorServer> server(
+      new CoordinatorServer(options, std::move(model), std::move(default_cache)));
+  KVEC_RETURN_IF_ERROR(server->Listen());
+  return server;
+}
+
+CoordinatorServer::CoordinatorServer(const Options& options, std::unique_ptr<ServedModel> model,
+                                     v1::CachePolicy default_cache)
+    : options_(options),
+      model_(std::move(model)),
+      scheduler_(scheduler::CreateScheduler(options.scheduler)),
+      pump_(GroupOptions(options_, *model_, health_), *scheduler_),
+      metrics_(std::make_shared<Metrics>([this] { return MetricsSnapshot(); })),
+      serving_{*model_, *scheduler_, pump_, calls_, *metrics_, std::move(default_cache)},
+      inference_service_(serving_),
+      cluster_service_(pump_) {}
+
+CoordinatorServer::~CoordinatorServer() { Stop(absl::ZeroDuration()); }
+
+absl::Status CoordinatorServer::Listen() {
+  // Both are settings of the process, and take effect for servers built afterwards.
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  KVEC_ASSIGN_OR_RETURN(public_server_, Serve(options_.listen, &inference_service_,
+                                              options_.max_request_bytes, &address_));
+  health_.Attach(public_server_->GetHealthCheckService());
+  KVEC_ASSIGN_OR_RETURN(cluster_server_, Serve(options_.cluster_listen, &cluster_service_,
+                                               kMaxClusterMessageBytes, &cluster_address_));
+  if (!options_.metrics_listen.empty()) KVEC_RETURN_IF_ERROR(ListenForMetrics());
+  pump_.Start();
+  return absl::OkStatus();
+}
+
+absl::Status CoordinatorServer::ListenForMetrics() {
+  try {
+    exposer_ = std::make_unique<prometheus::Exposer>(options_.metrics_listen);
+  } catch (const std::exception& error) {
+    return absl::UnavailableError(
+        absl::StrCat(options_.metrics_listen, ": cannot listen on this address: ", error.what()));
+  }
+  exposer_->RegisterCollectable(metrics_);
+  metrics_address_ = WithPort(options_.metrics_listen, exposer_->GetListeningPorts().front());
+  return absl::OkStatus();
+}
+
+void CoordinatorServer::Stop(absl::Duration drain) {
+  if (std::exchange(stopped_, true)) return;
+  health_.Drain();
+  calls_.Drain();
+  if (public_server_ != nullptr) {
+    if (!calls_.AwaitIdle(drain)) LOG(WARNING) << "requests are cancelled: draining took too long";
+    public_server_->Shutdown(absl::ToChronoTime(absl::Now() + kLastWords));
+  }
+  exposer_.reset();
+  pump_.Stop();
+  if (cluster_server_ != nullptr) {
+    cluster_server_->Shutdown(absl::ToChronoTime(absl::Now() + kLastWords));
+  }
+  health_.Attach(nullptr);
+}
+
+Metrics::Snapshot CoordinatorServer::MetricsSnapshot() const {
+  Metrics::Snapshot snapshot;
+  snapshot.counts = scheduler_->counts();
+  for (const v1::WorkerStatus& worker : pump_.WorkerStatuses()) {
+    if (worker.state() != cluster::StateName(cluster::Member::State::kReady)) continue;
+    ++snapshot.num_workers_ready;
+    const double used = 1.0 - static_cast<double>(worker.free_pages()) /
+                                  static_cast<double>(worker.total_pages());
+    snapshot.kv_cache_usage = std::max(snapshot.kv_cache_usage, used);
+  }
+  return snapshot;
+}
+
+}  // namespace kvec::coordinator::server

@@ -1,0 +1,88 @@
+#ifndef KVEC_COORDINATOR_SERVER_COORDINATOR_SERVER_H_
+#define KVEC_COORDINATOR_SERVER_COORDINATOR_SERVER_H_
+
+#include <grpcpp/server.h>
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "coordinator/cluster/cluster_service.h"
+#include "coordinator/cluster/placement.h"
+#include "coordinator/cluster/step_pump.h"
+#include "coordinator/scheduler/scheduler.h"
+#include "coordinator/server/call_tracker.h"
+#include "coordinator/server/inference_service.h"
+#include "coordinator/server/metrics.h"
+#include "coordinator/server/served_model.h"
+#include "coordinator/server/serving_context.h"
+#include "coordinator/server/serving_health.h"
+#include "prometheus/exposer.h"
+
+namespace kvec::coordinator::server {
+
+// A whole coordinator: the public listener, the cluster listener, and what lies between. Start it,
+// and stop it once; both from one thread.
+class CoordinatorServer {
+ public:
+  struct Options {
+    // HOST:PORT; port 0 picks a free one.
+    std::string listen = "127.0.0.1:50051";
+    std::string cluster_listen = "127.0.0.1:50052";
+    std::string metrics_listen;  // empty: no metrics endpoint
+    int max_request_bytes = 4 << 20;
+    cluster::ParallelShape shape;
+    absl::Duration heartbeat_timeout = absl::Seconds(10);
+    scheduler::SchedulerOptions scheduler;
+    v1::CachePolicy default_cache;  // empty: keeps everything
+  };
+
+  // Listens when it returns. INVALID_ARGUMENT for options that do not fit each other or the model,
+  // UNAVAILABLE for an address that cannot be listened on.
+  static absl::StatusOr<std::unique_ptr<CoordinatorServer>> Start(
+      const Options& options, std::unique_ptr<ServedModel> model);
+
+  // Stops at once, unless Stop was called.
+  ~CoordinatorServer();
+
+  // Refuses new requests, lets those that run finish for at most `drain`, then cancels them.
+  void Stop(absl::Duration drain);
+
+  // HOST:PORT with the ports that were picked.
+  const std::string& address() const { return address_; }
+  const std::string& cluster_address() const { return cluster_address_; }
+  // Empty without a metrics endpoint.
+  const std::string& metrics_address() const { return metrics_address_; }
+
+ private:
+  CoordinatorServer(const Options& options, std::unique_ptr<ServedModel> model,
+                    v1::CachePolicy default_cache);
+
+  absl::Status Listen();
+  absl::Status ListenForMetrics();
+  Metrics::Snapshot MetricsSnapshot() const;
+
+  const Options options_;
+  const std::unique_ptr<ServedModel> model_;
+  // In the order in which the later ones refer to the earlier ones.
+  const std::unique_ptr<scheduler::Scheduler> scheduler_;
+  ServingHealth health_;
+  CallTracker calls_;
+  cluster::StepPump pump_;
+  const std::shared_ptr<Metrics> metrics_;
+  ServingContext serving_;
+  InferenceService inference_service_;
+  cluster::ClusterService cluster_service_;
+  std::unique_ptr<grpc::Server> public_server_;
+  std::unique_ptr<grpc::Server> cluster_server_;
+  std::unique_ptr<prometheus::Exposer> exposer_;
+  std::string address_;
+  std::string cluster_address_;
+  std::string metrics_address_;
+  bool stopped_ = false;
+};
+
+}  // namespace kvec::coordinator::server
+
+#endif  // KVEC_COORDINATOR_SERVER_COORDINATOR_SERVER_H_

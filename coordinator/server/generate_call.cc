@@ -1,0 +1,177 @@
+#include "coordinator/server/generate_call.h"
+
+#include <chrono>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "common/grpc_status.h"
+#include "common/logging.h"
+#include "common/status_macros.h"
+#include "coordinator/server/message_parsing.h"
+#include "coordinator/server/request_validation.h"
+
+namespace kvec::coordinator::server {
+namespace {
+
+absl::Time DeadlineOf(const grpc::CallbackServerContext& context) {
+  const std::chrono::system_clock::time_point deadline = context.deadline();
+  return deadline == std::chrono::system_clock::time_point::max() ? absl::InfiniteFuture()
+                                                                  : absl::FromChrono(deadline);
+}
+
+}  // namespace
+
+void GenerateCall::Start(const grpc::CallbackServerContext& context,
+                         const grpc::ByteBuffer& request) {
+  self_ = shared_from_this();
+  if (absl::Status status = Submit(context, request, absl::Now()); !status.ok()) {
+    VLOG(1) << "a request was refused: " << status.ToString();
+    End(status);
+    return;
+  }
+  serving_.pump.Wake();
+}
+
+absl::Status GenerateCall::Submit(const grpc::CallbackServerContext& context,
+                                  const grpc::ByteBuffer& bytes, absl::Time arrival) {
+  KVEC_RETURN_IF_ERROR(serving_.calls.Begin());
+  counted_ = true;
+  v1::GenerateRequest original;
+  KVEC_RETURN_IF_ERROR(ParseMessage(bytes, &original));
+  if (!serving_.pump.group_ready()) {
+    return absl::UnavailableError("no group of workers is ready");
+  }
+  KVEC_ASSIGN_OR_RETURN(scheduler::Request request,
+                        ValidateRequest(original, serving_.model, serving_.default_cache));
+  deadline_ = DeadlineOf(context);
+  request.deadline = deadline_;
+  request.sink = self_;
+  const std::string id = request.id;
+  VLOG(1) << id << ": " << request.prompt.size() << " prompt tokens, at most "
+          << request.max_tokens << " new ones, " << request.num_choices << " choices";
+  {
+    const std::lock_guard lock(mutex_);
+    request_id_ = id;
+    queue_ = std::make_unique<ResponseQueue>(*serving_.model.tokenizer, original, request);
+  }
+  KVEC_RETURN_IF_ERROR(serving_.scheduler.Submit(std::move(request), arrival));
+  bool cancelled = false;
+  {
+    const std::lock_guard lock(mutex_);
+    submitted_ = true;
+    cancelled = cancelled_;
+  }
+  // The client left while the request was being submitted.
+  if (cancelled) {
+    serving_.scheduler.Cancel(id, absl::CancelledError("the client left"), absl::Now());
+  }
+  return absl::OkStatus();
+}
+
+void GenerateCall::OnWriteDone(bool ok) {
+  {
+    const std::lock_guard lock(mutex_);
+    writing_ = false;
+  }
+  if (!ok) OnCancel();
+  Advance();
+}
+
+void GenerateCall::OnCancel() {
+  std::string id;
+  {
+    const std::lock_guard lock(mutex_);
+    cancelled_ = true;
+    if (!submitted_) return;
+    id = request_id_;
+  }
+  // gRPC reports a passed deadline as a cancellation.
+  const absl::Time now = absl::Now();
+  serving_.scheduler.Cancel(id,
+                            now >= deadline_ ? absl::DeadlineExceededError("the deadline passed")
+                                             : absl::CancelledError("the client left"),
+                            now);
+  serving_.pump.Wake();
+}
+
+void GenerateCall::OnDone() {
+  if (counted_) serving_.calls.End();
+  self_.reset();
+}
+
+void GenerateCall::OnPromptLogProbs(absl::Span<const v1::TokenLogProbs> logprobs) {
+  {
+    const std::lock_guard lock(mutex_);
+    queue_->AddPromptLogProbs(logprobs);
+  }
+  Advance();
+}
+
+scheduler::Verdict GenerateCall::OnToken(uint32_t choice, int32_t token,
+                                         const v1::TokenLogProbs* logprobs) {
+  scheduler::Verdict verdict;
+  {
+    const std::lock_guard lock(mutex_);
+    verdict = queue_->AddToken(choice, token, logprobs);
+  }
+  Advance();
+  return verdict;
+}
+
+void GenerateCall::OnChoiceFinished(uint32_t choice, v1::FinishReason reason) {
+  serving_.metrics.OnChoiceFinished(reason);
+  {
+    const std::lock_guard lock(mutex_);
+    queue_->FinishChoice(choice, reason);
+  }
+  Advance();
+}
+
+void GenerateCall::OnDone(const absl::Status& status, const v1::Usage& usage) {
+  serving_.metrics.OnRequestDone(status, usage);
+  {
+    const std::lock_guard lock(mutex_);
+    LOG(INFO) << request_id_ << ": " << (status.ok() ? "finished" : status.ToString()) << ", "
+              << usage.prompt_tokens() << " prompt and " << usage.completion_tokens()
+              << " generated tokens";
+    if (status.ok()) queue_->AddUsage(usage);
+  }
+  End(status);
+}
+
+void GenerateCall::End(const absl::Status& status) {
+  {
+    const std::lock_guard lock(mutex_);
+    end_status_ = status;
+  }
+  Advance();
+}
+
+void GenerateCall::Advance() {
+  absl::Status end;
+  bool finish = false;
+  {
+    const std::lock_guard lock(mutex_);
+    if (writing_ || finished_) return;
+    std::optional<v1::GenerateResponse> response;
+    // To a client that has left nothing can be written.
+    if (queue_ != nullptr && !cancelled_) response = queue_->Pop();
+    if (response.has_value()) {
+      writing_ = true;
+      outgoing_ = SerializeMessage(*response);
+    } else if (end_status_.has_value()) {
+      finished_ = true;
+      finish = true;
+      end = *end_status_;
+    } else {
+      return;
+    }
+  }
+  if (finish) {
+    Finish(ToGrpcStatus(end));
+  } else {
+    StartWrite(&outgoing_);
+  }
+}
+
+}  // namespace kvec::coordinator::server

@@ -1,0 +1,111 @@
+#include "coordinator/server/inference_service.h"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "common/grpc_status.h"
+#include "common/status_macros.h"
+#include "common/version.h"
+#include "coordinator/server/cache_policies.h"
+#include "coordinator/server/generate_call.h"
+#include "coordinator/server/message_parsing.h"
+#include "coordinator/server/prompt_encoding.h"
+
+namespace kvec::coordinator::server {
+namespace {
+
+grpc::ServerUnaryReactor* Reply(grpc::CallbackServerContext* context, const absl::Status& status) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(ToGrpcStatus(status));
+  return reactor;
+}
+
+absl::Status TokenizeBytes(const grpc::ByteBuffer& bytes, const ServedModel& model,
+                           grpc::ByteBuffer* response) {
+  v1::TokenizeRequest request;
+  KVEC_RETURN_IF_ERROR(ParseMessage(bytes, &request));
+  KVEC_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, EncodePrompt(request, model));
+  v1::TokenizeResponse message;
+  message.mutable_token_ids()->Assign(ids.begin(), ids.end());
+  *response = SerializeMessage(message);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+InferenceService::InferenceService(ServingContext& serving)
+    : serving_(serving), start_(absl::Now()) {}
+
+grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
+  const auto call = std::make_shared<GenerateCall>(serving_);
+  call->Start(*context, *request);
+  return call.get();
+}
+
+grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext* context,
+                                                     const grpc::ByteBuffer* request,
+                                                     grpc::ByteBuffer* response) {
+  return Reply(context, TokenizeBytes(*request, serving_.model, response));
+}
+
+grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerContext* context,
+                                                       const v1::DetokenizeRequest* request,
+                                                       v1::DetokenizeResponse* response) {
+  const absl::StatusOr<std::vector<int32_t>> ids =
+      CheckTokenIds("token_ids", request->token_ids(), serving_.model);
+  if (ids.ok()) {
+    response->set_text(serving_.model.tokenizer->Decode(*ids, request->skip_special_tokens()));
+  }
+  return Reply(context, ids.status());
+}
+
+grpc::ServerUnaryReactor* InferenceService::GetModel(grpc::CallbackServerContext* context,
+                                                     const v1::GetModelRequest* request,
+                                                     v1::GetModelResponse* response) {
+  const ServedModel& model = serving_.model;
+  const ModelConfig& config = model.config;
+  response->set_name(model.name);
+  response->set_family(std::string(ModelFamilyName(config.family)));
+  response->set_context_length(config.context_length);
+  response->set_vocab_size(config.vocab_size);
+  response->set_num_layers(config.num_layers);
+  response->set_num_heads(config.num_heads);
+  response->set_num_kv_heads(config.num_kv_heads);
+  response->set_head_dim(config.head_dim);
+  response->set_hidden_size(config.hidden_size);
+  for (int32_t id : model.tokenizer->eos_ids()) response->add_eos_token_ids(id);
+  if (model.tokenizer->bos_id().has_value()) {
+    response->set_bos_token_id(*model.tokenizer->bos_id());
+  }
+  response->set_chat_template(model.chat_template_source);
+  response->set_fingerprint(model.fingerprint);
+  for (std::string& name : CachePolicyNames()) response->add_cache_policies(std::move(name));
+  *response->mutable_default_cache_policy() = serving_.default_cache;
+  return Reply(context, absl::OkStatus());
+}
+
+grpc::ServerUnaryReactor* InferenceService::GetStatus(grpc::CallbackServerContext* context,
+                                                      const v1::GetStatusRequest* request,
+                                                      v1::GetStatusResponse* response) {
+  const scheduler::SchedulerCounts counts = serving_.scheduler.counts();
+  response->set_version(std::string(Version()));
+  response->set_serving(serving_.pump.group_ready());
+  response->set_num_requests_running(counts.num_running);
+  response->set_num_requests_waiting(counts.num_waiting);
+  response->set_waiting_prompt_tokens(counts.waiting_prompt_tokens);
+  for (v1::WorkerStatus& status : serving_.pump.WorkerStatuses()) {
+    *response->add_workers() = std::move(status);
+  }
+  response->set_uptime_seconds(absl::ToDoubleSeconds(absl::Now() - start_));
+  response->set_steps(counts.steps);
+  response->set_generated_tokens(counts.generated_tokens);
+  response->set_prompt_tokens(counts.prompt_tokens);
+  response->set_preemptions(counts.preemptions);
+  return Reply(context, absl::OkStatus());
+}
+
+}  // namespace kvec::coordinator::server

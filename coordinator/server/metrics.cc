@@ -1,0 +1,105 @@
+#include "coordinator/server/metrics.h"
+
+#include <string>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "prometheus/counter.h"
+#include "prometheus/metric_family.h"
+
+namespace kvec::coordinator::server {
+namespace {
+
+using Buckets = prometheus::Histogram::BucketBoundaries;
+
+const Buckets kRequestBuckets = {0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75,
+                                 1,     2.5,   5,    7.5,  10,   20,   40,   80,  160,  640, 2560};
+const Buckets kTokenBuckets = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2,
+                               0.3,   0.4,    0.5,   0.75, 1,     2.5,  5,     7.5, 10};
+
+prometheus::Histogram& AddHistogram(prometheus::Registry& registry, const std::string& name,
+                                    const std::string& help, const Buckets& buckets) {
+  return prometheus::BuildHistogram().Name(name).Help(help).Register(registry).Add({}, buckets);
+}
+
+prometheus::MetricFamily Single(prometheus::MetricType type, std::string name, std::string help,
+                                double value) {
+  prometheus::ClientMetric metric;
+  if (type == prometheus::MetricType::Counter) {
+    metric.counter.value = value;
+  } else {
+    metric.gauge.value = value;
+  }
+  return {std::move(name), std::move(help), type, {std::move(metric)}};
+}
+
+// FINISH_REASON_STOP → "stop".
+std::string ReasonLabel(v1::FinishReason reason) {
+  constexpr size_t kPrefix = sizeof("FINISH_REASON_") - 1;
+  return absl::AsciiStrToLower(v1::FinishReason_Name(reason).substr(kPrefix));
+}
+
+}  // namespace
+
+Metrics::Metrics(std::function<Snapshot()> snapshot)
+    : snapshot_(std::move(snapshot)),
+      request_success_(prometheus::BuildCounter()
+                           .Name("kvec_request_success_total")
+                           .Help("Choices that finished, by reason")
+                           .Register(registry_)),
+      request_failure_(prometheus::BuildCounter()
+                           .Name("kvec_request_failure_total")
+                           .Help("Accepted requests that ended early, by status code")
+                           .Register(registry_)),
+      queue_time_(AddHistogram(registry_, "kvec_request_queue_time_seconds",
+                               "From a request's arrival to its first Step", kRequestBuckets)),
+      time_to_first_token_(AddHistogram(registry_, "kvec_time_to_first_token_seconds",
+                                        "From a request's arrival to its first token",
+                                        kRequestBuckets)),
+      time_per_output_token_(AddHistogram(registry_, "kvec_time_per_output_token_seconds",
+                                          "Between two tokens of a choice", kTokenBuckets)) {}
+
+void Metrics::OnRequestDone(const absl::Status& status, const v1::Usage& usage) {
+  if (!status.ok()) {
+    request_failure_.Add({{"code", absl::StatusCodeToString(status.code())}}).Increment();
+  }
+  if (usage.completion_tokens() == 0) return;
+  queue_time_.Observe(usage.queue_ms() / 1000);
+  time_to_first_token_.Observe(usage.time_to_first_token_ms() / 1000);
+  for (float ms : usage.inter_token_ms()) time_per_output_token_.Observe(ms / 1000);
+}
+
+void Metrics::OnChoiceFinished(v1::FinishReason reason) {
+  request_success_.Add({{"finished_reason", ReasonLabel(reason)}}).Increment();
+}
+
+std::vector<prometheus::MetricFamily> Metrics::Collect() const {
+  using prometheus::MetricType;
+  std::vector<prometheus::MetricFamily> families = registry_.Collect();
+  const Snapshot snapshot = snapshot_();
+  const scheduler::SchedulerCounts& counts = snapshot.counts;
+  families.push_back(Single(MetricType::Gauge, "kvec_num_requests_running",
+                            "Requests with a sequence on the workers", counts.num_running));
+  families.push_back(Single(MetricType::Gauge, "kvec_num_requests_waiting",
+                            "Requests in the queue", counts.num_waiting));
+  families.push_back(Single(MetricType::Gauge, "kvec_waiting_prompt_tokens",
+                            "Prompt tokens of the requests in the queue",
+                            static_cast<double>(counts.waiting_prompt_tokens)));
+  families.push_back(Single(MetricType::Gauge, "kvec_kv_cache_usage_perc",
+                            "Share of the tightest worker's pages that are held, 0 to 1",
+                            snapshot.kv_cache_usage));
+  families.push_back(Single(MetricType::Gauge, "kvec_num_workers_ready",
+                            "Workers of the group that serves", snapshot.num_workers_ready));
+  families.push_back(Single(MetricType::Counter, "kvec_prompt_tokens_total",
+                            "Prompt tokens processed", static_cast<double>(counts.prompt_tokens)));
+  families.push_back(Single(MetricType::Counter, "kvec_generation_tokens_total",
+                            "Tokens generated", static_cast<double>(counts.generated_tokens)));
+  families.push_back(Single(MetricType::Counter, "kvec_num_preemptions_total",
+                            "Times a request lost its pages and was recomputed",
+                            static_cast<double>(counts.preemptions)));
+  families.push_back(Single(MetricType::Counter, "kvec_steps_total",
+                            "Steps sent to the workers", static_cast<double>(counts.steps)));
+  return families;
+}
+
+}  // namespace kvec::coordinator::server

@@ -1,0 +1,48 @@
+#ifndef KVEC_COORDINATOR_SERVER_METRICS_H_
+#define KVEC_COORDINATOR_SERVER_METRICS_H_
+
+#include <functional>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "coordinator/scheduler/scheduler.h"
+#include "kvec/v1/inference.pb.h"
+#include "prometheus/collectable.h"
+#include "prometheus/histogram.h"
+#include "prometheus/registry.h"
+
+namespace kvec::coordinator::server {
+
+// What /metrics shows. Names are vLLM's with another prefix, so that dashboards need little change.
+// Thread-safe.
+class Metrics final : public prometheus::Collectable {
+ public:
+  struct Snapshot {
+    scheduler::SchedulerCounts counts;
+    double kv_cache_usage = 0;  // share of the tightest worker's pages
+    int num_workers_ready = 0;
+  };
+
+  // `snapshot` is asked at every scrape, from the scraping thread.
+  explicit Metrics(std::function<Snapshot()> snapshot);
+
+  // A request that was accepted has ended, with this status.
+  void OnRequestDone(const absl::Status& status, const v1::Usage& usage);
+  // A choice of it has finished.
+  void OnChoiceFinished(v1::FinishReason reason);
+
+  std::vector<prometheus::MetricFamily> Collect() const override;
+
+ private:
+  const std::function<Snapshot()> snapshot_;
+  prometheus::Registry registry_;
+  prometheus::Family<prometheus::Counter>& request_success_;
+  prometheus::Family<prometheus::Counter>& request_failure_;
+  prometheus::Histogram& queue_time_;
+  prometheus::Histogram& time_to_first_token_;
+  prometheus::Histogram& time_per_output_token_;
+};
+
+}  // namespace kvec::coordinator::server
+
+#endif  // KVEC_COORDINATOR_SERVER_METRICS_H_

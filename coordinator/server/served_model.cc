@@ -1,0 +1,22 @@
+#include "coordinator/server/served_model.h"
+
+#include <utility>
+
+#include "common/model/model_files.h"
+#include "common/status_macros.h"
+
+namespace kvec::coordinator::server {
+
+absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Load(const std::string& path,
+                                                               const std::string& name) {
+  KVEC_ASSIGN_OR_RETURN(const std::unique_ptr<ModelFiles> files, ModelFiles::Open(path));
+  auto model = std::make_unique<ServedModel>();
+  model->config = files->config();
+  model->name = name.empty() ? model->config.name : name;
+  model->fingerprint = files->fingerprint();
+  model->chat_template_source = files->tokenizer().chat_template;
+  KVEC_ASSIGN_OR_RETURN(model->tokenizer, text::Tokenizer::Create(files->tokenizer()));
+  return model;
+}
+
+}  // namespace kvec::coordinator::server

@@ -1,0 +1,26 @@
+#ifndef KVEC_COORDINATOR_SERVER_SERVING_CONTEXT_H_
+#define KVEC_COORDINATOR_SERVER_SERVING_CONTEXT_H_
+
+#include "coordinator/cluster/step_pump.h"
+#include "coordinator/scheduler/scheduler.h"
+#include "coordinator/server/call_tracker.h"
+#include "coordinator/server/metrics.h"
+#include "coordinator/server/served_model.h"
+#include "kvec/v1/inference.pb.h"
+
+namespace kvec::coordinator::server {
+
+// What the calls of one server share; CoordinatorServer owns the parts, which outlive every call.
+// Each is safe to use from any thread.
+struct ServingContext {
+  const ServedModel& model;
+  scheduler::Scheduler& scheduler;
+  cluster::StepPump& pump;
+  CallTracker& calls;
+  Metrics& metrics;
+  v1::CachePolicy default_cache;  // resolved
+};
+
+}  // namespace kvec::coordinator::server
+
+#endif  // KVEC_COORDINATOR_SERVER_SERVING_CONTEXT_H_
