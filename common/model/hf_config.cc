@@ -65,6 +65,18 @@ absl::StatusOr<int> ReadSize(const JsonFields& fields, absl::string_view field, 
   return static_cast<int>(size);
 }
 
+// hidden_size and num_heads of `config` must be set.
+absl::StatusOr<int> ReadHeadDim(const JsonFields& fields, int missing, const ModelConfig& config) {
+  if (fields.Has("head_dim") || missing > 0) {
+    return ReadSize(fields, "head_dim", missing, kMaxHeadDim);
+  }
+  if (config.num_heads > config.hidden_size) {
+    return absl::InvalidArgumentError(absl::StrCat("num_attention_heads: is ", config.num_heads,
+                                                   ", more than hidden_size ", config.hidden_size));
+  }
+  return config.hidden_size / config.num_heads;
+}
+
 absl::Status ReadSizes(const JsonFields& fields, ModelConfig& config) {
   const Defaults& missing = DefaultsOf(config.family);
   KVEC_ASSIGN_OR_RETURN(config.hidden_size,
@@ -79,21 +91,13 @@ absl::Status ReadSizes(const JsonFields& fields, ModelConfig& config) {
   const int num_kv_heads = missing.num_kv_heads > 0 ? missing.num_kv_heads : config.num_heads;
   KVEC_ASSIGN_OR_RETURN(config.num_kv_heads,
                         ReadSize(fields, "num_key_value_heads", num_kv_heads, kMaxHeads));
-  const int head_dim =
-      missing.head_dim > 0 ? missing.head_dim : config.hidden_size / config.num_heads;
-  KVEC_ASSIGN_OR_RETURN(config.head_dim, ReadSize(fields, "head_dim", head_dim, kMaxHeadDim));
+  KVEC_ASSIGN_OR_RETURN(config.head_dim, ReadHeadDim(fields, missing.head_dim, config));
   KVEC_ASSIGN_OR_RETURN(config.vocab_size,
                         ReadSize(fields, "vocab_size", missing.vocab_size, kMaxVocabSize));
   KVEC_ASSIGN_OR_RETURN(config.context_length, ReadSize(fields, "max_position_embeddings",
                                                         missing.context_length, kMaxContextLength));
   KVEC_ASSIGN_OR_RETURN(config.rms_norm_eps, fields.FloatOr("rms_norm_eps", 1e-6f));
   return absl::OkStatus();
-}
-
-absl::Status CheckHeadDimFollows(const JsonFields& fields, const ModelConfig& config) {
-  if (fields.Has("head_dim") || config.head_dim > 0) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("num_attention_heads: is ", config.num_heads,
-                                                 ", more than hidden_size ", config.hidden_size));
 }
 
 absl::Status ReadActivation(const JsonFields& fields, ModelConfig& config) {
@@ -215,7 +219,6 @@ absl::StatusOr<ModelConfig> ReadLanguageModel(const JsonFields& fields,
   KVEC_ASSIGN_OR_RETURN(config.family, FamilyOf(model_type));
   KVEC_RETURN_IF_ERROR(CheckUnsupported(fields, config.family));
   KVEC_RETURN_IF_ERROR(ReadSizes(fields, config));
-  KVEC_RETURN_IF_ERROR(CheckHeadDimFollows(fields, config));
   KVEC_RETURN_IF_ERROR(ReadActivation(fields, config));
   KVEC_RETURN_IF_ERROR(ReadHfRope(fields, config));
   KVEC_RETURN_IF_ERROR(ReadSlidingWindows(fields, model_type, config));

@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "common/model/error_text.h"
 #include "common/status_macros.h"
 
@@ -36,7 +37,9 @@ bool LoadInteger(const json& value, int64_t& number) {
 
 absl::StatusOr<JsonFields> JsonFields::Of(const json& value, absl::string_view context) {
   if (!value.is_object()) {
-    return absl::InvalidArgumentError(absl::StrCat(context, context.empty() ? "" : " ", "is ",
+    absl::string_view what = context;
+    if (!absl::ConsumeSuffix(&what, " ")) absl::ConsumeSuffix(&what, ".");
+    return absl::InvalidArgumentError(absl::StrCat(what, what.empty() ? "" : " ", "is ",
                                                    ValueText(value), ", must be an object"));
   }
   return JsonFields(value, context);
