@@ -205,6 +205,11 @@ void PageLedger::OnSequencePages(uint32_t worker, uint64_t sequence_id, uint64_t
   }
 }
 
+void PageLedger::OnEviction(uint32_t worker, uint64_t sequence_id, uint64_t kept_entries) {
+  const auto found = accounts_.find(sequence_id);
+  if (found != accounts_.end()) found->second.workers[worker].kept_entries = kept_entries;
+}
+
 absl::Status PageLedger::OnFreePages(uint32_t worker, uint64_t free_pages, uint64_t used_at_most) {
   Worker& at = workers_[worker];
   if (free_pages > at.capacity.total_pages) {
@@ -226,21 +231,26 @@ PageLedger::Bytes PageLedger::TakeBytes(uint64_t sequence_id) {
   const auto found = accounts_.find(sequence_id);
   if (found == accounts_.end()) return bytes;
   const Account& account = found->second;
-  const bool shared_is_counted = account.shared != nullptr && account.shared->is_counted;
+  const bool is_first = account.shared == nullptr || !account.shared->is_counted;
   for (uint32_t w = 0; w < num_workers(); ++w) {
-    const Worker& worker = workers_[w];
+    const PageDemand& demand = workers_[w].demand;
     const OnWorker& on_worker = account.workers[w];
     const uint64_t shared_pages = account.shared != nullptr ? account.shared->pages[w] : 0;
     uint64_t pages = on_worker.reported_rows > 0
                          ? on_worker.reported_pages
                          : PagesAtMost(account, w, account.num_rows, 0) + shared_pages;
-    uint64_t entries = worker.demand.Entries(account.num_rows);
-    if (shared_is_counted) {
-      pages -= std::min(pages, shared_pages);
-      entries -= std::min(entries, shared_pages * kPageTokens);
+    uint64_t entries = demand.Entries(account.num_rows);
+    if (account.evicted_rows > 0) {
+      entries =
+          on_worker.kept_entries + demand.OnePerHead() * (account.num_rows - account.evicted_rows);
     }
-    bytes.pages += pages * worker.capacity.page_bytes;
-    bytes.entries += entries * (worker.capacity.page_bytes / kPageTokens);
+    if (!is_first) {
+      pages -= std::min(pages, shared_pages);
+      entries = std::min(entries, demand.OnePerHead() * (account.num_rows - account.forked_rows));
+    }
+    const uint64_t page_bytes = workers_[w].capacity.page_bytes;
+    bytes.pages += pages * page_bytes;
+    bytes.entries += entries * (page_bytes / kPageTokens);
   }
   if (account.shared != nullptr) account.shared->is_counted = true;
   return bytes;

@@ -55,6 +55,8 @@ class PageLedger {
 
   // A worker's report after a Step at whose end the sequence has num_rows rows.
   void OnSequencePages(uint32_t worker, uint64_t sequence_id, uint64_t pages, uint32_t num_rows);
+  // What the eviction kept on a worker, all layers and heads.
+  void OnEviction(uint32_t worker, uint64_t sequence_id, uint64_t kept_entries);
   // A worker's free pages after a Step for which EndStep gave used_at_most. INTERNAL when they
   // cannot be right.
   absl::Status OnFreePages(uint32_t worker, uint64_t free_pages, uint64_t used_at_most);
@@ -82,7 +84,8 @@ class PageLedger {
     uint64_t charge = 0;
     uint64_t reported_pages = 0;
     uint32_t reported_rows = 0;
-    bool is_reported = false;  // since the eviction, if there is one
+    uint64_t kept_entries = 0;  // by the eviction
+    bool is_reported = false;   // since the eviction, if there is one
   };
 
   struct Account {

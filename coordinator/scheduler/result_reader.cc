@@ -53,6 +53,9 @@ absl::Status ResultReader::ReadPages(uint32_t worker, StepInFlight& step,
     if (work == nullptr) continue;  // a fork without work, whose pages are known
     ledger_.OnSequencePages(worker, pages.sequence_id(), pages.pages(), work->plan.rows_after);
   }
+  for (const v1::EvictionReport& eviction : result.evictions()) {
+    ledger_.OnEviction(worker, eviction.sequence_id(), eviction.kept_entries());
+  }
   return ledger_.OnFreePages(worker, result.free_pages(), step.used_at_most(worker));
 }
 

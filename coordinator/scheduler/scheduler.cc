@@ -38,14 +38,13 @@ uint32_t NumStages(const std::vector<WorkerCapacity>& workers) {
   return num_stages;
 }
 
-// What the request needs to begin, and to generate one token; a replay needs what it had.
+// What the request needs to start, and to generate one token if no eviction makes room for it.
 PageLedger::Reservation LeastNeed(const RequestState& request) {
+  const bool needs_one_more = !request.is_forced() && request.layer_budgets.empty();
   PageLedger::Reservation need;
   for (const Sequence& choice : request.choices) {
     if (choice.state() == Sequence::State::kFinished) continue;
-    need.num_rows = std::max(need.num_rows, request.is_forced() || !request.layer_budgets.empty()
-                                                ? choice.num_known_rows()
-                                                : choice.num_tokens() + 1);
+    need.num_rows = std::max(need.num_rows, choice.num_reserved_rows() + (needs_one_more ? 1 : 0));
   }
   need.num_forks = request.num_joined();
   return need;
@@ -217,8 +216,11 @@ std::vector<uint64_t> ContinuousScheduler::free_pages() const {
 std::unique_ptr<Scheduler> CreateScheduler(const SchedulerOptions& options,
                                            std::shared_ptr<const BudgetAllocator> budgets) {
   SchedulerOptions checked = options;
+  checked.step_tokens = std::max(checked.step_tokens, 1u);
+  checked.mixed_prompt_tokens = std::max(checked.mixed_prompt_tokens, 1u);
   // Every decoding sequence has a row in each Step.
-  checked.max_running_sequences = std::min(checked.max_running_sequences, checked.step_tokens);
+  checked.max_running_sequences =
+      std::clamp(checked.max_running_sequences, 1u, checked.step_tokens);
   return std::make_unique<ContinuousScheduler>(checked, std::move(budgets));
 }
 

@@ -24,6 +24,10 @@ uint32_t Sequence::num_known_rows() const {
   return request_.is_forced() ? num_tokens() - 1 : num_tokens();
 }
 
+uint32_t Sequence::num_reserved_rows() const {
+  return request_.layer_budgets.empty() ? num_known_rows() : request_.prompt_tokens();
+}
+
 bool Sequence::WantsMoreTokens() const {
   return !request_.is_forced() && generated_.size() + num_pending_ < request_.request.max_tokens;
 }

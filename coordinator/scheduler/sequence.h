@@ -53,6 +53,9 @@ class Sequence {
   uint32_t num_tokens() const;
   // Rows that are fed in chunks when the sequence starts now.
   uint32_t num_known_rows() const;
+  // Rows that the sequence needs pages for before it may start. What is generated after an eviction
+  // finds the room that the eviction has made.
+  uint32_t num_reserved_rows() const;
   // Whether the sequence will feed another token after those that are queued.
   bool WantsDecode() const;
   bool NeedsFork() const { return state_ == State::kForkDue && WantsMoreTokens(); }

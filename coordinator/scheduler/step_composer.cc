@@ -139,8 +139,9 @@ void StepComposer::AddChunks() {
     Sequence* waiting = can_start ? requests_.queue().head() : nullptr;
     const bool has_resident = resident != unfinished.end();
     if (waiting != nullptr && (!has_resident || RankLess()(waiting, *resident))) {
-      can_start = Start(*waiting);
-      if (can_start) rows -= AddChunk(*waiting, rows);
+      const Admission admission = Start(*waiting);
+      if (admission == Admission::kStarted) rows -= AddChunk(*waiting, rows);
+      can_start = admission != Admission::kMustWait;
     } else if (has_resident) {
       rows -= AddChunk(**resident++, rows);
     } else {
@@ -149,24 +150,29 @@ void StepComposer::AddChunks() {
   }
 }
 
-bool StepComposer::Start(Sequence& sequence) {
+StepComposer::Admission StepComposer::Start(Sequence& sequence) {
   // A replay feeds what was generated before: it must be known.
-  if (sequence.num_unanswered() > 0) return false;
+  if (sequence.num_unanswered() > 0) return Admission::kMustWait;
   RequestState& request = sequence.request();
-  const uint32_t num_joined = request.num_joined();
-  const uint32_t num_forks = sequence.choice() == 0 ? num_joined : 0;
-  if (requests_.num_slots() + 1 + num_forks > options_.max_running_sequences) return false;
-  // What was generated after an eviction takes room that the eviction has made.
-  const uint32_t num_rows =
-      request.layer_budgets.empty() ? sequence.num_known_rows() : request.prompt_tokens();
+  PageLedger::Reservation reservation{.num_rows = sequence.num_reserved_rows()};
+  if (sequence.choice() == 0) reservation.num_forks = request.num_joined();
+  if (requests_.num_slots() + 1 + reservation.num_forks > options_.max_running_sequences) {
+    return Admission::kMustWait;
+  }
   const double keep_free_share = requests_.residents().empty() ? 0 : kKeepFreeShare;
   const uint64_t sequence_id = totals_.last_sequence_id + 1;
-  if (!ledger_.Reserve(sequence_id, {num_rows, num_forks}, keep_free_share)) return false;
+  if (!ledger_.Reserve(sequence_id, reservation, keep_free_share)) {
+    // It has grown beyond the pool, token by token: prefilled in chunks it needs more.
+    const absl::Status fits = ledger_.CheckFits(reservation);
+    if (fits.ok()) return Admission::kMustWait;
+    requests_.Finish(request, fits);
+    return Admission::kFailed;
+  }
   totals_.last_sequence_id = sequence_id;
   FillStart(sequence, sequence_id, *composed_.step.add_starts());
   requests_.Start(sequence, sequence_id);
   request.metrics.OnScheduled(now_);
-  return true;
+  return Admission::kStarted;
 }
 
 uint32_t StepComposer::AddChunk(Sequence& sequence, uint32_t max_rows) {
@@ -233,9 +239,9 @@ void StepComposer::BreakDeadlock() {
     Preempt(lowest);
     return;
   }
-  requests_.Finish(lowest.request(), absl::ResourceExhaustedError(absl::StrCat(
-                                         "kv pages: token ", lowest.num_rows(),
-                                         " does not fit beside the ", "prompt that was kept")));
+  requests_.Finish(lowest.request(), absl::ResourceExhaustedError(
+                                         absl::StrCat("kv pages: no room for token ",
+                                                      lowest.num_rows(), " of the only sequence")));
 }
 
 }  // namespace kvec::coordinator::scheduler

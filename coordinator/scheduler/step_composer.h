@@ -54,14 +54,15 @@ class StepComposer {
   void AddDecodes();
   void AddForks();
   void AddChunks();
-  // A sequence waits for pages that nothing in flight will free: gives the lowest in rank up.
+  // Sequences wait for pages that nothing in flight will free: gives the lowest in rank up.
   void BreakDeadlock();
 
   // Makes sure that a sequence can grow by one row, by preemption if need be.
   bool MakeRoom(Sequence& sequence);
   void Preempt(Sequence& sequence);
-  // Starts a waiting sequence if it fits now.
-  bool Start(Sequence& sequence);
+  enum class Admission { kStarted, kMustWait, kFailed };
+  // Starts a waiting sequence if it fits now; fails its request if it never will.
+  Admission Start(Sequence& sequence);
   void ForkChoices(const ForkParent& parent);
   void AddDecode(Sequence& sequence);
   // Returns the rows added, 0 when the sequence must wait for pages.

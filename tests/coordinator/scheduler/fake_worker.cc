@@ -63,6 +63,7 @@ absl::StatusOr<v1::StepResult> FakeWorker::Execute(const v1::Step& step) {
     if (!worked.insert(work.sequence_id()).second) return Fault(work.sequence_id(), "works twice");
     KVEC_RETURN_IF_ERROR(Append(found->second, std::max(1, work.token_ids_size())));
   }
+  most_pages_in_step_ = capacity_.total_pages - free_.size();
   for (const v1::SequenceWork& work : step.work()) KVEC_RETURN_IF_ERROR(Work(work, result));
   for (const v1::EvictionOrder& order : step.evictions()) KVEC_RETURN_IF_ERROR(Evict(order));
   for (uint64_t id : worked) {

@@ -25,6 +25,8 @@ class FakeWorker {
 
   const WorkerCapacity& capacity() const { return capacity_; }
   uint64_t num_free_pages() const { return free_.size(); }
+  // Used while the rows of the last Step ran.
+  uint64_t most_pages_in_step() const { return most_pages_in_step_; }
   size_t num_sequences() const { return sequences_.size(); }
 
  private:
@@ -63,6 +65,7 @@ class FakeWorker {
   const bool is_sampler_;
   std::vector<uint32_t> free_;
   std::vector<uint32_t> references_;  // [pages]
+  uint64_t most_pages_in_step_ = 0;
   std::map<uint64_t, Sequence> sequences_;
 };
 
