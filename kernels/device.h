@@ -15,6 +15,7 @@
 #include "kernels/kv_arena.h"
 #include "kernels/sampling.h"
 #include "kernels/tensor.h"
+#include "kernels/window_scores.h"
 
 namespace kvec::kernels {
 
@@ -102,6 +103,18 @@ class Device {
                                  const KvArena& arena, Tensor out) = 0;
   // Copies whole pages: a fork's last partial page.
   virtual absl::Status CopyPages(KvArena& arena, absl::Span<const PageCopy> copies) = 0;
+
+  // Copies rows: from and to have the same shape.
+  virtual absl::Status CopyRows(Tensor from, Tensor to) = 0;
+
+  // What eviction is made of; see window_scores.h. Results are in the host's memory, and there when
+  // the operation returns.
+  virtual absl::Status WindowScores(const HeadShape& shape, const WindowScoreRequest& request,
+                                    const KvArena& arena) = 0;
+  // norms[heads, num_entries]: ‖v‖₂ of the first entries of every head.
+  virtual absl::Status ValueNorms(absl::Span<const HeadPages> heads, int num_entries,
+                                  const KvArena& arena, float* norms) = 0;
+  virtual absl::Status GatherEntries(absl::Span<const GatherRequest> requests, KvArena& arena) = 0;
 
   // One token per row of logits[m, vocab]; see sampling.h. Synchronises.
   virtual absl::Status Sample(Tensor logits, absl::Span<const SampleRequest> requests,

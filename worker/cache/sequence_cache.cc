@@ -1,6 +1,7 @@
 #include "worker/cache/sequence_cache.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -95,6 +96,49 @@ absl::StatusOr<std::unique_ptr<SequenceCache>> SequenceCache::Fork(
   child->num_tokens_ = num_tokens_;
   child->num_pages_ = num_pages_;
   return child;
+}
+
+absl::StatusOr<std::vector<kernels::GatherRequest>> SequenceCache::BeginEviction(
+    int layer, absl::Span<const std::vector<int32_t>> kept) {
+  const size_t first = static_cast<size_t>(layer) * shape_.num_kv_heads;
+  const auto pages_kept = [&](int head) {
+    return static_cast<size_t>(PagesFor(static_cast<int32_t>(kept[head].size())));
+  };
+  int64_t num_new = 0;
+  for (int head = 0; head < shape_.num_kv_heads; ++head) {
+    const HeadTable& table = tables_[first + head];
+    for (size_t i = 0; i < pages_kept(head); ++i) num_new += pool_.references(table.pages[i]) > 1;
+  }
+  if (num_new > pool_.num_free()) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "kv pages: ", num_new, " needed to evict from shared pages, ", pool_.num_free(), " free"));
+  }
+  std::vector<kernels::GatherRequest> requests;
+  for (int head = 0; head < shape_.num_kv_heads; ++head) {
+    HeadTable& table = tables_[first + head];
+    table.num_kept = static_cast<int32_t>(kept[head].size());
+    for (size_t i = 0; i < pages_kept(head); ++i) {
+      const int32_t page = table.pages[i];
+      table.kept_pages.push_back(pool_.references(page) > 1 ? pool_.Allocate() : page);
+    }
+    requests.push_back({views_[first + head], kept[head], table.kept_pages.data()});
+  }
+  return requests;
+}
+
+void SequenceCache::FinishEviction(int layer) {
+  const size_t first = static_cast<size_t>(layer) * shape_.num_kv_heads;
+  for (size_t index = first; index < first + shape_.num_kv_heads; ++index) {
+    HeadTable& table = tables_[index];
+    num_pages_ -= static_cast<int64_t>(table.pages.size() - table.kept_pages.size());
+    for (size_t i = 0; i < table.pages.size(); ++i) {
+      const bool is_kept = i < table.kept_pages.size() && table.kept_pages[i] == table.pages[i];
+      if (!is_kept) pool_.Release(table.pages[i]);
+    }
+    table.pages = std::exchange(table.kept_pages, {});
+    table.num_entries = table.num_kept;
+    RefreshView(static_cast<int>(index));
+  }
 }
 
 absl::Span<const kernels::HeadPages> SequenceCache::Layer(int layer) const {

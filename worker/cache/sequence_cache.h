@@ -10,6 +10,7 @@
 #include "absl/types/span.h"
 #include "kernels/attention_batch.h"
 #include "kernels/kv_arena.h"
+#include "kernels/window_scores.h"
 #include "worker/cache/page_pool.h"
 
 namespace kvec::worker::cache {
@@ -46,10 +47,19 @@ class SequenceCache {
   // RESOURCE_EXHAUSTED when the pool has too few pages.
   absl::StatusOr<std::unique_ptr<SequenceCache>> Fork(std::vector<kernels::PageCopy>& copies) const;
 
+  // Begins to shrink every head of a layer to `kept`, [num_kv_heads] ascending entries each: returns
+  // the moves that the caller must carry out before it calls FinishEviction of the layer. Pages that
+  // others share are not written: new ones take their place. RESOURCE_EXHAUSTED, with nothing
+  // changed, when the pool has too few.
+  absl::StatusOr<std::vector<kernels::GatherRequest>> BeginEviction(
+      int layer, absl::Span<const std::vector<int32_t>> kept);
+  // Releases what the layer's eviction has emptied.
+  void FinishEviction(int layer);
+
   // Of a layer of this stage, [num_kv_heads]; valid until the next change.
   absl::Span<const kernels::HeadPages> Layer(int layer) const;
 
-  // Tokens appended so far: the position of the next one.
+  // Tokens appended so far, evicted ones included: the position of the next one.
   int num_tokens() const { return num_tokens_; }
   int64_t num_pages() const { return num_pages_; }  // held, all layers and heads
 
@@ -58,6 +68,9 @@ class SequenceCache {
     std::vector<int32_t> pages;   // the first num_released ids are stale
     int32_t num_released = 0;
     int32_t num_entries = 0;
+    // During an eviction: the pages and entries that will be left.
+    std::vector<int32_t> kept_pages;
+    int32_t num_kept = 0;
   };
 
   void RefreshView(int index);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/cleanup/cleanup.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
@@ -59,6 +60,9 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const ModelFiles& files,
                                  *engine->arena_,
                                  {.max_rows = options.max_step_tokens,
                                   .layers_done = &progress.layers_done}));
+  engine->evictor_ = std::make_unique<PromptEvictor>(
+      device, *engine->arena_, engine->heads_, engine->cache_shape_,
+      PromptEvictor::Options{options.layers, config.attention_scale, ""});
   return engine;
 }
 
@@ -76,29 +80,43 @@ v1::GroupReady Engine::Capacity() const {
 
 absl::Status Engine::Start(const v1::SequenceStart& start) {
   auto cache = std::make_unique<cache::SequenceCache>(cache_shape_, *pool_);
-  const bool is_new =
-      sequences_
-          .try_emplace(start.sequence_id(), std::make_unique<Sequence>(start, std::move(cache)))
-          .second;
-  if (is_new) return absl::OkStatus();
+  auto sequence = std::make_unique<Sequence>(start, std::move(cache));
+  KVEC_RETURN_IF_ERROR(evictor_->Prepare(*sequence));
+  if (sequences_.try_emplace(start.sequence_id(), std::move(sequence)).second) {
+    return absl::OkStatus();
+  }
   return absl::InternalError(absl::StrCat("sequence ", start.sequence_id(), ": started twice"));
 }
 
 absl::Status Engine::Fork(const v1::SequenceFork& fork) {
-  const auto parent = sequences_.find(fork.parent_sequence_id());
-  if (parent == sequences_.end()) {
-    return absl::InternalError(
-        absl::StrCat("sequence ", fork.parent_sequence_id(), ": not known, cannot fork"));
-  }
+  KVEC_ASSIGN_OR_RETURN(Sequence* const parent, Find(fork.parent_sequence_id()));
   std::vector<kernels::PageCopy> copies;
-  KVEC_ASSIGN_OR_RETURN(auto cache, parent->second->cache().Fork(copies));
+  KVEC_ASSIGN_OR_RETURN(auto cache, parent->cache().Fork(copies));
   KVEC_RETURN_IF_ERROR(device_.CopyPages(*arena_, copies));
-  auto child = parent->second->Fork(fork.child(), std::move(cache));
+  auto child = parent->Fork(fork.child(), std::move(cache));
   if (sequences_.try_emplace(fork.child().sequence_id(), std::move(child)).second) {
     return absl::OkStatus();
   }
   return absl::InternalError(
       absl::StrCat("sequence ", fork.child().sequence_id(), ": started twice"));
+}
+
+absl::StatusOr<Sequence*> Engine::Find(uint64_t id) {
+  const auto found = sequences_.find(id);
+  if (found != sequences_.end()) return found->second.get();
+  return absl::InternalError(absl::StrCat("sequence ", id, ": not known"));
+}
+
+absl::Status Engine::Evict(const v1::Step& step, std::vector<v1::EvictionReport>& reports) {
+  for (const v1::EvictionOrder& order : step.evictions()) {
+    KVEC_ASSIGN_OR_RETURN(Sequence* const sequence, Find(order.sequence_id()));
+    const bool is_done = std::any_of(reports.begin(), reports.end(), [&](const auto& report) {
+      return report.sequence_id() == order.sequence_id();
+    });
+    if (is_done || !sequence->IsPromptComplete()) continue;
+    KVEC_ASSIGN_OR_RETURN(reports.emplace_back(), evictor_->Evict(order, *sequence));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<v1::StepResult> Engine::Execute(const v1::Step& step) {
@@ -112,8 +130,13 @@ absl::StatusOr<v1::StepResult> Engine::Execute(const v1::Step& step) {
     }
   }
   for (const v1::SequenceStart& start : step.starts()) KVEC_RETURN_IF_ERROR(Start(start));
+  std::vector<v1::EvictionReport> evictions;
+  KVEC_RETURN_IF_ERROR(Evict(step, evictions));
   for (const v1::SequenceFork& fork : step.forks()) KVEC_RETURN_IF_ERROR(Fork(fork));
   KVEC_ASSIGN_OR_RETURN(v1::StepResult result, RunWork(step));
+  KVEC_RETURN_IF_ERROR(Evict(step, evictions));
+  ReportPages(step, result);
+  result.mutable_evictions()->Assign(evictions.begin(), evictions.end());
   progress_.last_step_id = step.step_id();
   result.set_step_id(step.step_id());
   result.set_group_epoch(step.group_epoch());
@@ -128,14 +151,24 @@ absl::StatusOr<v1::StepResult> Engine::RunWork(const v1::Step& step) {
       plan.batch,
       [&](kernels::Tensor logits, int first_row) { return Sample(logits, first_row, plan); }));
   KVEC_RETURN_IF_ERROR(device_.Synchronize());
-  for (int index = 0; index < step.work_size(); ++index) {
-    cache::SequenceCache& cache = plan.sequences[index]->cache();
-    cache.ReleaseSlidOut();
-    v1::SequencePages& pages = *plan.result.add_changed_pages();
-    pages.set_sequence_id(step.work(index).sequence_id());
-    pages.set_pages(cache.num_pages());
-  }
   return std::move(plan.result);
+}
+
+void Engine::ReportPages(const v1::Step& step, v1::StepResult& result) {
+  const auto report = [&](uint64_t id) {
+    cache::SequenceCache& cache = sequences_.at(id)->cache();
+    cache.ReleaseSlidOut();
+    v1::SequencePages& pages = *result.add_changed_pages();
+    pages.set_sequence_id(id);
+    pages.set_pages(cache.num_pages());
+  };
+  absl::flat_hash_set<uint64_t> reported;
+  for (const v1::SequenceWork& work : step.work()) {
+    if (reported.insert(work.sequence_id()).second) report(work.sequence_id());
+  }
+  for (const v1::EvictionOrder& order : step.evictions()) {
+    if (reported.insert(order.sequence_id()).second) report(order.sequence_id());
+  }
 }
 
 absl::Status Engine::Sample(kernels::Tensor logits, int first_row, StepPlan& plan) {

@@ -3,6 +3,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -12,6 +15,7 @@
 #include "worker/cache/page_pool.h"
 #include "worker/cache/sequence_cache.h"
 #include "worker/engine/progress.h"
+#include "worker/engine/prompt_evictor.h"
 #include "worker/engine/step_plan.h"
 #include "worker/model/model_weights.h"
 #include "worker/model/transformer.h"
@@ -40,6 +44,11 @@ class Engine {
   // worker disagree or that the device failed: the group is to be formed anew.
   absl::StatusOr<v1::StepResult> Execute(const v1::Step& step);
 
+  // Which tokens close a sentence, one bit per vocabulary entry; see cluster.proto.
+  void set_sentence_end_bits(std::string bits) {
+    evictor_->set_sentence_end_bits(std::move(bits));
+  }
+
   // Forgets all sequences and frees their pages.
   void Reset();
 
@@ -55,7 +64,12 @@ class Engine {
 
   absl::Status Start(const v1::SequenceStart& start);
   absl::Status Fork(const v1::SequenceFork& fork);
+  // Carries out the orders of prompts that are complete, if they are not carried out yet.
+  absl::Status Evict(const v1::Step& step, std::vector<v1::EvictionReport>& reports);
+  absl::StatusOr<Sequence*> Find(uint64_t id);
   absl::StatusOr<v1::StepResult> RunWork(const v1::Step& step);
+  // Frees what slid out of windows, and tells the pages of every sequence that the Step changed.
+  void ReportPages(const v1::Step& step, v1::StepResult& result);
   // Draws and scores from logits[count, vocab] of batch.logit_rows[first_row …] into plan.result.
   absl::Status Sample(kernels::Tensor logits, int first_row, StepPlan& plan);
 
@@ -68,6 +82,7 @@ class Engine {
   std::unique_ptr<kernels::KvArena> arena_;
   std::unique_ptr<cache::PagePool> pool_;
   std::unique_ptr<model::Transformer> transformer_;
+  std::unique_ptr<PromptEvictor> evictor_;
   SequenceMap sequences_;
 };
 

@@ -5,7 +5,9 @@
 namespace kvec::worker::engine {
 
 Sequence::Sequence(const v1::SequenceStart& start, std::unique_ptr<cache::SequenceCache> cache)
-    : sampling_(start.sampling()),
+    : id_(start.sequence_id()),
+      sampling_(start.sampling()),
+      cache_policy_(start.cache()),
       prompt_tokens_(start.prompt_tokens()),
       cache_(std::move(cache)),
       stop_token_ids_(sampling_.stop_token_ids().begin(), sampling_.stop_token_ids().end()) {
@@ -37,6 +39,7 @@ bool Sequence::HasPenalties() const {
 
 void Sequence::Count(int32_t token, uint32_t position) {
   if (HasPenalties()) counter_.Add(token, position < prompt_tokens_);
+  if (query_window_ != nullptr && position < prompt_tokens_) prompt_.push_back(token);
 }
 
 kernels::SampleRequest Sequence::DrawRequest(int row, uint32_t position,

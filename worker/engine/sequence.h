@@ -10,6 +10,7 @@
 #include "absl/types/span.h"
 #include "kernels/sampling.h"
 #include "kvec/v1/cluster.pb.h"
+#include "worker/cache/query_window.h"
 #include "worker/cache/sequence_cache.h"
 #include "worker/engine/token_counter.h"
 
@@ -25,7 +26,18 @@ class Sequence {
   std::unique_ptr<Sequence> Fork(const v1::SequenceStart& start,
                                  std::unique_ptr<cache::SequenceCache> cache) const;
 
+  uint64_t id() const { return id_; }
   cache::SequenceCache& cache() { return *cache_; }
+  const v1::CachePolicy& cache_policy() const { return cache_policy_; }
+  bool IsPromptComplete() const { return next_position() >= prompt_tokens_; }
+
+  // The prompt's last queries; null: nothing will be evicted, or has been.
+  cache::QueryWindow* query_window() const { return query_window_.get(); }
+  void set_query_window(std::unique_ptr<cache::QueryWindow> window) {
+    query_window_ = std::move(window);
+  }
+  // The prompt's tokens as they were fed, for policies that look at them.
+  const std::vector<int32_t>& prompt() const { return prompt_; }
   // Position of the next token fed.
   int64_t next_position() const { return cache_->num_tokens(); }
   uint32_t prompt_tokens() const { return prompt_tokens_; }
@@ -36,7 +48,7 @@ class Sequence {
   void SetSampled(uint32_t choice, int32_t token);
   uint32_t choice() const { return sampling_.choice(); }
 
-  // Takes note of a token that is fed at `position`, for the penalties.
+  // Takes note of a token that is fed at `position`, for the penalties and the eviction.
   void Count(int32_t token, uint32_t position);
 
   // How to draw the token at `position` for `choice` from `row`; spans point into this sequence.
@@ -48,9 +60,13 @@ class Sequence {
  private:
   bool HasPenalties() const;
 
-  v1::StepSampling sampling_;
-  uint32_t prompt_tokens_;
+  const uint64_t id_;
+  const v1::StepSampling sampling_;
+  const v1::CachePolicy cache_policy_;
+  const uint32_t prompt_tokens_;
   std::unique_ptr<cache::SequenceCache> cache_;
+  std::unique_ptr<cache::QueryWindow> query_window_;
+  std::vector<int32_t> prompt_;  // while there is a query window
   int32_t last_sampled_ = -1;
   absl::flat_hash_map<uint32_t, int32_t> sampled_for_forks_;  // choice → first token
   TokenCounter counter_;

@@ -76,7 +76,8 @@ absl::Status PlanWork(const v1::SequenceWork& work, int index, Sequence& sequenc
     sequence.Count(tokens[i], position);
   }
   batch.sequences.push_back(
-      {row_begin, static_cast<int>(tokens.size()), work.is_prompt(), &cache});
+      {row_begin, static_cast<int>(tokens.size()), work.is_prompt(), &cache,
+       sequence.query_window()});
   PlanOutputs(work, index, sequence, row_begin, tokens, plan);
   return absl::OkStatus();
 }

@@ -14,7 +14,10 @@ constexpr int kSinkTokens = 4;
 
 class Streaming : public Policy {
  public:
-  ScoreNeeds needs() const override { return {}; }
+  explicit Streaming(PolicyParameters parameters) : parameters_(std::move(parameters)) {}
+
+  // Only to report the attention mass kept.
+  ScoreNeeds needs() const override { return {.windows = {parameters_.observation_window}}; }
 
   Selection Select(const LayerScores& scores, int layer_budget,
                    const Coverage& coverage) const override {
@@ -25,12 +28,15 @@ class Streaming : public Policy {
     std::iota(kept.begin() + sinks, kept.end(), scores.num_candidates - (budget - sinks));
     return Selection(scores.num_kv_heads, kept);
   }
+
+ private:
+  const PolicyParameters parameters_;
 };
 
 }  // namespace
 
 std::unique_ptr<Policy> MakeStreaming(PolicyParameters parameters) {
-  return std::make_unique<Streaming>();
+  return std::make_unique<Streaming>(std::move(parameters));
 }
 
 }  // namespace kvec::worker::eviction

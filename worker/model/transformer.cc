@@ -107,6 +107,7 @@ absl::Status Transformer::RunAttention(int layer, const TokenBatch& batch) {
   const kernels::QkNorm norm{weights.q_norm.data(), weights.k_norm.data(), config_.rms_norm_eps};
   KVEC_RETURN_IF_ERROR(
       device_.NormAndRotate(qkv, heads_, norm, angles, config_.rope_pairing));
+  KVEC_RETURN_IF_ERROR(KeepQueries(layer, batch));
   KVEC_RETURN_IF_ERROR(device_.AppendKv(qkv, heads_, batch.positions, layer_batch, arena_));
   KVEC_RETURN_IF_ERROR(device_.Attention(qkv, heads_, layer_batch, arena_, attention));
   if (!config_.has_post_norms) {
@@ -117,6 +118,17 @@ absl::Status Transformer::RunAttention(int layer, const TokenBatch& batch) {
                                       MatMulMode::kOverwrite, normed));
   return device_.AddRmsNorm(normed, weights.post_attention_norm.data(), config_.rms_norm_eps,
                             hidden);
+}
+
+absl::Status Transformer::KeepQueries(int layer, const TokenBatch& batch) {
+  for (const SequenceRows& rows : batch.sequences) {
+    if (rows.query_window == nullptr) continue;
+    Tensor queries = qkv_.Rows(rows.row_begin, rows.num_rows);
+    queries.cols = heads_.num_heads * heads_.head_dim;
+    KVEC_RETURN_IF_ERROR(rows.query_window->Store(
+        device_, layer - weights_.range().first, batch.positions[rows.row_begin], queries));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status Transformer::RunMlp(int layer, int num_rows) {

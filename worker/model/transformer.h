@@ -12,6 +12,7 @@
 #include "absl/types/span.h"
 #include "common/model/model_config.h"
 #include "kernels/device.h"
+#include "worker/cache/query_window.h"
 #include "worker/cache/sequence_cache.h"
 #include "worker/model/model_weights.h"
 
@@ -23,6 +24,7 @@ struct SequenceRows {
   int num_rows = 0;
   bool is_prompt = false;  // which arithmetic: see kernels::AttentionSequence
   const cache::SequenceCache* cache = nullptr;
+  cache::QueryWindow* query_window = nullptr;  // null: the sequence's queries are not kept
 };
 
 // What the model runs over in one Step.
@@ -79,6 +81,7 @@ class Transformer {
   absl::Status RunMlp(int layer, int num_rows);
   absl::Status RunHead(const TokenBatch& batch, LogitsConsumer consume);
   kernels::AttentionBatch LayerBatch(int layer, const TokenBatch& batch);
+  absl::Status KeepQueries(int layer, const TokenBatch& batch);
 
   const ModelConfig& config_;
   const ModelWeights& weights_;

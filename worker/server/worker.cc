@@ -160,6 +160,7 @@ absl::Status Worker::FormGroup(const v1::FormGroup& form, Stream& stream) {
     engine_layers_ = layers;
   }
   engine_->Reset();
+  engine_->set_sentence_end_bits(form.sentence_end_bits());
   v1::WorkerMessage ready;
   *ready.mutable_group_ready() = engine_->Capacity();
   ready.mutable_group_ready()->set_group_epoch(group_epoch_);
@@ -195,7 +196,7 @@ void Worker::Send(Stream& stream, const v1::WorkerMessage& message) {
 v1::WorkerMessage Worker::RegisterMessage() const {
   v1::WorkerMessage message;
   v1::Register& registration = *message.mutable_register_();
-  registration.set_version(Version());
+  registration.set_version(std::string(Version()));
   registration.set_worker_id(options_.worker_id);
   registration.set_host(options_.host);
   registration.set_device(options_.device);

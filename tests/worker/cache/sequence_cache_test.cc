@@ -142,8 +142,8 @@ class CacheModel {
             ++pages;
           }
           for (int entry = first; entry < head.num_entries; ++entry) {
-            ASSERT_EQ(contents_[{head.pages[entry / kPageTokens], entry % kPageTokens}],
-                      sequence.tokens[entry]);
+            const Slot slot{head.pages[entry / kPageTokens], entry % kPageTokens};
+            ASSERT_EQ(contents_[slot], sequence.tokens[entry]);
           }
         }
       }
@@ -159,6 +159,8 @@ class CacheModel {
   }
 
  private:
+  using Slot = std::pair<int32_t, int>;  // page, offset
+
   struct Sequence {
     std::unique_ptr<SequenceCache> cache;
     std::vector<int64_t> tokens;
@@ -178,7 +180,7 @@ class CacheModel {
         for (int entry = head.num_entries - count; entry < head.num_entries; ++entry) {
           const int32_t page = head.pages[entry / kPageTokens];
           ASSERT_EQ(pool_.references(page), 1) << "wrote to a shared page";
-          contents_[{page, entry % kPageTokens}] = sequence.tokens[entry];
+          contents_[Slot{page, entry % kPageTokens}] = sequence.tokens[entry];
         }
       }
     }
@@ -191,7 +193,7 @@ class CacheModel {
     if (!child.ok()) return;
     for (const PageCopy& copy : copies) {
       for (int offset = 0; offset < kPageTokens; ++offset) {
-        contents_[{copy.to, offset}] = contents_[{copy.from, offset}];
+        contents_[Slot{copy.to, offset}] = contents_[Slot{copy.from, offset}];
       }
     }
     Sequence forked{*std::move(child), sequence.tokens};
@@ -202,7 +204,7 @@ class CacheModel {
   const CacheShape shape_{.num_kv_heads = 2, .sliding_windows = {0, 24, 0}};
   PagePool pool_{150};
   std::vector<Sequence> sequences_;
-  std::map<std::pair<int32_t, int>, int64_t> contents_;
+  std::map<Slot, int64_t> contents_;
   int64_t next_token_ = 0;
 };
 

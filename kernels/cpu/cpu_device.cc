@@ -1,0 +1,154 @@
+#include "kernels/cpu/cpu_device.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/cpu/aligned_buffer.h"
+#include "kernels/cpu/append_kv.h"
+#include "kernels/cpu/attention.h"
+#include "kernels/cpu/embedding.h"
+#include "kernels/cpu/gated_activation.h"
+#include "kernels/cpu/gather_entries.h"
+#include "kernels/cpu/cpu_kv_arena.h"
+#include "kernels/cpu/rms_norm.h"
+#include "kernels/cpu/rope.h"
+#include "kernels/cpu/sampler.h"
+#include "kernels/cpu/value_norms.h"
+#include "kernels/cpu/window_scores.h"
+
+namespace kvec::kernels::cpu {
+namespace {
+
+class CpuMemory : public DeviceMemory {
+ public:
+  explicit CpuMemory(AlignedBuffer buffer) : buffer_(std::move(buffer)) {}
+  void* data() override { return buffer_.data(); }
+  size_t bytes() const override { return buffer_.bytes(); }
+
+ private:
+  AlignedBuffer buffer_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<CpuDevice>> CpuDevice::Create(const Options& options) {
+  if (options.num_threads < 1) {
+    return absl::InvalidArgumentError(absl::StrCat("threads: ", options.num_threads));
+  }
+  if (options.isa > DetectIsa()) {
+    return absl::UnavailableError(
+        absl::StrCat("isa: this processor has no ", IsaName(options.isa)));
+  }
+  RestrictHighwayTo(options.isa);
+  return std::unique_ptr<CpuDevice>(new CpuDevice(options));
+}
+
+CpuDevice::CpuDevice(const Options& options)
+    : isa_(options.isa),
+      name_(absl::StrCat("cpu (", IsaName(options.isa), ")")),
+      pool_(options.num_threads),
+      matmul_scratch_(options.num_threads) {}
+
+absl::StatusOr<std::unique_ptr<DeviceMemory>> CpuDevice::Allocate(size_t bytes) {
+  auto buffer = AlignedBuffer::Allocate(bytes);
+  if (!buffer.ok()) return buffer.status();
+  return std::make_unique<CpuMemory>(*std::move(buffer));
+}
+
+absl::Status CpuDevice::Upload(absl::Span<const uint8_t> host, void* device) {
+  std::memcpy(device, host.data(), host.size());
+  return absl::OkStatus();
+}
+
+absl::Status CpuDevice::Download(const void* device, absl::Span<uint8_t> host) {
+  std::memcpy(host.data(), device, host.size());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<Weight>> CpuDevice::PrepareWeight(
+    absl::Span<const WeightSource> sources) {
+  return cpu::PrepareWeight(sources, isa_);
+}
+
+absl::Status CpuDevice::MatMul(const Weight& weight, Tensor x, const float* bias, MatMulMode mode,
+                               Tensor y) {
+  return cpu::MatMul(pool_, weight, x, bias, mode, y, matmul_scratch_);
+}
+
+absl::Status CpuDevice::EmbeddingLookup(const WeightSource& table, absl::Span<const int32_t> ids,
+                                        float scale, Tensor out) {
+  return cpu::EmbeddingLookup(pool_, table, ids, scale, out);
+}
+
+absl::Status CpuDevice::RmsNorm(Tensor x, const float* weight, float eps, Tensor out) {
+  return cpu::RmsNorm(pool_, x, weight, eps, out);
+}
+
+absl::Status CpuDevice::AddRmsNorm(Tensor y, const float* weight, float eps, Tensor x) {
+  return cpu::AddRmsNorm(pool_, y, weight, eps, x);
+}
+
+absl::Status CpuDevice::RopeAngles(absl::Span<const int32_t> positions, const RopeConfig& rope,
+                                   Tensor out) {
+  return cpu::RopeAngles(pool_, positions, rope, out);
+}
+
+absl::Status CpuDevice::NormAndRotate(Tensor qkv, const HeadShape& shape, const QkNorm& norm,
+                                      Tensor angles, RopePairing pairing) {
+  return cpu::NormAndRotate(pool_, qkv, shape, norm, angles, pairing);
+}
+
+absl::Status CpuDevice::GatedActivation(Tensor gate_up, Activation activation, Tensor out) {
+  return cpu::GatedActivation(pool_, gate_up, activation, out);
+}
+
+absl::StatusOr<std::unique_ptr<KvArena>> CpuDevice::AllocateKvArena(const KvArenaSpec& spec) {
+  return CreateCpuKvArena(spec);
+}
+
+absl::Status CpuDevice::AppendKv(Tensor qkv, const HeadShape& shape,
+                                 absl::Span<const int32_t> positions, const AttentionBatch& batch,
+                                 KvArena& arena) {
+  return cpu::AppendKv(pool_, qkv, shape, positions, batch, static_cast<CpuKvArena&>(arena));
+}
+
+absl::Status CpuDevice::Attention(Tensor qkv, const HeadShape& shape, const AttentionBatch& batch,
+                                  const KvArena& arena, Tensor out) {
+  return cpu::Attention(pool_, qkv, shape, batch, static_cast<const CpuKvArena&>(arena), out);
+}
+
+absl::Status CpuDevice::CopyPages(KvArena& arena, absl::Span<const PageCopy> copies) {
+  return cpu::CopyPages(static_cast<CpuKvArena&>(arena), copies);
+}
+
+absl::Status CpuDevice::CopyRows(Tensor from, Tensor to) {
+  for (int row = 0; row < from.rows; ++row) {
+    std::copy_n(from.data + row * from.stride, from.cols, to.data + row * to.stride);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CpuDevice::WindowScores(const HeadShape& shape, const WindowScoreRequest& request,
+                                     const KvArena& arena) {
+  return cpu::WindowScores(pool_, shape, request, static_cast<const CpuKvArena&>(arena));
+}
+
+absl::Status CpuDevice::ValueNorms(absl::Span<const HeadPages> heads, int num_entries,
+                                   const KvArena& arena, float* norms) {
+  cpu::ValueNorms(pool_, heads, num_entries, static_cast<const CpuKvArena&>(arena), norms);
+  return absl::OkStatus();
+}
+
+absl::Status CpuDevice::GatherEntries(absl::Span<const GatherRequest> requests, KvArena& arena) {
+  cpu::GatherEntries(pool_, requests, static_cast<CpuKvArena&>(arena));
+  return absl::OkStatus();
+}
+
+absl::Status CpuDevice::Sample(Tensor logits, absl::Span<const SampleRequest> requests,
+                               absl::Span<SampleResult> results) {
+  return cpu::Sample(pool_, logits, requests, results);
+}
+
+}  // namespace kvec::kernels::cpu

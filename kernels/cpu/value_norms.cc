@@ -1,0 +1,60 @@
+#include "kernels/cpu/value_norms.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/value_norms.cc"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "kernels/cpu/kv_number-inl.h"
+#include "kernels/cpu/vector_math-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace kvec::kernels::cpu {
+namespace HWY_NAMESPACE {
+
+// norms[count] of the values of a page.
+void NormsOfPage(const CpuKvArena& arena, int32_t page, int count, float* norms) {
+  const hn::CappedTag<float, 8> d;  // head_dim is a multiple of 8
+  const size_t head_dim = static_cast<size_t>(arena.spec().head_dim);
+  WithKvNumber(arena.spec().type, [&](auto number) HWY_ATTR {
+    using Number = decltype(number);
+    const auto* values = reinterpret_cast<const typename Number::Stored*>(arena.values(page));
+    for (int token = 0; token < count; ++token, values += head_dim) {
+      auto squares = hn::Zero(d);
+      for (size_t i = 0; i < head_dim; i += hn::Lanes(d)) {
+        const auto value = Number::Load(d, values + i);
+        squares = hn::MulAdd(value, value, squares);
+      }
+      norms[token] = std::sqrt(ReduceSum(d, squares));
+    }
+  });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace kvec::kernels::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace kvec::kernels::cpu {
+
+HWY_EXPORT(NormsOfPage);
+
+void ValueNorms(ThreadPool& pool, absl::Span<const HeadPages> heads, int num_entries,
+                const CpuKvArena& arena, float* norms) {
+  const int num_pages = (num_entries + kPageTokens - 1) / kPageTokens;
+  pool.ParallelFor(static_cast<int>(heads.size()), [&](int head) {
+    float* to = norms + static_cast<size_t>(head) * static_cast<size_t>(num_entries);
+    for (int page = 0; page < num_pages; ++page) {
+      const int begin = page * kPageTokens;
+      HWY_DYNAMIC_DISPATCH(NormsOfPage)
+      (arena, heads[static_cast<size_t>(head)].pages[page],
+       std::min(kPageTokens, num_entries - begin), to + begin);
+    }
+  });
+}
+
+}  // namespace kvec::kernels::cpu
+#endif  // HWY_ONCE

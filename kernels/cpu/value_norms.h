@@ -1,0 +1,18 @@
+#ifndef KVEC_KERNELS_CPU_VALUE_NORMS_H_
+#define KVEC_KERNELS_CPU_VALUE_NORMS_H_
+
+#include "absl/types/span.h"
+#include "kernels/attention_batch.h"
+#include "kernels/cpu/cpu_kv_arena.h"
+#include "kernels/cpu/thread_pool.h"
+
+namespace kvec::kernels::cpu {
+
+// norms[heads, num_entries]: ‖v‖₂ of the first num_entries cached values of every head, in float32 of
+// the values as stored.
+void ValueNorms(ThreadPool& pool, absl::Span<const HeadPages> heads, int num_entries,
+                const CpuKvArena& arena, float* norms);
+
+}  // namespace kvec::kernels::cpu
+
+#endif  // KVEC_KERNELS_CPU_VALUE_NORMS_H_
