@@ -16,7 +16,7 @@ namespace {
 
 // Rows that share one unpacking of a panel: many enough to pay for it, few enough that all threads
 // get work out of a narrow weight.
-constexpr int kMaxRowsPerUnit = 256;
+constexpr int kMaxRowsPerUnit = 516;
 
 // What PrepareWeight makes: each source in a form of its own.
 class SegmentedWeight final : public Weight {
@@ -113,14 +113,17 @@ absl::Status MatMul(ThreadPool& pool, const Weight& weight, Tensor x, const floa
   KVEC_RETURN_IF_ERROR(scratch.ReservePerThread(QuantizedMatMul::ScratchBytes(rows_per_unit)));
   auto* activations = reinterpret_cast<ActivationBlock*>(scratch.activations());
 
-  if (x.rows == 1 && kernels.multiply_row != nullptr) {
-    kernels.quantize(x.data, num_blocks, activations);
+  if (x.rows <= kernels.max_tile_rows) {
+    for (int row = 0; row < x.rows; ++row) {
+      kernels.quantize(x.data + row * x.stride, num_blocks,
+                       activations + int64_t{row} * num_blocks);
+    }
     pool.Run([&](int thread) {
       for (const auto& segment : segmented.segments()) {
         const QuantizedMatMul product = ProductOf(segmented, segment, activations, bias, mode, y);
         const int64_t tiles = segment.quantized.num_tiles();
-        product.MultiplySingleRow(tiles * thread / pool.num_threads(),
-                                  tiles * (thread + 1) / pool.num_threads());
+        product.MultiplyTiles(tiles * thread / pool.num_threads(),
+                              tiles * (thread + 1) / pool.num_threads());
       }
     });
     return absl::OkStatus();
@@ -144,8 +147,9 @@ absl::Status MatMul(ThreadPool& pool, const Weight& weight, Tensor x, const floa
       const int num_units = product.num_panels() * row_units;
       while (unit - base < num_units) {
         const int row = (unit - base) % row_units * rows_per_unit;
-        product.MultiplyPanel((unit - base) / row_units, row, std::min(rows_per_unit, x.rows - row),
-                              scratch.thread(thread));
+        const int panel = (unit - base) / row_units;
+        product.MultiplyPanel(panel, row, std::min(rows_per_unit, x.rows - row),
+                              panel + pool.num_threads(), scratch.thread(thread));
         unit = next.fetch_add(1);
       }
       base += num_units;

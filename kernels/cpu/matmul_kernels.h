@@ -66,9 +66,24 @@ struct PanelProduct {
   const ActivationBlock* x;  // [rows, x_stride]
   int64_t x_stride;
   int num_rows;
+  // Packed bytes that are wanted soon: fetched into the cache on the way. May be null.
+  const uint8_t* ahead;
+  size_t ahead_bytes;
   float* partial_sums;  // [rows, 32]; used when the inputs come in several panels
   bool is_first;        // sums begin at zero, else at partial_sums
   bool is_last;         // sums go to output, else to partial_sums
+  ProductOutput output;
+};
+
+// A few rows times one tile straight from the packed form: nothing is written but y, since few rows
+// are bound by the reading of weights.
+struct TileProduct {
+  PackedFormat format;
+  PackedTile tile;
+  int num_blocks;            // of 32 inputs
+  const ActivationBlock* x;  // [rows, x_stride]
+  int64_t x_stride;
+  int num_rows;  // 1 … max_tile_rows
   ProductOutput output;
 };
 
@@ -82,10 +97,9 @@ struct MatMulKernels {
 
   void (*multiply_panel)(const PanelProduct& product);
 
-  // One row times one tile straight from the packed form: nothing is written but y, since a single
-  // row is bound by the reading of weights. Null: a panel serves a single row as well.
-  void (*multiply_row)(const PackedFormat& format, const PackedTile& tile, int num_blocks,
-                       const ActivationBlock* x, const ProductOutput& output);
+  // Null: panels serve few rows as well.
+  void (*multiply_tile)(const TileProduct& product);
+  int max_tile_rows;  // of multiply_tile
 };
 
 // The best kernels within `isa`, which this processor must have.

@@ -4,14 +4,13 @@
 
 #include <cstring>
 
+#include "kernels/cpu/activation_block-inl.h"
 #include "kernels/cpu/matmul_kernels.h"
 
 namespace kvec::kernels::cpu {
 namespace {
 
 constexpr int kLineBytes = 64;
-constexpr float kSmallestMaximum = 1e-30f;  // as in the other instruction sets
-
 __m256i LoadBytes(const uint8_t* bytes) {
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes));
 }
@@ -39,25 +38,20 @@ void Quantize(const float* x, int num_blocks, ActivationBlock* out) {
     for (int i = 0; i < 4; ++i) inputs[i] = _mm256_loadu_ps(x + i * 8);
     __m256 maxima = _mm256_andnot_ps(sign, inputs[0]);
     for (int i = 1; i < 4; ++i) maxima = _mm256_max_ps(maxima, _mm256_andnot_ps(sign, inputs[i]));
-    const float maximum = ReduceMax(maxima);
-    const bool is_zero = maximum < kSmallestMaximum;
-    const __m256 inverse = _mm256_set1_ps(is_zero ? 0.0f : 127.0f / maximum);
+    const BlockScale scale = ScaleOf(ReduceMax(maxima));
+    const __m256 inverse = _mm256_set1_ps(scale.inverse);
     __m256i values[4];
     for (int i = 0; i < 4; ++i) {
       values[i] = _mm256_cvtps_epi32(_mm256_mul_ps(inputs[i], inverse));
     }
-    const int low_sum = ReduceAdd(_mm256_add_epi32(values[0], values[1]));
-    const int high_sum = ReduceAdd(_mm256_add_epi32(values[2], values[3]));
     // Packing works within 128-bit lanes; the permutation puts the words back in order.
     const __m256i packed = _mm256_packs_epi16(_mm256_packs_epi32(values[0], values[1]),
                                               _mm256_packs_epi32(values[2], values[3]));
     _mm256_storeu_si256(
         reinterpret_cast<__m256i*>(out->values),
         _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
-    out->scale = is_zero ? 0.0f : maximum / 127.0f;
-    out->sum = out->scale * static_cast<float>(low_sum + high_sum);
-    out->half_sums[0] = out->scale * static_cast<float>(low_sum);
-    out->half_sums[1] = out->scale * static_cast<float>(high_sum);
+    SetScaleAndSums(scale.scale, ReduceAdd(_mm256_add_epi32(values[0], values[1])),
+                    ReduceAdd(_mm256_add_epi32(values[2], values[3])), *out);
   }
 }
 
@@ -183,7 +177,8 @@ void MultiplyPanel(const PanelProduct& product) {
 constexpr MatMulKernels kKernels = {.quantize = Quantize,
                                     .unpack = Unpack,
                                     .multiply_panel = MultiplyPanel,
-                                    .multiply_row = nullptr};
+                                    .multiply_tile = nullptr,
+                                    .max_tile_rows = 0};
 
 }  // namespace
 

@@ -3,27 +3,23 @@
 #include <cstring>
 
 #include "common/tensor/dequantize.h"
+#include "kernels/cpu/activation_block-inl.h"
 #include "kernels/cpu/matmul_kernels.h"
 
 namespace kvec::kernels::cpu {
 namespace {
 
-constexpr float kSmallestMaximum = 1e-30f;  // as in the other instruction sets
-
 void Quantize(const float* x, int num_blocks, ActivationBlock* out) {
   for (int block = 0; block < num_blocks; ++block, x += 32, ++out) {
     float maximum = 0;
     for (int i = 0; i < 32; ++i) maximum = std::fmax(maximum, std::fabs(x[i]));
-    const bool is_zero = maximum < kSmallestMaximum;
-    const float inverse = is_zero ? 0.0f : 127.0f / maximum;
-    out->scale = is_zero ? 0.0f : maximum / 127.0f;
+    const BlockScale scale = ScaleOf(maximum);
     int sums[2] = {0, 0};
     for (int i = 0; i < 32; ++i) {
-      out->values[i] = static_cast<int8_t>(std::lrintf(x[i] * inverse));
+      out->values[i] = static_cast<int8_t>(std::lrintf(x[i] * scale.inverse));
       sums[i / 16] += out->values[i];
     }
-    out->sum = out->scale * static_cast<float>(sums[0] + sums[1]);
-    for (int i = 0; i < 2; ++i) out->half_sums[i] = out->scale * static_cast<float>(sums[i]);
+    SetScaleAndSums(scale.scale, sums[0], sums[1], *out);
   }
 }
 
@@ -106,7 +102,8 @@ void MultiplyPanel(const PanelProduct& product) {
 constexpr MatMulKernels kKernels = {.quantize = Quantize,
                                     .unpack = Unpack,
                                     .multiply_panel = MultiplyPanel,
-                                    .multiply_row = nullptr};
+                                    .multiply_tile = nullptr,
+                                    .max_tile_rows = 0};
 
 }  // namespace
 

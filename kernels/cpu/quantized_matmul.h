@@ -23,10 +23,12 @@ struct QuantizedMatMul {
   int num_panels() const { return (weight.num_tiles() + 1) / 2; }
 
   // Rows [row_begin, row_begin + num_rows) of panel `panel`; `scratch` has ScratchBytes(num_rows).
-  void MultiplyPanel(int panel, int row_begin, int num_rows, uint8_t* scratch) const;
+  // `next_panel`, which this thread will probably want next, is fetched into the cache on the way.
+  void MultiplyPanel(int panel, int row_begin, int num_rows, int next_panel,
+                     uint8_t* scratch) const;
 
-  // The only row of x times tiles [tile_begin, tile_end); needs kernels.multiply_row.
-  void MultiplySingleRow(int tile_begin, int tile_end) const;
+  // All rows, at most kernels.max_tile_rows, times tiles [tile_begin, tile_end).
+  void MultiplyTiles(int tile_begin, int tile_end) const;
 
   static size_t ScratchBytes(int num_rows);
 
