@@ -1,3 +1,4 @@
+#include <array>
 #include <cmath>
 #include <utility>
 
@@ -7,31 +8,11 @@
 #include "common/status_macros.h"
 #include "coordinator/text/byte_piece.h"
 #include "coordinator/text/gguf_vocabulary.h"
-#include "coordinator/text/sentence_piece_processor.h"
-#include "coordinator/text/sentence_piece_proto.h"
+#include "coordinator/text/sentence_piece_model.h"
 #include "coordinator/text/vocabulary.h"
 
 namespace kvec::coordinator::text {
 namespace {
-
-class SentencePieceModel final : public SubwordModel {
- public:
-  explicit SentencePieceModel(std::unique_ptr<SentencePieceProcessor> processor)
-      : processor_(std::move(processor)) {}
-
-  absl::Status Encode(absl::string_view text, Place, std::vector<int32_t>& ids) const override {
-    std::vector<int> pieces;
-    std::string error;
-    if (!processor_->Encode({text.data(), text.size()}, pieces, error)) {
-      return absl::InternalError(absl::StrCat("sentencepiece: ", error));
-    }
-    ids.insert(ids.end(), pieces.begin(), pieces.end());
-    return absl::OkStatus();
-  }
-
- private:
-  const std::unique_ptr<SentencePieceProcessor> processor_;
-};
 
 absl::Status CheckScores(const TokenizerData& data) {
   if (data.scores.size() != data.tokens.size()) {
@@ -47,7 +28,7 @@ absl::Status CheckScores(const TokenizerData& data) {
   return absl::OkStatus();
 }
 
-// The piece that the library calls unknown: the only one of type UNKNOWN, and it must have one.
+// What unknown characters become; a vocabulary must have one.
 absl::StatusOr<int32_t> UnknownId(const TokenizerData& data) {
   if (data.unknown_id.has_value()) {
     if (*data.unknown_id >= 0 && static_cast<size_t>(*data.unknown_id) < data.tokens.size()) {
@@ -71,37 +52,38 @@ absl::StatusOr<VocabularyAndModel> LoadSentencePieceBpe(const TokenizerData& dat
   KVEC_ASSIGN_OR_RETURN(const int32_t unknown_id, UnknownId(data));
   vocabulary.add_space_prefix = data.add_space_prefix;
 
-  SentencePieceProto proto;
+  SentencePieceModel::Options options;
+  options.unknown_id = unknown_id;
+  options.add_space_prefix = data.add_space_prefix;
+  std::array<int32_t, 256> byte_ids = {};
   int num_byte_pieces = 0;
   for (size_t i = 0; i < data.tokens.size(); ++i) {
-    TokenizerData::TokenType type = TokenTypeOf(data, i);
-    if (static_cast<int32_t>(i) == unknown_id) {
-      type = TokenizerData::kUnknown;  // GGUF files call it a control token
-    } else if (type == TokenizerData::kUnknown) {
-      type = TokenizerData::kUnused;
-    }
-    // User-defined pieces are stored with plain spaces.
-    proto.AddPiece(absl::StrReplaceAll(data.tokens[i], {{" ", kSpaceSymbol}}), data.scores[i],
-                   type);
+    const auto id = static_cast<int32_t>(i);
+    const TokenizerData::TokenType type = TokenTypeOf(data, i);
     if (type == TokenizerData::kByte) {
       KVEC_ASSIGN_OR_RETURN(const char byte, ParseBytePiece(data.tokens[i]));
       vocabulary.token_bytes[i] = std::string(1, byte);
+      byte_ids[static_cast<uint8_t>(byte)] = id;
       ++num_byte_pieces;
-    } else if (!vocabulary.is_control[i]) {
-      vocabulary.token_bytes[i] = absl::StrReplaceAll(data.tokens[i], {{kSpaceSymbol, " "}});
+      continue;
     }
+    if (vocabulary.is_control[i]) continue;
+    vocabulary.token_bytes[i] = absl::StrReplaceAll(data.tokens[i], {{kSpaceSymbol, " "}});
+    // GGUF files call the unknown piece a control token.
+    if (id == unknown_id || type == TokenizerData::kUnknown) continue;
+    // User-defined pieces are stored with plain spaces.
+    std::string piece = absl::StrReplaceAll(data.tokens[i], {{" ", kSpaceSymbol}});
+    if (type == TokenizerData::kUserDefined) {
+      KVEC_RETURN_IF_ERROR(
+          options.user_defined.Add(piece, id, SpecialTokenMatcher::Kind::kUserDefined));
+    }
+    options.pieces.try_emplace(
+        std::move(piece),
+        SentencePieceModel::Piece{id, data.scores[i], type == TokenizerData::kUnused});
   }
-  const std::string model = std::move(proto).Finish({.unknown_id = unknown_id,
-                                                     .byte_fallback = num_byte_pieces == 256,
-                                                     .add_space_prefix = data.add_space_prefix});
-  std::string error;
-  auto processor = SentencePieceProcessor::Create(model, error);
-  if (processor == nullptr) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("tokenizer.ggml.tokens: sentencepiece: ", error));
-  }
+  if (num_byte_pieces == 256) options.byte_ids = byte_ids;
   return VocabularyAndModel{std::move(vocabulary),
-                            std::make_unique<SentencePieceModel>(std::move(processor))};
+                            std::make_unique<SentencePieceModel>(std::move(options))};
 }
 
 }  // namespace kvec::coordinator::text
