@@ -69,10 +69,11 @@ uint64_t PageLedger::PagesAtMost(const Account& account, uint32_t worker, uint32
   }
   const uint32_t shared_pages = account.shared != nullptr ? account.forked_rows / kPageTokens : 0;
   const uint64_t if_complete = demand.HeldInStep(num_rows, step_rows, shared_pages);
-  if (account.evicted_rows == 0 || !on_worker.is_reported) return if_complete;
-  return std::min(if_complete,
-                  on_worker.reported_pages +
-                      demand.OnePerHead() * PagesOfGrowth(num_rows - on_worker.reported_rows));
+  if (on_worker.first_evicted.num_rows == 0) return if_complete;
+  const auto grown_from = [&](const Report& report) {
+    return report.pages + demand.OnePerHead() * PagesOfGrowth(num_rows - report.num_rows);
+  };
+  return std::min({if_complete, grown_from(on_worker.first_evicted), grown_from(on_worker.last)});
 }
 
 void PageLedger::Charge(Account& account, uint32_t worker, uint64_t pages) {
@@ -128,7 +129,8 @@ void PageLedger::Fork(uint64_t parent_id, uint64_t child_id) {
   for (uint32_t w = 0; w < num_workers(); ++w) {
     const uint64_t partial_pages = workers_[w].demand.OnePerHead();
     Charge(parent, w, parent.workers[w].charge - partial_pages);
-    child.workers[w] = {.charge = partial_pages, .is_reported = true};
+    child.workers[w] = OnWorker();
+    child.workers[w].charge = partial_pages;
     workers_[w].used += partial_pages;
   }
   accounts_[child_id] = std::move(child);
@@ -145,7 +147,6 @@ void PageLedger::EndForks(uint64_t parent_id) {
 void PageLedger::Evict(uint64_t sequence_id) {
   Account& account = accounts_.at(sequence_id);
   account.evicted_rows = account.num_rows;
-  for (OnWorker& on_worker : account.workers) on_worker.is_reported = false;
 }
 
 void PageLedger::Release(uint64_t sequence_id) {
@@ -182,9 +183,10 @@ std::vector<uint64_t> PageLedger::EndStep() {
 
 bool PageLedger::AwaitsEviction(uint64_t sequence_id) const {
   const Account& account = accounts_.at(sequence_id);
-  if (account.evicted_rows == 0) return false;
-  return std::any_of(account.workers.begin(), account.workers.end(),
-                     [](const OnWorker& on_worker) { return !on_worker.is_reported; });
+  if (account.evicted_rows == 0 || account.shared != nullptr) return false;
+  return std::any_of(account.workers.begin(), account.workers.end(), [](const OnWorker& on_worker) {
+    return on_worker.first_evicted.num_rows == 0;
+  });
 }
 
 void PageLedger::OnSequencePages(uint32_t worker, uint64_t sequence_id, uint64_t pages,
@@ -193,16 +195,10 @@ void PageLedger::OnSequencePages(uint32_t worker, uint64_t sequence_id, uint64_t
   if (found == accounts_.end()) return;
   Account& account = found->second;
   OnWorker& on_worker = account.workers[worker];
-  on_worker.reported_pages = pages;
-  on_worker.reported_rows = num_rows;
+  on_worker.last = {num_rows, pages};
   if (account.evicted_rows == 0 || num_rows < account.evicted_rows) return;
-  on_worker.is_reported = true;
-  if (account.shared == nullptr) {
-    Settle(account);
-  } else if (num_rows == account.forked_rows && pages < account.shared->pages[worker]) {
-    workers_[worker].used -= account.shared->pages[worker] - pages;
-    account.shared->pages[worker] = pages;
-  }
+  if (on_worker.first_evicted.num_rows == 0) on_worker.first_evicted = on_worker.last;
+  Settle(account);
 }
 
 void PageLedger::OnEviction(uint32_t worker, uint64_t sequence_id, uint64_t kept_entries) {
@@ -236,8 +232,8 @@ PageLedger::Bytes PageLedger::TakeBytes(uint64_t sequence_id) {
     const PageDemand& demand = workers_[w].demand;
     const OnWorker& on_worker = account.workers[w];
     const uint64_t shared_pages = account.shared != nullptr ? account.shared->pages[w] : 0;
-    uint64_t pages = on_worker.reported_rows > 0
-                         ? on_worker.reported_pages
+    uint64_t pages = on_worker.last.num_rows > 0
+                         ? on_worker.last.pages
                          : PagesAtMost(account, w, account.num_rows, 0) + shared_pages;
     uint64_t entries = demand.Entries(account.num_rows);
     if (account.evicted_rows > 0) {

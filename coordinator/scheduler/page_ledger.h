@@ -38,7 +38,8 @@ class PageLedger {
   // The sequence gets num_rows more rows in the Step being composed. False, with nothing changed,
   // when they do not fit.
   bool Grow(uint64_t sequence_id, uint32_t num_rows);
-  // Opens an account for a fork, out of the parent's reservation.
+  // Opens an account for a fork, out of the parent's reservation. If the parent was evicted from,
+  // all workers have reported that.
   void Fork(uint64_t parent_id, uint64_t child_id);
   // No more forks: what is left of their reservation is free.
   void EndForks(uint64_t parent_id);
@@ -50,6 +51,8 @@ class PageLedger {
   // Ends a Step's composition. Returns, per worker, the most pages used after the Step.
   std::vector<uint64_t> EndStep();
 
+  // Whether it shares pages with forks, or did.
+  bool IsForked(uint64_t sequence_id) const { return accounts_.at(sequence_id).shared != nullptr; }
   // Whether an eviction was ordered that some worker has not reported yet.
   bool AwaitsEviction(uint64_t sequence_id) const;
 
@@ -80,12 +83,17 @@ class PageLedger {
     bool is_counted = false;  // by TakeBytes
   };
 
+  // A worker's word: after num_rows rows the sequence held these pages.
+  struct Report {
+    uint32_t num_rows = 0;  // 0: none yet
+    uint64_t pages = 0;
+  };
+
   struct OnWorker {
     uint64_t charge = 0;
-    uint64_t reported_pages = 0;
-    uint32_t reported_rows = 0;
+    Report last;
+    Report first_evicted;       // the first one since the eviction
     uint64_t kept_entries = 0;  // by the eviction
-    bool is_reported = false;   // since the eviction, if there is one
   };
 
   struct Account {

@@ -48,10 +48,17 @@ absl::Status ResultReader::Read(uint32_t worker, StepInFlight& step, const v1::S
 
 absl::Status ResultReader::ReadPages(uint32_t worker, StepInFlight& step,
                                      const v1::StepResult& result) {
+  uint32_t num_evicted = 0;
   for (const v1::SequencePages& pages : result.changed_pages()) {
     const WorkInFlight* work = step.Find(pages.sequence_id());
     if (work == nullptr) continue;  // a fork without work, whose pages are known
     ledger_.OnSequencePages(worker, pages.sequence_id(), pages.pages(), work->plan.rows_after);
+    if (work->plan.is_evicted) ++num_evicted;
+  }
+  if (num_evicted != step.num_evicted()) {
+    return absl::InternalError(absl::StrCat("step ", step.step_id(), ": worker ", worker,
+                                            " gave changed_pages of ", num_evicted,
+                                            " evicted sequences, expected ", step.num_evicted()));
   }
   for (const v1::EvictionReport& eviction : result.evictions()) {
     ledger_.OnEviction(worker, eviction.sequence_id(), eviction.kept_entries());

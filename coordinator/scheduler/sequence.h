@@ -16,6 +16,7 @@ struct WorkPlan {
   uint32_t num_samples = 0;   // 0, 1, or one per choice of the request
   uint32_t first_scored = 0;  // position of the first token scored
   uint32_t num_scored = 0;
+  bool is_evicted = false;  // at its end: every worker is to report the pages
 };
 
 // One choice of a request: which tokens it has, which of them were fed to the workers, and what it

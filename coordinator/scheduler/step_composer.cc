@@ -74,12 +74,10 @@ bool StepComposer::MakeRoom(Sequence& sequence) {
     // Foreseen from the complete prompt, it looks larger than it is.
     if (ledger_.AwaitsEviction(sequence.sequence_id())) return false;
     Sequence* lowest = *requests_.residents().rbegin();
-    if (lowest == &sequence && requests_.residents().size() == 1) {
-      const absl::Status fits = ledger_.CheckFits({.num_rows = sequence.num_rows() + 1});
-      if (!fits.ok()) {
-        requests_.Finish(sequence.request(), fits);
-        return false;
-      }
+    // Replayed, a fork no longer shares pages with others, which may have gone since.
+    if (requests_.residents().size() == 1 && !ledger_.IsForked(sequence.sequence_id())) {
+      FailForPages(sequence);
+      return false;
     }
     Preempt(*lowest);
     if (lowest == &sequence) return false;
@@ -100,12 +98,17 @@ void StepComposer::AddDecode(Sequence& sequence) {
 }
 
 void StepComposer::AddForks() {
-  for (const ForkParent& parent : std::exchange(fork_parents_, {})) ForkChoices(parent);
+  const std::vector<ForkParent> parents = std::exchange(fork_parents_, {});
+  for (const ForkParent& parent : parents) ForkChoices(parent);
 }
 
 void StepComposer::ForkChoices(const ForkParent& parent) {
   if (!parent.request->NeedsFork()) {  // ended by their first tokens, or preempted
     ledger_.EndForks(parent.sequence_id);
+    return;
+  }
+  if (ledger_.AwaitsEviction(parent.sequence_id)) {  // how much there is to share
+    fork_parents_.push_back(parent);
     return;
   }
   for (Sequence& choice : parent.request->choices) {
@@ -196,6 +199,7 @@ void StepComposer::EndPrompt(Sequence& sequence, v1::SequenceWork& work, WorkPla
     eviction.mutable_layer_budgets()->Add(request.layer_budgets.begin(),
                                           request.layer_budgets.end());
     ledger_.Evict(sequence.sequence_id());
+    plan.is_evicted = true;
   }
   if (sequence.choice() != 0 || request.num_joined() == 0) return;
   for (Sequence& choice : request.choices) {
@@ -239,9 +243,13 @@ void StepComposer::BreakDeadlock() {
     Preempt(lowest);
     return;
   }
-  requests_.Finish(lowest.request(), absl::ResourceExhaustedError(
-                                         absl::StrCat("kv pages: no room for token ",
-                                                      lowest.num_rows(), " of the only sequence")));
+  FailForPages(lowest);
+}
+
+void StepComposer::FailForPages(Sequence& sequence) {
+  requests_.Finish(sequence.request(), absl::ResourceExhaustedError(absl::StrCat(
+                                           "kv pages: the pool is full with ", sequence.num_rows(),
+                                           " tokens of this request alone")));
 }
 
 }  // namespace kvec::coordinator::scheduler

@@ -60,6 +60,8 @@ class StepComposer {
   // Makes sure that a sequence can grow by one row, by preemption if need be.
   bool MakeRoom(Sequence& sequence);
   void Preempt(Sequence& sequence);
+  // Ends a request that can't go on although it has the pool to itself.
+  void FailForPages(Sequence& sequence);
   enum class Admission { kStarted, kMustWait, kFailed };
   // Starts a waiting sequence if it fits now; fails its request if it never will.
   Admission Start(Sequence& sequence);
@@ -78,7 +80,7 @@ class StepComposer {
   Totals& totals_;
 
   uint32_t last_micro_batch_ = 0;
-  std::vector<ForkParent> fork_parents_;  // of the last Step
+  std::vector<ForkParent> fork_parents_;  // whose forks are still to be made
 
   // Of the Step being composed.
   Composed composed_;

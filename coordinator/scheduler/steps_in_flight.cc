@@ -11,7 +11,10 @@ StepInFlight::StepInFlight(uint64_t step_id, std::vector<WorkInFlight> work,
                            std::vector<uint64_t> used_at_most)
     : step_id_(step_id), work_(std::move(work)), used_at_most_(std::move(used_at_most)) {
   index_.reserve(work_.size());
-  for (uint32_t i = 0; i < work_.size(); ++i) index_[work_[i].sequence_id] = i;
+  for (uint32_t i = 0; i < work_.size(); ++i) {
+    index_[work_[i].sequence_id] = i;
+    if (work_[i].plan.is_evicted) ++num_evicted_;
+  }
 }
 
 WorkInFlight* StepInFlight::Find(uint64_t sequence_id) {

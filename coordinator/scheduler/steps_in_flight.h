@@ -38,6 +38,7 @@ class StepInFlight {
   std::vector<WorkInFlight>& work() { return work_; }
   // Null for a sequence that has no work in the Step.
   WorkInFlight* Find(uint64_t sequence_id);
+  uint32_t num_evicted() const { return num_evicted_; }  // sequences
   // Pages, as PageLedger::EndStep gave them.
   uint64_t used_at_most(uint32_t worker) const { return used_at_most_[worker]; }
 
@@ -45,7 +46,8 @@ class StepInFlight {
   uint64_t step_id_;
   std::vector<WorkInFlight> work_;
   absl::flat_hash_map<uint64_t, uint32_t> index_;  // sequence id → place in work_
-  std::vector<uint64_t> used_at_most_;             // [workers]
+  uint32_t num_evicted_ = 0;
+  std::vector<uint64_t> used_at_most_;  // [workers]
 };
 
 // The Steps of a group that were sent and not yet answered by all of its workers. Each worker

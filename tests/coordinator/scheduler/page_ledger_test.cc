@@ -151,10 +151,9 @@ TEST(PageLedgerTest, SharesAnEvictedPrompt) {
   ASSERT_TRUE(ledger.Grow(1, 160));
   ledger.Evict(1);
   ledger.EndStep();
+  ledger.OnSequencePages(0, 1, 3, 160);
   ledger.Fork(1, 2);
   ledger.EndForks(1);
-  EXPECT_THAT(ledger.EndStep(), ElementsAre(10 + 2));
-  ledger.OnSequencePages(0, 1, 3, 160);
   EXPECT_THAT(ledger.EndStep(), ElementsAre(3 + 2));
   ASSERT_TRUE(ledger.Grow(2, 17));
   EXPECT_THAT(ledger.EndStep(), ElementsAre(3 + 1 + 3));
