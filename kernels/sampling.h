@@ -31,9 +31,9 @@ struct SampleRequest {
   float repetition_penalty = 1.0f;
   float frequency_penalty = 0.0f;
   float presence_penalty = 0.0f;
-  absl::Span<const TokenCount> counts;
-  absl::Span<const std::pair<int32_t, float>> logit_bias;
-  absl::Span<const int32_t> banned;
+  absl::Span<const TokenCount> counts{};
+  absl::Span<const std::pair<int32_t, float>> logit_bias{};
+  absl::Span<const int32_t> banned{};
   uint64_t seed = 0;
   uint32_t choice = 0;
   uint32_t position = 0;  // of the token to be sampled
