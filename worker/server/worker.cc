@@ -34,8 +34,11 @@ Worker::Worker(const ModelFiles& files, kernels::Device& device, Options options
 absl::Status Worker::Serve(const std::string& address) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  // Serve has its own pause between attempts: the channel's must not be longer.
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS,
+                   static_cast<int>(absl::ToInt64Milliseconds(kFirstBackoff)));
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS,
-                   static_cast<int>(absl::ToInt64Milliseconds(options_.max_backoff)));
+                   static_cast<int>(absl::ToInt64Milliseconds(kFirstBackoff)));
   const auto channel =
       grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
   const auto stub = v1::Cluster::NewStub(channel);
