@@ -21,7 +21,7 @@ struct FileTensor {
   std::string name;  // GGUF's name: blk.3.attn_k.weight
   TensorType type = TensorType::kF32;
   std::vector<int64_t> shape;
-  absl::Span<const uint8_t> data;
+  absl::Span<const uint8_t> data;  // at any address: files promise no alignment
 };
 
 // A model on disk, memory-mapped: one GGUF file, or a Hugging Face folder with config.json,

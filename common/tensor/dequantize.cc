@@ -11,7 +11,6 @@ namespace kvec {
 namespace {
 
 constexpr int kSmallBlock = 32;
-constexpr int kSuperBlock = 256;  // of the K types
 
 template <typename T>
 T LoadAs(const uint8_t* bytes) {
@@ -92,24 +91,26 @@ void DecodeQ8_0(const uint8_t* block, float* out) {
 }
 
 struct ScaleAndMin {
-  uint8_t scale;
-  uint8_t min;
+  float scale;
+  float min;
 };
 
 // Unpacks the 6-bit scale and minimum of sub-block `index` (0 … 7) from a K block's 12 bytes: those
 // of the first four lie in the low six bits of bytes 0 … 7; the others have their low nibbles in
 // bytes 8 … 11 and their upper two bits on top of the first four's.
 ScaleAndMin UnpackScaleAndMin(const uint8_t* packed, int index) {
-  if (index < 4) {
-    return {static_cast<uint8_t>(packed[index] & 63), static_cast<uint8_t>(packed[index + 4] & 63)};
+  int scale = packed[index] & 63;
+  int min = packed[index + 4] & 63;
+  if (index >= 4) {
+    scale = (packed[index + 4] & 0x0F) | ((packed[index - 4] >> 6) << 4);
+    min = (packed[index + 4] >> 4) | ((packed[index] >> 6) << 4);
   }
-  return {static_cast<uint8_t>((packed[index + 4] & 0x0F) | ((packed[index - 4] >> 6) << 4)),
-          static_cast<uint8_t>((packed[index + 4] >> 4) | ((packed[index] >> 6) << 4))};
+  return {static_cast<float>(scale), static_cast<float>(min)};
 }
 
 // half scale, half minimum; 12 bytes of sub-block scales; 128 bytes of nibbles: each run of 32
 // bytes holds sub-block 2 i in its low halves and 2 i + 1 in its high halves.
-void DecodeQ4_K(const uint8_t* block, float* out) {
+void DecodeQ4K(const uint8_t* block, float* out) {
   const float scale = LoadHalf(block);
   const float min = LoadHalf(block + 2);
   const uint8_t* quants = block + 16;
@@ -127,7 +128,7 @@ void DecodeQ4_K(const uint8_t* block, float* out) {
 
 // As Q4_K, with 32 bytes before the nibbles whose byte j holds the fifth bits of element j of all
 // eight sub-blocks.
-void DecodeQ5_K(const uint8_t* block, float* out) {
+void DecodeQ5K(const uint8_t* block, float* out) {
   const float scale = LoadHalf(block);
   const float min = LoadHalf(block + 2);
   const uint8_t* high = block + 16;
@@ -147,7 +148,7 @@ void DecodeQ5_K(const uint8_t* block, float* out) {
 
 // 128 bytes of low nibbles; 64 bytes of upper bit pairs; 16 signed scales, one per 16 elements;
 // half scale. Each half block of 128 elements has 64 bytes of nibbles and 32 of pairs.
-void DecodeQ6_K(const uint8_t* block, float* out) {
+void DecodeQ6K(const uint8_t* block, float* out) {
   const float scale = LoadHalf(block + 208);
   for (int half = 0; half < 2; ++half) {
     const uint8_t* low = block + half * 64;
@@ -202,11 +203,11 @@ void Dequantize(TensorType type, absl::Span<const uint8_t> data, absl::Span<floa
     case TensorType::kQ8_0:
       return DecodeBlocks<DecodeQ8_0>(type, data, out);
     case TensorType::kQ4_K:
-      return DecodeBlocks<DecodeQ4_K>(type, data, out);
+      return DecodeBlocks<DecodeQ4K>(type, data, out);
     case TensorType::kQ5_K:
-      return DecodeBlocks<DecodeQ5_K>(type, data, out);
+      return DecodeBlocks<DecodeQ5K>(type, data, out);
     case TensorType::kQ6_K:
-      return DecodeBlocks<DecodeQ6_K>(type, data, out);
+      return DecodeBlocks<DecodeQ6K>(type, data, out);
   }
 }
 
