@@ -32,9 +32,6 @@ absl::StatusOr<std::vector<int32_t>> EncodeText(const Request& request, const Se
 
 absl::StatusOr<std::vector<int32_t>> EncodeChat(const v1::ChatMessages& chat,
                                                 const ServedModel& model) {
-  if (model.chat_template == nullptr) {
-    return absl::FailedPreconditionError("chat: the model has no chat template");
-  }
   if (chat.messages().empty()) return absl::InvalidArgumentError("chat.messages: empty");
   std::vector<text::ChatMessage> messages;
   for (int i = 0; i < chat.messages_size(); ++i) {

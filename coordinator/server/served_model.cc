@@ -16,6 +16,9 @@ absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Load(const std::string
   model->fingerprint = files->fingerprint();
   model->chat_template_source = files->tokenizer().chat_template;
   KVEC_ASSIGN_OR_RETURN(model->tokenizer, text::Tokenizer::Create(files->tokenizer()));
+  KVEC_ASSIGN_OR_RETURN(
+      model->chat_template,
+      text::ChatTemplate::Create(model->chat_template_source, *model->tokenizer));
   return model;
 }
 
