@@ -24,7 +24,8 @@ _SPLITS = {
 _CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content']"
     " + '<|im_end|>' + '\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}")
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
 
 TEXTS = (
     "The worker keeps every token",
@@ -36,35 +37,43 @@ TEXTS = (
 
 
 def make_tokenizer(kind: str) -> Tokenizer:
-  tokenizer = Tokenizer(models.BPE())
-  byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=kind == "gpt2")
-  if kind == "gpt2":
-    tokenizer.pre_tokenizer = byte_level
-  else:
-    split = pre_tokenizers.Split(Regex(_SPLITS[kind]), behavior="isolated")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
-  if kind == "qwen2":
-    tokenizer.normalizer = normalizers.NFC()
-  tokenizer.decoder = decoders.ByteLevel()
-  trainer = trainers.BpeTrainer(
-      vocab_size=VOCAB_SIZE, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-      special_tokens=[AddedToken(s, special=True, normalized=False) for s in _SPECIALS])
-  tokenizer.train_from_iterator([_TRAINING_TEXT], trainer)
-  if kind == "llama3":  # the one whose prompts begin with BOS
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{_SPECIALS[BOS_ID]} $A", special_tokens=[(_SPECIALS[BOS_ID], BOS_ID)])
-  assert tokenizer.get_vocab_size() == VOCAB_SIZE
-  assert tokenizer.token_to_id(_SPECIALS[EOS_ID]) == EOS_ID
-  return tokenizer
+    tokenizer = Tokenizer(models.BPE())
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=kind == "gpt2")
+    if kind == "gpt2":
+        tokenizer.pre_tokenizer = byte_level
+    else:
+        split = pre_tokenizers.Split(Regex(_SPLITS[kind]), behavior="isolated")
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
+    if kind == "qwen2":
+        tokenizer.normalizer = normalizers.NFC()
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCAB_SIZE,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=[AddedToken(s, special=True, normalized=False) for s in _SPECIALS],
+    )
+    tokenizer.train_from_iterator([_TRAINING_TEXT], trainer)
+    if kind == "llama3":  # the one whose prompts begin with BOS
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{_SPECIALS[BOS_ID]} $A", special_tokens=[(_SPECIALS[BOS_ID], BOS_ID)]
+        )
+    assert tokenizer.get_vocab_size() == VOCAB_SIZE
+    assert tokenizer.token_to_id(_SPECIALS[EOS_ID]) == EOS_ID
+    return tokenizer
 
 
 def save_tokenizer(kind: str, folder: pathlib.Path) -> Tokenizer:
-  tokenizer = make_tokenizer(kind)
-  tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
-  settings = dict(
-      tokenizer_class="PreTrainedTokenizerFast", bos_token=_SPECIALS[BOS_ID],
-      eos_token=_SPECIALS[EOS_ID], pad_token=_SPECIALS[PAD_ID], add_bos_token=kind == "llama3",
-      model_max_length=CONTEXT_LENGTH, clean_up_tokenization_spaces=False,
-      chat_template=_CHAT_TEMPLATE)
-  (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
-  return tokenizer
+    tokenizer = make_tokenizer(kind)
+    tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
+    settings = dict(
+        tokenizer_class="PreTrainedTokenizerFast",
+        bos_token=_SPECIALS[BOS_ID],
+        eos_token=_SPECIALS[EOS_ID],
+        pad_token=_SPECIALS[PAD_ID],
+        add_bos_token=kind == "llama3",
+        model_max_length=CONTEXT_LENGTH,
+        clean_up_tokenization_spaces=False,
+        chat_template=_CHAT_TEMPLATE,
+    )
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    return tokenizer
