@@ -21,6 +21,10 @@ constexpr uint32_t kDroppedTokens = 4;
 // taken as at least this long; the coordinator's default is longer.
 constexpr uint32_t kShortestChunk = 256;
 
+// Workers tell their memory in heartbeats, one a second; a short first point may end before.
+constexpr absl::Duration kHeartbeatPatience = absl::Seconds(10);
+constexpr absl::Duration kStatusPause = absl::Milliseconds(50);
+
 struct Stream {
   absl::Status status;
   Generation generation;
@@ -86,7 +90,6 @@ absl::StatusOr<BenchResult> BenchRunner::Measure(const BenchPoint& point,
     kv_bytes.push_back(run.kv_bytes);
     eviction_shares.push_back(run.eviction_share);
   }
-  KVEC_ASSIGN_OR_RETURN(const v1::GetStatusResponse status, connection_.GetStatus());
   BenchResult result;
   result.point = point;
   result.tokens_per_second = Median(rates);
@@ -94,11 +97,24 @@ absl::StatusOr<BenchResult> BenchRunner::Measure(const BenchPoint& point,
   result.max_tokens_per_second = *std::max_element(rates.begin(), rates.end());
   result.runs = options_.runs;
   result.kv_bytes = static_cast<uint64_t>(Median(kv_bytes));
-  for (const v1::WorkerStatus& worker : status.workers()) {
-    result.peak_rss_bytes += worker.peak_resident_bytes();
-  }
+  KVEC_ASSIGN_OR_RETURN(result.peak_rss_bytes, PeakRssBytes());
   result.eviction_share = Median(eviction_shares);
   return result;
+}
+
+absl::StatusOr<uint64_t> BenchRunner::PeakRssBytes() const {
+  const absl::Time deadline = absl::Now() + kHeartbeatPatience;
+  while (true) {
+    KVEC_ASSIGN_OR_RETURN(const v1::GetStatusResponse status, connection_.GetStatus());
+    uint64_t bytes = 0;
+    bool all_known = true;
+    for (const v1::WorkerStatus& worker : status.workers()) {
+      bytes += worker.peak_resident_bytes();
+      all_known = all_known && worker.peak_resident_bytes() > 0;
+    }
+    if (all_known || absl::Now() >= deadline) return bytes;
+    absl::SleepFor(kStatusPause);
+  }
 }
 
 absl::StatusOr<BenchRunner::Run> BenchRunner::MeasureOnce(const BenchPoint& point) {

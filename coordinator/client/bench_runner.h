@@ -41,6 +41,8 @@ class BenchRunner {
   };
 
   absl::StatusOr<Run> MeasureOnce(const BenchPoint& point);
+  // Of all workers, as they last told it.
+  absl::StatusOr<uint64_t> PeakRssBytes() const;
   v1::GenerateRequest RandomRequest(const BenchPoint& point);
   // max_tokens of a decode request: enough for all streams to overlap.
   uint32_t DecodeLength(const BenchPoint& point) const;

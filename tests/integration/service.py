@@ -1,0 +1,144 @@
+"""kvec's real processes for a test: a coordinator and workers on free ports of 127.0.0.1."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+BIN = pathlib.Path(os.environ["KVEC_BIN"])
+SKIPPED = 77  # the exit code that CTest takes for a skipped test
+DEADLINE_SECONDS = 120  # for whatever ends by itself: generous, a loaded machine is slow
+
+
+def model_path(name):
+    """The file in KVEC_SMOLLM2_GGUF or KVEC_GEMMA3_GGUF; without it the whole program is skipped."""
+    variable = f"KVEC_{name.upper()}_GGUF"
+    path = os.environ.get(variable)
+    if not path:
+        print(f"skipped: {variable} is not set; deploy/local/fetch_model.sh {name} prints a path")
+        sys.exit(SKIPPED)
+    return path
+
+
+def start(program, *arguments, **popen):
+    """Starts one of our programs. It dies with this process, however that ends."""
+    command = ["setpriv", "--pdeathsig", "KILL", str(BIN / program), *map(str, arguments)]
+    return subprocess.Popen(command, **popen)
+
+
+def wait_until(condition, what):
+    """Returns the first true value of condition(); fails after the deadline."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"waited in vain for {what}")
+
+
+class Service:
+    """with Service(model) as service: service.generate("--prompt", "Hello")"""
+
+    def __init__(self, model, coordinator_flags=(), worker_flags=(), num_workers=1):
+        self.model = model
+        self.coordinator_flags = coordinator_flags
+        self.worker_flags = worker_flags
+        self.num_workers = num_workers
+        self.workers = []
+
+    def __enter__(self):
+        self.log = tempfile.TemporaryFile()
+        self.coordinator = start(
+            "kvec-coordinator", "--model", self.model, "--listen", "127.0.0.1:0",
+            "--cluster-listen", "127.0.0.1:0", *self.coordinator_flags,
+            stdout=subprocess.PIPE, stderr=self.log, text=True)
+        try:
+            words = self.coordinator.stdout.readline().split()
+            if len(words) != 6:
+                raise AssertionError(f"no ready line from the coordinator, but {words}")
+            self.target, self.cluster = words[3], words[5]
+            for _ in range(self.num_workers):
+                self.start_worker()
+            self.wait_ready()
+        except BaseException:
+            self.__exit__(AssertionError, None, None)
+            raise
+        return self
+
+    def __exit__(self, error_type, error, traceback):
+        for process in [*self.workers, self.coordinator]:
+            process.send_signal(signal.SIGTERM)
+        for process in [*self.workers, self.coordinator]:
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self.coordinator.stdout.close()
+        if error_type not in (None, unittest.SkipTest):
+            self.log.seek(0)
+            print(self.log.read().decode(errors="replace")[-8000:], file=sys.stderr)
+        self.log.close()
+
+    def start_worker(self):
+        worker = start("kvec-worker", "--model", self.model, "--coordinator", self.cluster,
+                       *self.worker_flags, stdout=self.log, stderr=self.log)
+        self.workers.append(worker)
+        return worker
+
+    def kill_worker(self, index=0):
+        """As a crash does it: SIGKILL."""
+        worker = self.workers.pop(index)
+        worker.kill()
+        worker.wait()
+
+    def wait_ready(self):
+        self.kvec("status", "--wait-ready", DEADLINE_SECONDS)
+
+    def start_kvec(self, command, *arguments):
+        """Its output is to be read from .stdout; communicate() would lose what a read() buffered."""
+        return start("kvec", command, "--target", self.target, *arguments,
+                     stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log, text=True)
+
+    def kvec(self, command, *arguments, exit_code=0):
+        """Runs kvec to its end and checks its exit code."""
+        process = start("kvec", command, "--target", self.target, *arguments,
+                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                        text=True)
+        out, err = process.communicate(timeout=10 * DEADLINE_SECONDS)
+        if process.returncode != exit_code:
+            raise AssertionError(
+                f"kvec {command} ended with {process.returncode}, not {exit_code}: {err}")
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def generate(self, *arguments):
+        """kvec generate's JSON object."""
+        return json.loads(self.kvec("generate", *arguments, "--json").stdout)
+
+    def status(self):
+        return json.loads(self.kvec("status", "--json").stdout)
+
+    def used_pages(self):
+        return sum(worker["total_pages"] - worker["free_pages"]
+                   for worker in self.status()["workers"])
+
+
+def read_to_end(process):
+    """The rest of the output of a process that must end with exit code 0."""
+    text = process.stdout.read()
+    process.stdout.close()
+    code = process.wait(DEADLINE_SECONDS)
+    if code != 0:
+        raise AssertionError(f"{process.args[3]} ended with {code}")
+    return text
+
+
+def ids(token_ids):
+    """Token ids as the command line takes them."""
+    return ",".join(map(str, token_ids))
