@@ -62,6 +62,11 @@ void AddSchedulingFlags(CLI::App& app, CoordinatorFlags& flags) {
       ->capture_default_str();
   app.add_option("--policy", flags.policy, "Cache policy of requests that name none")
       ->capture_default_str();
+  CLI::Option* budget_tokens =
+      app.add_option("--budget-tokens", flags.budget_tokens,
+                     "Entries kept per KV head of requests that name no budget");
+  app.add_option("--budget-share", flags.budget_share, "The same as a share of the prompt")
+      ->excludes(budget_tokens);
   app.add_option("--step-tokens", flags.scheduler.step_tokens,
                  "Tokens of a Step at most: larger is more throughput, and longer waits between "
                  "the tokens of running answers")
@@ -122,9 +127,9 @@ absl::StatusOr<CoordinatorServer::Options> ServerOptions(const CoordinatorFlags&
   options.listen = flags.listen;
   options.cluster_listen = flags.cluster_listen;
   options.metrics_listen = flags.metrics_listen;
-  for (const auto& [flag, address] : {std::pair{"--listen", &flags.listen},
-                                      std::pair{"--cluster-listen", &flags.cluster_listen},
-                                      std::pair{"--metrics-listen", &flags.metrics_listen}}) {
+  for (const auto& [flag, address] :
+       {std::pair{"--listen", &flags.listen}, std::pair{"--cluster-listen", &flags.cluster_listen},
+        std::pair{"--metrics-listen", &flags.metrics_listen}}) {
     if (address == &flags.metrics_listen && address->empty()) continue;
     if (absl::Status status = CheckAddress(flag, *address); !status.ok()) return status;
   }
@@ -137,6 +142,10 @@ absl::StatusOr<CoordinatorServer::Options> ServerOptions(const CoordinatorFlags&
   options.heartbeat_timeout = absl::Seconds(flags.heartbeat_seconds);
   options.scheduler = flags.scheduler;
   options.default_cache.set_policy(flags.policy);
+  if (flags.budget_tokens.has_value()) {
+    options.default_cache.set_budget_tokens(*flags.budget_tokens);
+  }
+  if (flags.budget_share.has_value()) options.default_cache.set_budget_share(*flags.budget_share);
   return options;
 }
 

@@ -1,6 +1,7 @@
 #ifndef KVEC_COORDINATOR_SERVER_COORDINATOR_FLAGS_H_
 #define KVEC_COORDINATOR_SERVER_COORDINATOR_FLAGS_H_
 
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -18,6 +19,8 @@ struct CoordinatorFlags {
   std::string metrics_listen;
   std::string parallel = "tp=1,pp=1";
   std::string policy = "full";
+  std::optional<uint32_t> budget_tokens;
+  std::optional<float> budget_share;
   double max_request_mib = 4;
   double drain_seconds = 30;
   double heartbeat_seconds = 10;

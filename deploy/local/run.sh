@@ -100,7 +100,11 @@ start_coordinator() {
   local flags=(--model "$model" --listen "127.0.0.1:$port" --cluster-listen 127.0.0.1:0)
   if [[ -n $parallel ]]; then flags+=(--parallel "$parallel"); fi
   if [[ -n $policy ]]; then flags+=(--policy "$policy"); fi
-  if [[ -n $budget ]]; then flags+=(--budget "$budget"); fi
+  if [[ $budget == *.* ]]; then
+    flags+=(--budget-share "$budget")
+  elif [[ -n $budget ]]; then
+    flags+=(--budget-tokens "$budget")
+  fi
   mkfifo "$scratch/ready"
   start "$bin/kvec-coordinator" "${flags[@]}" >"$scratch/ready" 2>&4 &
   coordinator=$!
