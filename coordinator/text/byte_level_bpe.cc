@@ -56,7 +56,12 @@ absl::StatusOr<VocabularyAndModel> LoadByteLevelBpe(const TokenizerData& data) {
   ids.reserve(data.tokens.size());
   for (size_t i = 0; i < data.tokens.size(); ++i) {
     const auto id = static_cast<int32_t>(i);
-    if (TokenTypeOf(data, i) != TokenizerData::kNormal) continue;
+    const TokenizerData::TokenType type = TokenTypeOf(data, i);
+    if (type == TokenizerData::kUserDefined) {
+      KVEC_RETURN_IF_ERROR(vocabulary.special_tokens.Add(data.tokens[i], id,
+                                                         SpecialTokenMatcher::Kind::kUserDefined));
+    }
+    if (type != TokenizerData::kNormal) continue;
     ids.try_emplace(data.tokens[i], id);
     std::optional<std::string> bytes = AlphabetToBytes(data.tokens[i]);
     if (!bytes.has_value()) continue;

@@ -16,7 +16,7 @@ inline TokenizerData::TokenType TokenTypeOf(const TokenizerData& data, size_t id
 }
 
 // The checks and fields that both kinds of GGUF vocabulary share. token_bytes are the tokens as
-// stored; user-defined tokens are not yet among the special tokens.
+// stored; user-defined tokens are not among the special tokens: the kinds treat them differently.
 absl::StatusOr<Vocabulary> ReadGgufVocabulary(const TokenizerData& data);
 
 }  // namespace kvec::coordinator::text

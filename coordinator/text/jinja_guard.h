@@ -22,7 +22,7 @@ class JinjaGuard {
  public:
   static constexpr int kMaxNesting = 64;        // of brackets in an expression, and of blocks
   static constexpr int kMaxExpression = 1'000;  // tokens: a chain of operators is a deep tree
-  static constexpr int64_t kMaxRounds = 1'000'000;
+  static constexpr int64_t kMaxRounds = 100'000;
   static constexpr size_t kMaxStackBytes = 1 << 20;  // of the 8 MiB that a thread has
 
   // INVALID_ARGUMENT names the line.
