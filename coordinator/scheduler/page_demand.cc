@@ -55,7 +55,7 @@ uint64_t PageDemand::Peak(uint32_t num_rows, uint32_t max_step_rows) const {
       // into a page.
       const uint64_t entries =
           uint64_t{layers.sliding_window} - 1 + std::min(max_step_rows, num_rows);
-      most = std::min(most, (entries + 2 * (kPageTokens - 1)) / kPageTokens);
+      most = std::min(most, (entries + uint64_t{2} * (kPageTokens - 1)) / kPageTokens);
     }
     pages += layers.num_heads * most;
   }

@@ -6,7 +6,7 @@
 
 namespace kvec::coordinator::scheduler {
 
-absl::Status RequestTable::Add(std::shared_ptr<RequestState> request) {
+absl::Status RequestTable::Add(const std::shared_ptr<RequestState>& request) {
   const std::string& id = request->request.id;
   if (requests_.contains(id)) {
     return absl::AlreadyExistsError(absl::StrCat("request_id: ", id, " is in use"));
@@ -16,7 +16,7 @@ absl::Status RequestTable::Add(std::shared_ptr<RequestState> request) {
   if (request->request.deadline != absl::InfiniteFuture()) {
     deadlines_.emplace(request->request.deadline, request.get());
   }
-  requests_.emplace(id, std::move(request));
+  requests_.emplace(id, request);
   return absl::OkStatus();
 }
 

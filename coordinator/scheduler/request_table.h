@@ -35,7 +35,7 @@ class RequestTable {
       : queue_(max_waiting_requests, max_waiting_tokens) {}
 
   // Queues a request. RESOURCE_EXHAUSTED when the queue is full, ALREADY_EXISTS for a known id.
-  absl::Status Add(std::shared_ptr<RequestState> request);
+  absl::Status Add(const std::shared_ptr<RequestState>& request);
   std::shared_ptr<RequestState> Find(absl::string_view request_id) const;
 
   // A waiting sequence goes to the workers.

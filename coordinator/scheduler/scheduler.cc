@@ -125,10 +125,10 @@ absl::Status ContinuousScheduler::Submit(Request request, absl::Time now) {
                                                      " sequences run at a time"));
   }
   const std::lock_guard lock(mutex_);
-  auto state = std::make_shared<RequestState>(std::move(request), ++last_arrival_, now);
+  const auto state = std::make_shared<RequestState>(std::move(request), ++last_arrival_, now);
   KVEC_RETURN_IF_ERROR(AllocateBudgets(*state));
   if (group_ != nullptr) KVEC_RETURN_IF_ERROR(group_->ledger.CheckFits(LeastNeed(*state)));
-  return requests_.Add(std::move(state));
+  return requests_.Add(state);
 }
 
 void ContinuousScheduler::Cancel(absl::string_view request_id, absl::Status reason,

@@ -65,7 +65,8 @@ absl::StatusOr<v1::StepResult> FakeWorker::Execute(const v1::Step& step) {
   }
   most_pages_in_step_ = capacity_.total_pages - free_.size();
   for (const v1::SequenceWork& work : step.work()) KVEC_RETURN_IF_ERROR(Work(work, result));
-  for (const v1::EvictionOrder& order : step.evictions()) KVEC_RETURN_IF_ERROR(Evict(order));
+  for (const v1::EvictionOrder& order : step.evictions())
+    KVEC_RETURN_IF_ERROR(Evict(order, result));
   for (uint64_t id : worked) {
     ReleaseSlidOut(sequences_[id]);
     v1::SequencePages& pages = *result.add_changed_pages();
@@ -109,7 +110,7 @@ absl::Status FakeWorker::Fork(const v1::SequenceFork& fork) {
 }
 
 // Keeps in each head of a full layer its share of the budget, one more or less by turns.
-absl::Status FakeWorker::Evict(const v1::EvictionOrder& order) {
+absl::Status FakeWorker::Evict(const v1::EvictionOrder& order, v1::StepResult& result) {
   const auto found = sequences_.find(order.sequence_id());
   if (found == sequences_.end()) return Fault(order.sequence_id(), "evicted, but not known");
   Sequence& sequence = found->second;
@@ -127,6 +128,11 @@ absl::Status FakeWorker::Evict(const v1::EvictionOrder& order) {
     const size_t num_pages = (table.num_entries + kTokensPerPage - 1) / kTokensPerPage;
     for (; table.pages.size() > num_pages; table.pages.pop_back()) ReleasePage(table.pages.back());
   }
+  v1::EvictionReport& report = *result.add_evictions();
+  report.set_sequence_id(order.sequence_id());
+  uint64_t kept_entries = 0;
+  for (const Table& table : sequence.tables) kept_entries += table.num_entries;
+  report.set_kept_entries(kept_entries);
   return absl::OkStatus();
 }
 

@@ -49,7 +49,7 @@ class FakeWorker {
 
   absl::Status Start(const v1::SequenceStart& start);
   absl::Status Fork(const v1::SequenceFork& fork);
-  absl::Status Evict(const v1::EvictionOrder& order);
+  absl::Status Evict(const v1::EvictionOrder& order, v1::StepResult& result);
   absl::Status Work(const v1::SequenceWork& work, v1::StepResult& result);
   absl::Status Append(Sequence& sequence, uint32_t num_tokens);
   void Sample(const v1::SequenceWork& work, Sequence& sequence, v1::StepResult& result);

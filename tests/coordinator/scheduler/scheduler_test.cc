@@ -321,23 +321,24 @@ TEST(SchedulerTest, EndsARequestThatOutgrowsThePool) {
 }
 
 TEST(SchedulerTest, EndsARequestWhoseReplayNeedsMoreThanThePool) {
-  // Under a sliding window a decode holds a page or two, a chunk as many as it has tokens.
+  // Under a sliding window a decode holds two pages at most, a chunk as many as it has tokens.
   SchedulerOptions options = SmallSteps();
   options.step_tokens = 64;
   SchedulerDriver driver(options);
-  std::vector<WorkerCapacity> worker = SchedulerDriver::OneWorker(4);
+  std::vector<WorkerCapacity> worker = SchedulerDriver::OneWorker(3);
   worker[0].sliding_windows = {16};
   driver.FormGroup(worker);
   const auto low = driver.Submit(MakeRequest("low", 4, 200));
-  for (int i = 0; i < 80; ++i) driver.SendAndAnswer();
-  Request urgent = MakeRequest("urgent", 40, 3);
+  for (int i = 0; i < 60; ++i) driver.SendAndAnswer();
+  Request urgent = MakeRequest("urgent", 4, 60);
   urgent.priority = 1;
   const auto high = driver.Submit(urgent);
-  driver.LoseGroup();
-  driver.FormGroup(worker);
+  const auto next = driver.Submit(MakeRequest("next", 4, 3));
   driver.RunToEnd();
   EXPECT_TRUE(high->done()->ok());
+  EXPECT_EQ(low->usage().preemptions(), 1);
   EXPECT_EQ(low->done()->code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(next->done()->ok()) << "it does not block the queue";
 }
 
 TEST(SchedulerTest, BoundsTheQueue) {
@@ -598,6 +599,21 @@ TEST(SchedulerTest, PrefillsOnceForAllChoicesAndForksThem) {
   EXPECT_EQ(sink->usage().kv_bytes(), (2 + 3) * 1600);
 }
 
+TEST(SchedulerTest, RefusesTokensOfTheWrongChoice) {
+  SchedulerDriver driver(SmallSteps());
+  driver.FormGroup(SchedulerDriver::OneWorker(100));
+  Request request = MakeRequest("a", 20, 5);
+  request.num_choices = 2;
+  driver.Submit(request);
+  ASSERT_TRUE(driver.Send().has_value());
+  ASSERT_TRUE(driver.group().Execute(0).ok());
+  v1::StepResult result = driver.group().TakeResult(0);
+  result.mutable_results(1)->set_choice(0);
+  const absl::Status status = driver.scheduler().OnStepResult(0, result, driver.now());
+  EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("choice 0, expected 1"));
+}
+
 TEST(SchedulerTest, ForksNothingWhenTheFirstTokenIsTheLast) {
   SchedulerDriver driver(SmallSteps());
   driver.FormGroup(SchedulerDriver::OneWorker(100));
@@ -705,6 +721,69 @@ TEST(SchedulerTest, OrdersTheEvictionWithThePromptsLastChunk) {
   // 32 of the prompt's 64 entries and 48 generated ones fill the pool of 80.
   EXPECT_EQ(sink->done()->code(), absl::StatusCode::kResourceExhausted);
   EXPECT_GE(sink->choice(0).tokens.size(), 48);
+}
+
+TEST(SchedulerTest, CountsTheBytesThatAnEvictionKept) {
+  SchedulerDriver driver(SmallSteps(), std::make_shared<HalfAllocator>());
+  driver.FormGroup(SchedulerDriver::OneWorker(100));
+  Request request = MakeRequest("a", 64, 3);
+  request.cache.set_policy("half");
+  const auto sink = driver.Submit(request);
+  driver.RunToEnd();
+  EXPECT_EQ(sink->usage().logical_kv_bytes(), (32 + 2) * 100);
+  EXPECT_EQ(sink->usage().kv_bytes(), 3 * 1600);
+}
+
+TEST(SchedulerTest, RefusesAResultWithoutThePagesOfAnEviction) {
+  SchedulerDriver driver(SmallSteps(), std::make_shared<HalfAllocator>());
+  driver.FormGroup(SchedulerDriver::OneWorker(100));
+  Request request = MakeRequest("a", 20, 3);
+  request.cache.set_policy("half");
+  driver.Submit(request);
+  ASSERT_TRUE(driver.Send().has_value());
+  ASSERT_TRUE(driver.group().Execute(0).ok());
+  v1::StepResult result = driver.group().TakeResult(0);
+  result.clear_changed_pages();
+  const absl::Status status = driver.scheduler().OnStepResult(0, result, driver.now());
+  EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("0 evicted sequences, expected 1"));
+}
+
+// Both replays have more tokens than room: neither could go on if the later one did not step back.
+TEST(SchedulerTest, LetsOneOfTwoReplaysThatWaitForEachOtherGoFirst) {
+  SchedulerDriver driver(SmallSteps(), std::make_shared<HalfAllocator>());
+  driver.FormGroup(SchedulerDriver::OneWorker(40));
+  std::vector<Request> requests = {MakeRequest("a", 20, 80), MakeRequest("b", 20, 80)};
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  for (Request& request : requests) {
+    request.cache.set_policy("half");
+    sinks.push_back(driver.Submit(request));
+  }
+  while (sinks[1]->choice(0).tokens.size() < 75) driver.SendAndAnswer();
+  driver.LoseGroup();
+  driver.FormGroup(SchedulerDriver::OneWorker(6));
+  driver.RunToEnd();
+  for (size_t i = 0; i < requests.size(); ++i) {
+    ASSERT_TRUE(sinks[i]->done().has_value());
+    EXPECT_TRUE(sinks[i]->done()->ok()) << *sinks[i]->done();
+    EXPECT_EQ(sinks[i]->choice(0).tokens, RunAlone(requests[i], 0, {10}, 0).tokens);
+  }
+  EXPECT_EQ(sinks[1]->usage().preemptions(), 1);
+}
+
+TEST(SchedulerTest, EndsAReplayThatHasOutgrownASmallerGroup) {
+  SchedulerDriver driver(SmallSteps(), std::make_shared<HalfAllocator>());
+  driver.FormGroup(SchedulerDriver::OneWorker(40));
+  Request request = MakeRequest("a", 20, 80);
+  request.cache.set_policy("half");
+  const auto sink = driver.Submit(request);
+  while (sink->choice(0).tokens.size() < 75) driver.SendAndAnswer();
+  driver.LoseGroup();
+  driver.FormGroup(SchedulerDriver::OneWorker(4));
+  driver.RunToEnd();
+  ASSERT_TRUE(sink->done().has_value());
+  EXPECT_EQ(sink->done()->code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(driver.group().worker(0).num_free_pages(), 4);
 }
 
 TEST(SchedulerTest, PassesOnWhatTheAllocatorRefuses) {
