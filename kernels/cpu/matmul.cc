@@ -4,46 +4,60 @@
 #include <atomic>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "kernels/cpu/dense_weight.h"
 #include "kernels/cpu/matmul_kernels.h"
-#include "kernels/cpu/quantized_matmul.h"
+#include "kernels/cpu/packed_weight.h"
 #include "kernels/cpu/quantized_weight.h"
 #include "kernels/cpu/weight_source.h"
 
 namespace kvec::kernels::cpu {
 namespace {
 
-// Rows that share one unpacking of a panel: many enough to pay for it, few enough that all threads
-// get work out of a narrow weight.
-constexpr int kMaxRowsPerUnit = 516;
+// Up to here every thread takes a contiguous share of the panels: reading weights is the work, and
+// it is fastest in one stream.
+constexpr int kFewRows = 32;
+// Rows that share one unpacking of a panel: many enough to pay for it, few enough for their sums to
+// stay in the cache.
+constexpr int kMaxRowsPerTask = 516;
 
 // What PrepareWeight makes: each source in a form of its own.
 class SegmentedWeight final : public Weight {
  public:
   struct Segment {
     int first_feature;
-    QuantizedWeight quantized;
+    std::unique_ptr<PackedWeight> packed;
   };
 
   SegmentedWeight(std::vector<Segment> segments, Isa isa)
       : segments_(std::move(segments)), kernels_(GetMatMulKernels(isa)) {}
 
   int out_features() const override {
-    return segments_.back().first_feature + segments_.back().quantized.out_features();
+    return segments_.back().first_feature + segments_.back().packed->out_features();
   }
-  int in_features() const override { return segments_.front().quantized.in_features(); }
+  int in_features() const override { return segments_.front().packed->in_features(); }
   size_t bytes() const override {
     size_t bytes = 0;
-    for (const Segment& segment : segments_) bytes += segment.quantized.bytes();
+    for (const Segment& segment : segments_) bytes += segment.packed->bytes();
     return bytes;
   }
 
   const std::vector<Segment>& segments() const { return segments_; }
   const MatMulKernels& kernels() const { return kernels_; }
+  bool rounds_activations() const {
+    return absl::c_any_of(segments_,
+                          [](const Segment& s) { return s.packed->rounds_activations(); });
+  }
+  size_t ScratchBytes(int num_rows) const {
+    size_t bytes = 0;
+    for (const Segment& s : segments_) bytes = std::max(bytes, s.packed->ScratchBytes(num_rows));
+    return bytes;
+  }
 
  private:
-  std::vector<Segment> segments_;
+  const std::vector<Segment> segments_;
   const MatMulKernels& kernels_;
 };
 
@@ -56,17 +70,71 @@ absl::Status CheckShapes(const Weight& weight, const Tensor& x, const Tensor& y)
       "] do not fit a weight [", weight.out_features(), ", ", weight.in_features(), "]"));
 }
 
-// The product of one segment, whose output features are a range of y's columns.
-QuantizedMatMul ProductOf(const SegmentedWeight& weight, const SegmentedWeight::Segment& segment,
-                          const ActivationBlock* x, const float* bias, MatMulMode mode, Tensor y) {
-  y.data += segment.first_feature;
-  y.cols = segment.quantized.out_features();
-  return {.weight = segment.quantized,
-          .kernels = weight.kernels(),
-          .x = x,
-          .bias = bias == nullptr ? nullptr : bias + segment.first_feature,
-          .accumulate = mode == MatMulMode::kAccumulate,
-          .y = y};
+// The part of a product that one segment computes: a range of y's columns.
+MatMulOperands OperandsOf(const SegmentedWeight::Segment& segment, MatMulOperands operands) {
+  operands.y.data += segment.first_feature;
+  operands.y.cols = segment.packed->out_features();
+  if (operands.bias != nullptr) operands.bias += segment.first_feature;
+  return operands;
+}
+
+void RoundRows(const MatMulKernels& kernels, Tensor x, RowRange rows, ActivationBlock* rounded) {
+  const int num_blocks = x.cols / 32;
+  for (int row = rows.begin; row < rows.begin + rows.count; ++row) {
+    kernels.quantize(x.data + row * x.stride, num_blocks, rounded + int64_t{row} * num_blocks);
+  }
+}
+
+// The share of `thread` in 0 … total - 1.
+RowRange ShareOf(int thread, int num_threads, int64_t total) {
+  const int64_t begin = total * thread / num_threads;
+  const int64_t end = total * (thread + 1) / num_threads;
+  return {static_cast<int>(begin), static_cast<int>(end - begin)};
+}
+
+void MultiplyFewRows(ThreadPool& pool, const SegmentedWeight& weight,
+                     const MatMulOperands& operands, MatMulScratch& scratch) {
+  pool.Run([&](int thread) {
+    for (const auto& segment : weight.segments()) {
+      const MatMulOperands part = OperandsOf(segment, operands);
+      const auto [begin, count] = ShareOf(thread, pool.num_threads(), segment.packed->num_panels());
+      for (int panel = begin; panel < begin + count; ++panel) {
+        segment.packed->MultiplyPanel(part, panel, panel + 1, {0, operands.x.rows},
+                                      scratch.thread(thread));
+      }
+    }
+  });
+}
+
+// Threads take one panel after the other, so that one that is held up does not hold up the rest.
+void MultiplyManyRows(ThreadPool& pool, const SegmentedWeight& weight,
+                      const MatMulOperands& operands, MatMulScratch& scratch) {
+  const int num_rows = operands.x.rows;
+  const int rows_per_task = std::min(num_rows, kMaxRowsPerTask);
+  const int num_row_tasks = (num_rows + rows_per_task - 1) / rows_per_task;
+  std::atomic<int> next{0};
+  pool.Run([&](int thread) {
+    int task = next.fetch_add(1, std::memory_order_relaxed);
+    int first_task = 0;
+    for (const auto& segment : weight.segments()) {
+      const MatMulOperands part = OperandsOf(segment, operands);
+      const int end_task = first_task + segment.packed->num_panels() * num_row_tasks;
+      while (task < end_task) {
+        const int panel = (task - first_task) / num_row_tasks;
+        const int row = (task - first_task) % num_row_tasks * rows_per_task;
+        segment.packed->MultiplyPanel(part, panel, panel + pool.num_threads(),
+                                      {row, std::min(rows_per_task, num_rows - row)},
+                                      scratch.thread(thread));
+        task = next.fetch_add(1, std::memory_order_relaxed);
+      }
+      first_task = end_task;
+    }
+  });
+}
+
+absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(const WeightSource& source, Isa isa) {
+  if (IsQuantized(source.type)) return QuantizedWeight::Pack(source, isa);
+  return DenseWeight::Pack(source);
 }
 
 }  // namespace
@@ -94,8 +162,8 @@ absl::StatusOr<std::unique_ptr<Weight>> PrepareWeight(absl::Span<const WeightSou
                                                      " below rows of ",
                                                      sources.front().in_features));
     }
-    KVEC_ASSIGN_OR_RETURN(QuantizedWeight quantized, QuantizedWeight::Pack(source));
-    segments.push_back({first_feature, std::move(quantized)});
+    KVEC_ASSIGN_OR_RETURN(std::unique_ptr<PackedWeight> packed, Pack(source, isa));
+    segments.push_back({first_feature, std::move(packed)});
     first_feature += source.num_rows;
   }
   return std::make_unique<SegmentedWeight>(std::move(segments), isa);
@@ -106,55 +174,32 @@ absl::Status MatMul(ThreadPool& pool, const Weight& weight, Tensor x, const floa
   KVEC_RETURN_IF_ERROR(CheckShapes(weight, x, y));
   if (x.rows == 0) return absl::OkStatus();
   const auto& segmented = static_cast<const SegmentedWeight&>(weight);
-  const MatMulKernels& kernels = segmented.kernels();
-  const int num_blocks = x.cols / 32;
-  const int rows_per_unit = std::min(x.rows, kMaxRowsPerUnit);
-  KVEC_RETURN_IF_ERROR(scratch.ReserveActivations(sizeof(ActivationBlock) * num_blocks * x.rows));
-  KVEC_RETURN_IF_ERROR(scratch.ReservePerThread(QuantizedMatMul::ScratchBytes(rows_per_unit)));
-  auto* activations = reinterpret_cast<ActivationBlock*>(scratch.activations());
-
-  if (x.rows <= kernels.max_tile_rows) {
-    for (int row = 0; row < x.rows; ++row) {
-      kernels.quantize(x.data + row * x.stride, num_blocks,
-                       activations + int64_t{row} * num_blocks);
+  const bool is_few = x.rows <= kFewRows;
+  MatMulOperands operands{.x = x,
+                          .rounded_x = nullptr,
+                          .bias = bias,
+                          .accumulate = mode == MatMulMode::kAccumulate,
+                          .y = y};
+  KVEC_RETURN_IF_ERROR(
+      scratch.ReservePerThread(segmented.ScratchBytes(std::min(x.rows, kMaxRowsPerTask))));
+  if (segmented.rounds_activations()) {
+    KVEC_RETURN_IF_ERROR(
+        scratch.ReserveActivations(sizeof(ActivationBlock) * (x.cols / 32) * x.rows));
+    auto* rounded = reinterpret_cast<ActivationBlock*>(scratch.activations());
+    operands.rounded_x = rounded;
+    if (is_few) {
+      RoundRows(segmented.kernels(), x, {0, x.rows}, rounded);
+    } else {
+      pool.Run([&](int thread) {
+        RoundRows(segmented.kernels(), x, ShareOf(thread, pool.num_threads(), x.rows), rounded);
+      });
     }
-    pool.Run([&](int thread) {
-      for (const auto& segment : segmented.segments()) {
-        const QuantizedMatMul product = ProductOf(segmented, segment, activations, bias, mode, y);
-        const int64_t tiles = segment.quantized.num_tiles();
-        product.MultiplyTiles(tiles * thread / pool.num_threads(),
-                              tiles * (thread + 1) / pool.num_threads());
-      }
-    });
-    return absl::OkStatus();
   }
-
-  pool.Run([&](int thread) {
-    const int begin = int64_t{x.rows} * thread / pool.num_threads();
-    const int end = int64_t{x.rows} * (thread + 1) / pool.num_threads();
-    for (int row = begin; row < end; ++row) {
-      kernels.quantize(x.data + row * x.stride, num_blocks,
-                       activations + int64_t{row} * num_blocks);
-    }
-  });
-  std::atomic<int> next{0};
-  pool.Run([&](int thread) {
-    int unit = next.fetch_add(1);
-    int base = 0;
-    for (const auto& segment : segmented.segments()) {
-      const QuantizedMatMul product = ProductOf(segmented, segment, activations, bias, mode, y);
-      const int row_units = (x.rows + rows_per_unit - 1) / rows_per_unit;
-      const int num_units = product.num_panels() * row_units;
-      while (unit - base < num_units) {
-        const int row = (unit - base) % row_units * rows_per_unit;
-        const int panel = (unit - base) / row_units;
-        product.MultiplyPanel(panel, row, std::min(rows_per_unit, x.rows - row),
-                              panel + pool.num_threads(), scratch.thread(thread));
-        unit = next.fetch_add(1);
-      }
-      base += num_units;
-    }
-  });
+  if (is_few) {
+    MultiplyFewRows(pool, segmented, operands, scratch);
+  } else {
+    MultiplyManyRows(pool, segmented, operands, scratch);
+  }
   return absl::OkStatus();
 }
 

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/memory/memory.h"
 #include "common/status_macros.h"
 #include "common/tensor/dequantize.h"
 #include "kernels/cpu/unsigned_block.h"
@@ -13,6 +14,12 @@ namespace kvec::kernels::cpu {
 namespace {
 
 constexpr size_t kCacheLineBytes = 64;
+
+// Inputs that are unpacked at a time, in blocks of 32: 24 of them are 30 KiB for 32 features, which
+// leaves room for the activations in a first-level cache of 48 KiB.
+constexpr int kPanelBlocks = 24;
+
+static_assert(kPanelFeatures == 2 * kTileFeatures);
 
 PackedFormat FormatOf(TensorType type) {
   const UnsignedTraits traits = GetUnsignedTraits(type);
@@ -47,18 +54,22 @@ int ScaleExponent(const WeightSource& source, bool has_mins) {
 
 }  // namespace
 
-absl::StatusOr<QuantizedWeight> QuantizedWeight::Pack(const WeightSource& source) {
-  QuantizedWeight weight;
-  weight.out_features_ = source.num_rows;
-  weight.in_features_ = source.in_features;
-  weight.format_ = FormatOf(source.type);
-  weight.multiplier_ = std::ldexp(1.0f, -ScaleExponent(source, weight.format_.has_mins));
-  const size_t tile_bytes =
-      weight.value_bytes() + weight.num_scales() * sizeof(uint16_t) * (weight.format_.has_mins + 1);
-  weight.tile_bytes_ = (tile_bytes + kCacheLineBytes - 1) / kCacheLineBytes * kCacheLineBytes;
-  KVEC_ASSIGN_OR_RETURN(weight.data_,
-                        AlignedBuffer::Allocate(weight.tile_bytes_ * weight.num_tiles()));
-  for (int tile = 0; tile < weight.num_tiles(); ++tile) weight.PackTile(source, tile);
+QuantizedWeight::QuantizedWeight(const WeightSource& source, Isa isa)
+    : out_features_(source.num_rows),
+      in_features_(source.in_features),
+      format_(FormatOf(source.type)),
+      multiplier_(std::ldexp(1.0f, -ScaleExponent(source, format_.has_mins))),
+      kernels_(GetMatMulKernels(isa)) {
+  const size_t bytes = value_bytes() + num_scales() * sizeof(uint16_t) * (format_.has_mins ? 2 : 1);
+  tile_bytes_ = (bytes + kCacheLineBytes - 1) / kCacheLineBytes * kCacheLineBytes;
+}
+
+absl::StatusOr<std::unique_ptr<QuantizedWeight>> QuantizedWeight::Pack(const WeightSource& source,
+                                                                       Isa isa) {
+  auto weight = absl::WrapUnique(new QuantizedWeight(source, isa));
+  KVEC_ASSIGN_OR_RETURN(weight->data_,
+                        AlignedBuffer::Allocate(weight->tile_bytes_ * weight->num_tiles()));
+  for (int tile = 0; tile < weight->num_tiles(); ++tile) weight->PackTile(source, tile);
   return weight;
 }
 
@@ -97,6 +108,61 @@ void QuantizedWeight::PackTile(const WeightSource& source, int tile) {
         if (format_.has_mins) mins[index] = FloatToHalf(block.min[part] / multiplier_);
       }
     }
+  }
+}
+
+size_t QuantizedWeight::ScratchBytes(int num_rows) const {
+  if (num_rows <= kernels_.max_tile_rows) return 0;
+  return kPanelBlocks * (32 / format_.scale_inputs) * PanelBlockBytes(format_.scale_inputs) +
+         sizeof(float) * kPanelFeatures * num_rows;
+}
+
+void QuantizedWeight::MultiplyTiles(const MatMulOperands& operands, int panel,
+                                    RowRange rows) const {
+  for (int tile = 2 * panel; tile < std::min(2 * panel + 2, num_tiles()); ++tile) {
+    ProductOutput output = OutputOf(operands, rows, tile * kTileFeatures);
+    output.multiplier = multiplier_;
+    kernels_.multiply_tile({.format = format_,
+                            .tile = Tile(tile, 0),
+                            .num_blocks = num_blocks(),
+                            .x = operands.rounded_x + int64_t{rows.begin} * num_blocks(),
+                            .x_stride = num_blocks(),
+                            .num_rows = rows.count,
+                            .output = output});
+  }
+}
+
+void QuantizedWeight::MultiplyPanel(const MatMulOperands& operands, int panel, int next_panel,
+                                    RowRange rows, uint8_t* scratch) const {
+  if (rows.count <= kernels_.max_tile_rows) return MultiplyTiles(operands, panel, rows);
+  // An odd number of tiles: the last is there twice, and its second results go nowhere.
+  const int tiles[2] = {2 * panel, std::min(2 * panel + 1, num_tiles() - 1)};
+  const bool has_next = next_panel < num_panels();
+  const size_t panel_bytes = PanelBlockBytes(format_.scale_inputs) * (32 / format_.scale_inputs);
+  PanelProduct product{
+      .panel = scratch,
+      .scale_inputs = format_.scale_inputs,
+      .num_blocks = 0,
+      .x = nullptr,
+      .x_stride = num_blocks(),
+      .num_rows = rows.count,
+      .ahead = has_next ? Tile(2 * next_panel, 0).values : nullptr,
+      .ahead_bytes = has_next ? 2 * tile_bytes_ : 0,
+      .partial_sums = reinterpret_cast<float*>(scratch + kPanelBlocks * panel_bytes),
+      .is_first = true,
+      .is_last = false,
+      .output = OutputOf(operands, rows, panel * kPanelFeatures)};
+  product.output.multiplier = multiplier_;
+  for (int block = 0; block < num_blocks(); block += kPanelBlocks) {
+    product.num_blocks = std::min(kPanelBlocks, num_blocks() - block);
+    for (int i = 0; i < 2; ++i) {
+      kernels_.unpack(format_, Tile(tiles[i], block), product.num_blocks, i, scratch);
+    }
+    product.x = operands.rounded_x + int64_t{rows.begin} * num_blocks() + block;
+    product.is_last = block + product.num_blocks == num_blocks();
+    kernels_.multiply_panel(product);
+    product.is_first = false;
+    product.ahead_bytes = 0;
   }
 }
 

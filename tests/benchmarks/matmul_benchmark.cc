@@ -49,8 +49,8 @@ bool RegisterAll() {
     int out_features;
     int in_features;
   };
-  for (TensorType type :
-       {TensorType::kQ4_1, TensorType::kQ4_0, TensorType::kQ8_0, TensorType::kQ6_K}) {
+  for (TensorType type : {TensorType::kQ4_1, TensorType::kQ4_0, TensorType::kQ8_0,
+                          TensorType::kQ6_K, TensorType::kBF16, TensorType::kF32}) {
     for (Shape shape : {Shape{960, 576}, Shape{576, 576}, Shape{3072, 576}, Shape{576, 1536},
                         Shape{49152, 576}}) {
       if (shape.in_features % GetTraits(type).block_elements != 0) continue;
