@@ -16,10 +16,12 @@ struct BlockScale {
   float inverse;  // by which activations are multiplied before they are rounded
 };
 
-// Brings a block's largest magnitude to 127.
+// The magnitude that a block's largest is brought to: 127 · 256, so that the high byte fits.
+constexpr float kLargestValue = 32512.0f;
+
 inline BlockScale ScaleOf(float maximum) {
   if (maximum < kSmallestMaximum) return {0, 0};
-  return {maximum * (1.0f / 127.0f), 127.0f / maximum};
+  return {maximum * (1.0f / kLargestValue), kLargestValue / maximum};
 }
 
 // `low_sum` and `high_sum` are of the first and of the last 16 values.

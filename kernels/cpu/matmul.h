@@ -46,7 +46,7 @@ absl::StatusOr<std::unique_ptr<Weight>> PrepareWeight(absl::Span<const WeightSou
 // row comes out alike, bit by bit, whatever the number of rows and of threads. INVALID_ARGUMENT
 // when the shapes do not fit each other.
 //
-// Products with quantised weights run on integers: rows of x are rounded to 8 bits with a scale per
+// Products with quantised weights run on integers: rows of x are rounded to 16 bits with a scale per
 // 32 inputs.
 absl::Status MatMul(ThreadPool& pool, const Weight& weight, Tensor x, const float* bias,
                     MatMulMode mode, Tensor y, MatMulScratch& scratch);

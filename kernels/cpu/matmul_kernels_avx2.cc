@@ -31,6 +31,22 @@ int ReduceAdd(__m256i v) {
   return _mm_cvtsi128_si32(_mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xB1)));
 }
 
+// Stores 32 numbers that fit a byte.
+void StoreInts(const __m256i (&values)[4], int8_t* bytes) {
+  // Packing works within 128-bit lanes; the permutation puts the words back in order.
+  const __m256i packed = _mm256_packs_epi16(_mm256_packs_epi32(values[0], values[1]),
+                                            _mm256_packs_epi32(values[2], values[3]));
+  _mm256_storeu_si256(
+      reinterpret_cast<__m256i*>(bytes),
+      _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
+}
+
+__m256i BroadcastWord(const int8_t* values) {
+  int32_t word;
+  std::memcpy(&word, values, sizeof(word));
+  return _mm256_set1_epi32(word);
+}
+
 void Quantize(const float* x, int num_blocks, ActivationBlock* out) {
   const __m256 sign = _mm256_set1_ps(-0.0f);
   for (int block = 0; block < num_blocks; ++block, x += 32, ++out) {
@@ -41,15 +57,15 @@ void Quantize(const float* x, int num_blocks, ActivationBlock* out) {
     const BlockScale scale = ScaleOf(ReduceMax(maxima));
     const __m256 inverse = _mm256_set1_ps(scale.inverse);
     __m256i values[4];
+    __m256i low[4];
+    __m256i high[4];
     for (int i = 0; i < 4; ++i) {
       values[i] = _mm256_cvtps_epi32(_mm256_mul_ps(inputs[i], inverse));
+      low[i] = _mm256_srai_epi32(_mm256_slli_epi32(values[i], 24), 24);
+      high[i] = _mm256_srai_epi32(_mm256_sub_epi32(values[i], low[i]), 8);
     }
-    // Packing works within 128-bit lanes; the permutation puts the words back in order.
-    const __m256i packed = _mm256_packs_epi16(_mm256_packs_epi32(values[0], values[1]),
-                                              _mm256_packs_epi32(values[2], values[3]));
-    _mm256_storeu_si256(
-        reinterpret_cast<__m256i*>(out->values),
-        _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
+    StoreInts(high, out->high);
+    StoreInts(low, out->low);
     SetScaleAndSums(scale.scale, ReduceAdd(_mm256_add_epi32(values[0], values[1])),
                     ReduceAdd(_mm256_add_epi32(values[2], values[3])), *out);
   }
@@ -133,12 +149,16 @@ void MultiplyRows(const PanelProduct& product, int first_row, int first) {
         const __m256i even = _mm256_and_si256(weights, _mm256_set1_epi16(0x00FF));
         const __m256i odd = _mm256_srli_epi16(weights, 8);
         for (int row = 0; row < kRows; ++row) {
-          int32_t word;
-          std::memcpy(&word, x[row * product.x_stride].values + part * product.scale_inputs + i,
-                      sizeof(word));
-          const __m256i values = _mm256_set1_epi32(word);
-          const __m256i even_values = _mm256_srai_epi16(_mm256_slli_epi16(values, 8), 8);
-          const __m256i odd_values = _mm256_srai_epi16(values, 8);
+          const ActivationBlock& activations = x[row * product.x_stride];
+          const int first_input = part * product.scale_inputs + i;
+          const __m256i high = BroadcastWord(activations.high + first_input);
+          const __m256i low = BroadcastWord(activations.low + first_input);
+          const __m256i even_values =
+              _mm256_add_epi16(_mm256_slli_epi16(high, 8),
+                               _mm256_srai_epi16(_mm256_slli_epi16(low, 8), 8));
+          const __m256i odd_values =
+              _mm256_add_epi16(_mm256_slli_epi16(_mm256_srli_epi16(high, 8), 8),
+                               _mm256_srai_epi16(low, 8));
           dots[row] = _mm256_add_epi32(dots[row], _mm256_madd_epi16(even, even_values));
           dots[row] = _mm256_add_epi32(dots[row], _mm256_madd_epi16(odd, odd_values));
         }

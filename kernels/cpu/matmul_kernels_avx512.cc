@@ -71,21 +71,29 @@ void QuantizeBlocks(const float* x, ActivationBlock* out) {
   const __m128 maxima = MaximaOf(inputs);
   const __mmask8 is_nonzero = _mm_cmp_ps_mask(maxima, _mm_set1_ps(kSmallestMaximum), _CMP_GE_OQ);
   const __m512 scales =
-      _mm512_castps128_ps512(_mm_maskz_mul_ps(is_nonzero, maxima, _mm_set1_ps(1.0f / 127.0f)));
+      _mm512_castps128_ps512(
+          _mm_maskz_mul_ps(is_nonzero, maxima, _mm_set1_ps(1.0f / kLargestValue)));
   const __m512 inverses =
-      _mm512_castps128_ps512(_mm_maskz_div_ps(is_nonzero, _mm_set1_ps(127.0f), maxima));
+      _mm512_castps128_ps512(_mm_maskz_div_ps(is_nonzero, _mm_set1_ps(kLargestValue), maxima));
 
-  __m512i words[2][2];
+  __m512i low_words[2][2];
+  __m512i high_words[2][2];
   for (int block = 0; block < 2; ++block) {
     const __m512 inverse = _mm512_permutexvar_ps(_mm512_set1_epi32(block), inverses);
     for (int half = 0; half < 2; ++half) {
-      words[block][half] = _mm512_cvtps_epi32(_mm512_mul_ps(inputs[block][half], inverse));
+      const __m512i values = _mm512_cvtps_epi32(_mm512_mul_ps(inputs[block][half], inverse));
+      const __m512i low = _mm512_srai_epi32(_mm512_slli_epi32(values, 24), 24);
+      low_words[block][half] = low;
+      high_words[block][half] = _mm512_srai_epi32(_mm512_sub_epi32(values, low), 8);
     }
   }
-  const __m512i values = PackBytes(words);
+  const __m512i low = PackBytes(low_words);
+  const __m512i high = PackBytes(high_words);
 
   // A lane has the values of half a block: its sum, the other half's, and both.
-  __m512i sums = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1), values);
+  const __m512i ones = _mm512_set1_epi8(1);
+  __m512i sums = _mm512_dpbusd_epi32(_mm512_setzero_si512(), ones, high);
+  sums = _mm512_dpbusd_epi32(_mm512_slli_epi32(sums, 8), ones, low);
   sums = _mm512_add_epi32(sums, _mm512_shuffle_epi32(sums, _MM_PERM_BADC));
   sums = _mm512_add_epi32(sums, _mm512_shuffle_epi32(sums, _MM_PERM_CDAB));
   const __m512i other_sums = SwapLanes(sums);
@@ -97,11 +105,14 @@ void QuantizeBlocks(const float* x, ActivationBlock* out) {
   const __m512i block_of_lane = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
   const __m512 factors =
       _mm512_mul_ps(_mm512_cvtepi32_ps(tail), _mm512_permutexvar_ps(block_of_lane, scales));
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out->values), _mm512_castsi512_si256(values));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out->high), _mm512_castsi512_si256(high));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out->low), _mm512_castsi512_si256(low));
   _mm_storeu_ps(&out->scale, _mm512_castps512_ps128(factors));
   if constexpr (kBlocks == 2) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out[1].values),
-                        _mm512_extracti64x4_epi64(values, 1));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out[1].high),
+                        _mm512_extracti64x4_epi64(high, 1));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out[1].low),
+                        _mm512_extracti64x4_epi64(low, 1));
     _mm_storeu_ps(&out[1].scale, _mm512_extractf32x4_ps(factors, 2));
   }
 }
@@ -198,18 +209,30 @@ void MultiplyRows(const PanelProduct& product, int first_row) {
       __m512i dots[kRows][2];
 #pragma GCC unroll 8
       for (int row = 0; row < kRows; ++row) dots[row][0] = dots[row][1] = _mm512_setzero_si512();
+      // High bytes first: shifted, their sum goes on with the low bytes in the same register.
+#pragma GCC unroll 2
+      for (const bool is_low : {false, true}) {
 #pragma GCC unroll 8
-      for (int word = 0; word < kScaleInputs / 4; ++word, panel += 2 * kLineBytes) {
-        const __m512i weights0 = LoadLine(panel);
-        const __m512i weights1 = LoadLine(panel + kLineBytes);
+        for (int word = 0; word < kScaleInputs / 4; ++word) {
+          const __m512i weights0 = LoadLine(panel + word * 2 * kLineBytes);
+          const __m512i weights1 = LoadLine(panel + word * 2 * kLineBytes + kLineBytes);
+#pragma GCC unroll 8
+          for (int row = 0; row < kRows; ++row) {
+            const ActivationBlock& activations = x[row * stride];
+            const __m512i values = BroadcastWord((is_low ? activations.low : activations.high) +
+                                                 part * kScaleInputs + word * 4);
+            dots[row][0] = _mm512_dpbusd_epi32(dots[row][0], weights0, values);
+            dots[row][1] = _mm512_dpbusd_epi32(dots[row][1], weights1, values);
+          }
+        }
+        if (is_low) break;
 #pragma GCC unroll 8
         for (int row = 0; row < kRows; ++row) {
-          const __m512i values =
-              BroadcastWord(x[row * stride].values + part * kScaleInputs + word * 4);
-          dots[row][0] = _mm512_dpbusd_epi32(dots[row][0], weights0, values);
-          dots[row][1] = _mm512_dpbusd_epi32(dots[row][1], weights1, values);
+          dots[row][0] = _mm512_slli_epi32(dots[row][0], 8);
+          dots[row][1] = _mm512_slli_epi32(dots[row][1], 8);
         }
       }
+      panel += kScaleInputs / 4 * 2 * kLineBytes;
       const auto* factors = reinterpret_cast<const float*>(panel);
       panel += 4 * kLineBytes;
 #pragma GCC unroll 8
@@ -272,22 +295,25 @@ void MultiplyTileRows(const TileProduct& product, int first_row) {
   for (int block = 0; block < product.num_blocks; ++block, ++x) {
 #pragma GCC unroll 2
     for (int part = 0; part < kScalesPerBlock; ++part) {
-      __m512i dots[kRows];
+      __m512i high_dots[kRows];
+      __m512i low_dots[kRows];
 #pragma GCC unroll 8
-      for (int row = 0; row < kRows; ++row) dots[row] = _mm512_setzero_si512();
+      for (int row = 0; row < kRows; ++row) high_dots[row] = low_dots[row] = _mm512_setzero_si512();
 #pragma GCC unroll 8
       for (int word = 0; word < kScaleInputs / 4; word += 8 / kBits, line += kLineBytes) {
         _mm_prefetch(line + kPrefetchBytes, _MM_HINT_T0);
         const __m512i weights = LoadLine(line);
 #pragma GCC unroll 8
         for (int row = 0; row < kRows; ++row) {
-          const int8_t* values = x[row * stride].values + part * kScaleInputs + word * 4;
-          if constexpr (kBits == 8) {
-            dots[row] = _mm512_dpbusd_epi32(dots[row], weights, BroadcastWord(values));
-          } else {
-            dots[row] = _mm512_dpbusd_epi32(dots[row], LowNibbles(weights), BroadcastWord(values));
-            dots[row] =
-                _mm512_dpbusd_epi32(dots[row], HighNibbles(weights), BroadcastWord(values + 4));
+          const int8_t* high = x[row * stride].high + part * kScaleInputs + word * 4;
+          const int8_t* low = x[row * stride].low + part * kScaleInputs + word * 4;
+          const __m512i first = kBits == 8 ? weights : LowNibbles(weights);
+          high_dots[row] = _mm512_dpbusd_epi32(high_dots[row], first, BroadcastWord(high));
+          low_dots[row] = _mm512_dpbusd_epi32(low_dots[row], first, BroadcastWord(low));
+          if constexpr (kBits == 4) {
+            const __m512i second = HighNibbles(weights);
+            high_dots[row] = _mm512_dpbusd_epi32(high_dots[row], second, BroadcastWord(high + 4));
+            low_dots[row] = _mm512_dpbusd_epi32(low_dots[row], second, BroadcastWord(low + 4));
           }
         }
       }
@@ -297,7 +323,9 @@ void MultiplyTileRows(const TileProduct& product, int first_row) {
 #pragma GCC unroll 8
       for (int row = 0; row < kRows; ++row) {
         const ActivationBlock& activations = x[row * stride];
-        sums[row] = AddBlock(sums[row], dots[row], scales, mins, activations.scale,
+        const __m512i dots =
+            _mm512_add_epi32(_mm512_slli_epi32(high_dots[row], 8), low_dots[row]);
+        sums[row] = AddBlock(sums[row], dots, scales, mins, activations.scale,
                              kScalesPerBlock == 1 ? activations.sum : activations.half_sums[part]);
       }
     }

@@ -16,8 +16,10 @@ void Quantize(const float* x, int num_blocks, ActivationBlock* out) {
     const BlockScale scale = ScaleOf(maximum);
     int sums[2] = {0, 0};
     for (int i = 0; i < 32; ++i) {
-      out->values[i] = static_cast<int8_t>(std::lrintf(x[i] * scale.inverse));
-      sums[i / 16] += out->values[i];
+      const int value = static_cast<int>(std::lrintf(x[i] * scale.inverse));
+      out->low[i] = static_cast<int8_t>(value);
+      out->high[i] = static_cast<int8_t>((value - out->low[i]) / 256);
+      sums[i / 16] += value;
     }
     SetScaleAndSums(scale.scale, sums[0], sums[1], *out);
   }
@@ -56,14 +58,17 @@ void Finish(const float* sums, const ProductOutput& output, int row) {
   }
 }
 
-// sums += one block of a panel times its activations `values`.
-void MultiplyBlock(const uint8_t* panel, int scale_inputs, const int8_t* values, float x_scale,
+// sums += one block of a panel times the activations from `first` on.
+void MultiplyBlock(const uint8_t* panel, int scale_inputs, const ActivationBlock& x, int first,
                    float x_sum, float* sums) {
   int32_t dots[kPanelFeatures] = {};
   for (int input = 0; input < scale_inputs; input += 4, panel += 4 * kPanelFeatures) {
     for (int feature = 0; feature < kPanelFeatures; ++feature) {
       const uint8_t* weights = panel + feature * 4;
-      for (int i = 0; i < 4; ++i) dots[feature] += weights[i] * values[input + i];
+      for (int i = 0; i < 4; ++i) {
+        const int value = x.high[first + input + i] * 256 + x.low[first + input + i];
+        dots[feature] += weights[i] * value;
+      }
     }
   }
   float scales[kPanelFeatures];
@@ -71,7 +76,7 @@ void MultiplyBlock(const uint8_t* panel, int scale_inputs, const int8_t* values,
   std::memcpy(scales, panel, sizeof(scales));
   std::memcpy(mins, panel + sizeof(scales), sizeof(mins));
   for (int feature = 0; feature < kPanelFeatures; ++feature) {
-    sums[feature] += static_cast<float>(dots[feature]) * (scales[feature] * x_scale);
+    sums[feature] += static_cast<float>(dots[feature]) * (scales[feature] * x.scale);
     sums[feature] += mins[feature] * x_sum;
   }
 }
@@ -86,9 +91,8 @@ void MultiplyPanel(const PanelProduct& product) {
     for (int block = 0; block < product.num_blocks; ++block) {
       const ActivationBlock& x = product.x[row * product.x_stride + block];
       for (int part = 0; part < parts; ++part) {
-        MultiplyBlock(product.panel + (block * parts + part) * block_bytes, product.scale_inputs,
-                      x.values + part * product.scale_inputs, x.scale,
-                      parts == 1 ? x.sum : x.half_sums[part], sums);
+        MultiplyBlock(product.panel + (block * parts + part) * block_bytes, product.scale_inputs, x,
+                      part * product.scale_inputs, parts == 1 ? x.sum : x.half_sums[part], sums);
       }
     }
     if (product.is_last) {

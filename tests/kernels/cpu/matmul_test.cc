@@ -30,7 +30,7 @@ constexpr TensorType kAllTypes[] = {TensorType::kF32,  TensorType::kF16,  Tensor
 // Whole blocks for dense types, too: odd widths have tests of their own.
 int SmallestWidth(TensorType type) { return std::max(32, GetTraits(type).block_elements); }
 
-// x rounded to 8 bits with a scale per 32 inputs, as MatMul does for quantised weights.
+// x rounded to 16 bits with a scale per 32 inputs, as MatMul does for quantised weights.
 std::vector<double> RoundedRow(const Matrix& x, int row) {
   std::vector<double> rounded(static_cast<size_t>(x.cols()));
   for (int block = 0; block < x.cols(); block += 32) {
@@ -38,8 +38,8 @@ std::vector<double> RoundedRow(const Matrix& x, int row) {
     for (int i = 0; i < 32; ++i) maximum = std::max(maximum, std::fabs(x.at(row, block + i)));
     if (maximum == 0) continue;
     for (int i = 0; i < 32; ++i) {
-      const float quotient = x.at(row, block + i) * (127.0f / maximum);
-      rounded[block + i] = std::nearbyint(quotient) * (maximum * (1.0f / 127.0f));
+      const float quotient = x.at(row, block + i) * (32512.0f / maximum);
+      rounded[block + i] = std::nearbyint(quotient) * (maximum * (1.0f / 32512.0f));
     }
   }
   return rounded;
@@ -54,7 +54,7 @@ std::vector<double> PlainRow(const Matrix& x, int row) {
 struct DotProduct {
   double value = 0;
   double magnitude = 0;  // Σ |x w|, which float32's rounding errors are relative to
-  double rounding = 0;   // bound of what rounding x to 8 bits changes
+  double rounding = 0;   // bound of what rounding x to 16 bits changes
 };
 
 // In double, of decoded weights.
@@ -69,7 +69,7 @@ DotProduct Dot(const std::vector<double>& x, const float* weights) {
       maximum = std::max(maximum, std::fabs(x[i]));
       sum += std::fabs(weights[i]);
     }
-    dot.rounding += 0.5 * maximum / 127 * sum;
+    dot.rounding += 0.5 * maximum / 32512 * sum;
   }
   return dot;
 }
