@@ -13,19 +13,13 @@
 namespace kvec::worker::eviction {
 namespace {
 
-constexpr int kScoringQueries = 8;       // wider windows score worse: 16, then 32, then 64 (measured)
-constexpr int kMaxSpanTokens = 48;
-constexpr float kSpanFloor = 0.2f;       // η: what a token gets of the best in its span
-constexpr float kTieBreak = 0.001f;      // of D: orders tokens inside a span by nearness to its best
+constexpr int kScoringQueries = 8;   // wider windows score worse: 16, then 32, then 64 (measured)
+constexpr float kTieBreak = 0.001f;  // of D: orders tokens inside a span by nearness to its best
 constexpr float kDecay = 0.9f;
-constexpr double kTakenDiscount = 0.7;   // of P where another head of the layer has the token
-constexpr double kReservedShare = 0.1;   // of a head's slots beyond kReservedFrom: for coverage
-constexpr int kReservedFrom = 48;
 
-// Index past the last token of the span that begins at `begin`: after a token that closes a sentence,
-// or kMaxSpanTokens.
-int SpanEnd(absl::Span<const uint8_t> sentence_ends, int begin, int num_candidates) {
-  const int limit = std::min(num_candidates, begin + kMaxSpanTokens);
+// Index past the last token of the span that begins at `begin`: it ends after a token that closes a
+// sentence, and at `limit`.
+int SpanEnd(absl::Span<const uint8_t> sentence_ends, int begin, int limit) {
   int end = begin;
   while (end < limit && sentence_ends[end] == 0) ++end;
   return std::min(end + 1, limit);
@@ -36,7 +30,8 @@ class Kvec : public Policy {
   explicit Kvec(PolicyParameters parameters) : parameters_(std::move(parameters)) {}
 
   ScoreNeeds needs() const override {
-    return {.windows = {kScoringQueries}, .value_norms = true};
+    return {.windows = {std::min(kScoringQueries, parameters_.prompt_tokens)},
+            .value_norms = true};
   }
 
   Selection Select(const LayerScores& scores, int layer_budget,
@@ -78,9 +73,10 @@ class Kvec : public Policy {
 
     std::vector<float> p(n);
     for (int begin = 0; begin < n;) {
-      const int end = SpanEnd(parameters_.sentence_ends, begin, n);
+      const int end = SpanEnd(parameters_.sentence_ends, begin,
+                              std::min(n, begin + parameters_.kvec.max_span_tokens));
       const float best = *std::max_element(a.begin() + begin, a.begin() + end);
-      for (int t = begin; t < end; ++t) p[t] = std::max(a[t], kSpanFloor * best);
+      for (int t = begin; t < end; ++t) p[t] = std::max(a[t], parameters_.kvec.span_floor * best);
       begin = end;
     }
     AddDecayedMaximum(a, p);
@@ -120,10 +116,10 @@ class Kvec : public Policy {
     const int n = static_cast<int>(p.size());
     std::vector<double> discounted(p.begin(), p.end());
     for (int t = 0; t < n; ++t) {
-      if (taken[t]) discounted[t] *= kTakenDiscount;
+      if (taken[t]) discounted[t] *= 1.0 - parameters_.kvec.taken_discount;
     }
-    const int reserved =
-        static_cast<int>(kReservedShare * std::max(0, budget - kReservedFrom));
+    const int reserved = static_cast<int>(parameters_.kvec.reserved_share *
+                                          std::max(0, budget - parameters_.kvec.reserved_from));
     std::vector<int32_t> kept = TopK(absl::MakeConstSpan(discounted), budget - reserved);
     if (reserved == 0) return kept;
 

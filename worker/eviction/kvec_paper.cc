@@ -16,13 +16,14 @@ namespace {
 constexpr int kObservation = 0;  // indices of needs().windows
 constexpr int kWide = 1;
 
-// σ of the score over the candidates (population).
-double StandardDeviation(absl::Span<const float> score) {
+// σ of the score over the candidates (population). In float, so that heads that differ by the
+// rounding of the sums only are a tie.
+float StandardDeviation(absl::Span<const float> score) {
   const double count = static_cast<double>(score.size());
   const double mean = std::accumulate(score.begin(), score.end(), 0.0) / count;
   double squares = 0;
   for (float value : score) squares += (value - mean) * (value - mean);
-  return std::sqrt(squares / count);
+  return static_cast<float>(std::sqrt(squares / count));
 }
 
 class KvecPaper : public Policy {
@@ -37,7 +38,7 @@ class KvecPaper : public Policy {
                    const Coverage& coverage) const override {
     const std::vector<std::vector<float>> head_scores = CrossHeadScores(scores);
     const int k = layer_budget / scores.num_kv_heads;
-    const int num_forced = static_cast<int>(std::floor(parameters_.beta * k));
+    const int num_forced = static_cast<int>(std::floor(double{parameters_.beta} * k));
     Selection selection;
     for (const std::vector<float>& p : head_scores) {
       // P' = P + λ · I · (1 - coverage), coverage[t] = n[t] / (l + 1).
@@ -45,7 +46,7 @@ class KvecPaper : public Policy {
       for (int t = 0; t < scores.num_candidates; ++t) {
         const double covered =
             coverage.layers_selecting[t] / static_cast<double>(coverage.num_layers + 1);
-        raised[t] += parameters_.lambda * scores.focus[t] * (1.0 - covered);
+        raised[t] += parameters_.lambda * (scores.focus[t] * (1.0 - covered));
       }
       for (int32_t t : TopK(absl::MakeConstSpan(p), num_forced)) {
         raised[t] = 1.0 + parameters_.lambda;
@@ -60,7 +61,7 @@ class KvecPaper : public Policy {
   std::vector<std::vector<float>> CrossHeadScores(const LayerScores& scores) const {
     const int num_heads = scores.num_kv_heads;
     std::vector<std::vector<float>> head_scores;
-    std::vector<double> deviations;
+    std::vector<float> deviations;
     for (int head = 0; head < num_heads; ++head) {
       head_scores.push_back(SnapKvScore(scores, kObservation, head));
       deviations.push_back(StandardDeviation(head_scores.back()));
@@ -78,7 +79,7 @@ class KvecPaper : public Policy {
   int NumWidened(int num_kv_heads) const {
     if (parameters_.delta >= 0) return std::min(parameters_.delta, num_kv_heads);
     if (num_kv_heads == 1) return 0;
-    const int rounded = static_cast<int>(std::lround(3.0 * num_kv_heads / 8.0));
+    const int rounded = static_cast<int>(std::nearbyint(3.0 * num_kv_heads / 8.0));
     return std::clamp(rounded, 1, num_kv_heads - 1);
   }
 

@@ -12,6 +12,15 @@
 
 namespace kvec::worker::eviction {
 
+// What `kvec` was measured with (KVEC.md); requests do not set these.
+struct KvecParameters {
+  float span_floor = 0.2f;       // η: what a token gets of the best score in its span
+  int max_span_tokens = 48;
+  double taken_discount = 0.3;   // of P where another head of the layer has the token
+  double reserved_share = 0.1;   // of a head's slots beyond reserved_from: for coverage
+  int reserved_from = 48;
+};
+
 // How a request wants its prompt evicted: KVEC.md's parameters, resolved.
 struct PolicyParameters {
   int prompt_tokens = 0;             // T
@@ -21,10 +30,9 @@ struct PolicyParameters {
   float beta = 0.25f;                // β, kvec-paper
   int delta = -1;                    // δ, kvec-paper; -1: round(3 G / 8) within 1 … G - 1
   bool adaptive_heads = true;        // kvec: budgets move between the heads of a layer
+  KvecParameters kvec{};
   // One byte per prompt token: it closes a sentence (kvec).
-  std::vector<uint8_t> sentence_ends;
-
-  int num_candidates() const { return prompt_tokens - observation_window; }
+  std::vector<uint8_t> sentence_ends{};
 };
 
 // What earlier layers kept; handed from layer to layer and from stage to stage.
