@@ -25,7 +25,8 @@ HWY_INLINE void StoreHead(const float* from, int head_dim, typename Number::Stor
   const hn::CappedTag<float, 8> d8;
   const size_t size = static_cast<size_t>(head_dim);
   size_t i = 0;
-  for (; i + hn::Lanes(d) <= size; i += hn::Lanes(d)) Number::Store(d, hn::LoadU(d, from + i), to + i);
+  for (; i + hn::Lanes(d) <= size; i += hn::Lanes(d))
+    Number::Store(d, hn::LoadU(d, from + i), to + i);
   for (; i < size; i += hn::Lanes(d8)) Number::Store(d8, hn::LoadU(d8, from + i), to + i);
 }
 

@@ -9,9 +9,9 @@
 
 namespace kvec::kernels::cpu {
 
-// out[m, num_heads · head_dim]: every query of the batch over its KV head's pages, in which AppendKv
-// has put the rows' own keys and values. Rows of no sequence are left alone. INTERNAL when batch,
-// rows and arena do not fit together.
+// out[m, num_heads · head_dim]: every query of the batch over its KV head's pages, in which
+// AppendKv has put the rows' own keys and values. Rows of no sequence are left alone. INTERNAL when
+// batch, rows and arena do not fit together.
 absl::Status Attention(ThreadPool& pool, Tensor qkv, const HeadShape& shape,
                        const AttentionBatch& batch, const CpuKvArena& arena, Tensor out);
 

@@ -37,8 +37,8 @@ absl::Status CheckSequence(const AttentionSequence& sequence, int num_rows,
   }
   for (const HeadPages& head : sequence.heads) {
     if (head.num_entries < sequence.num_rows) {
-      return absl::InternalError(absl::StrCat("attention: num_entries ", head.num_entries,
-                                              " with ", sequence.num_rows, " rows"));
+      return absl::InternalError(absl::StrCat("attention: num_entries ", head.num_entries, " with ",
+                                              sequence.num_rows, " rows"));
     }
   }
   return absl::OkStatus();

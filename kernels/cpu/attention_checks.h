@@ -10,8 +10,8 @@
 
 namespace kvec::kernels::cpu {
 
-// INTERNAL, naming the field, when a batch, its rows and the arena do not fit together. Page ids are
-// the cache's invariant and are not looked at.
+// INTERNAL, naming the field, when a batch, its rows and the arena do not fit together. Page ids
+// are the cache's invariant and are not looked at.
 absl::Status CheckAttentionBatch(Tensor qkv, const HeadShape& shape, const AttentionBatch& batch,
                                  const CpuKvArena& arena);
 
@@ -23,8 +23,7 @@ struct QueryGroup {
 
 inline QueryGroup QueryGroupOf(const HeadShape& shape, int kv_head) {
   const int first = std::max(0, kv_head * shape.group_size - shape.group_offset);
-  const int end =
-      std::min(shape.num_heads, (kv_head + 1) * shape.group_size - shape.group_offset);
+  const int end = std::min(shape.num_heads, (kv_head + 1) * shape.group_size - shape.group_offset);
   return {first, end - first};
 }
 

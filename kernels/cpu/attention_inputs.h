@@ -11,8 +11,8 @@ namespace kvec::kernels::cpu {
 struct AttentionInputs {
   Tensor qkv;
   HeadShape shape;
-  int sliding_window;   // 0: none
-  float log2_scale;     // of q·k, times log2(e): the softmax is taken to base 2
+  int sliding_window;  // 0: none
+  float log2_scale;    // of q·k, times log2(e): the softmax is taken to base 2
   const CpuKvArena* arena;
   Tensor out;  // [m, num_heads · head_dim]
 };

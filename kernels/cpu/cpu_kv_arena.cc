@@ -57,9 +57,8 @@ absl::StatusOr<std::unique_ptr<CpuKvArena>> CreateCpuKvArena(const KvArenaSpec& 
   const size_t bytes = PagesBytes(spec) + positions_bytes + kHugePageBytes;
   void* mapping = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapping == MAP_FAILED) {
-    return absl::ResourceExhaustedError(absl::StrCat("cannot map ", bytes, " bytes for ",
-                                                     spec.num_pages,
-                                                     " KV pages: ", std::strerror(errno)));
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "cannot map ", bytes, " bytes for ", spec.num_pages, " KV pages: ", std::strerror(errno)));
   }
   // A refusal costs speed only.
   (void)madvise(mapping, bytes, MADV_HUGEPAGE);
@@ -70,8 +69,8 @@ absl::Status CopyPages(CpuKvArena& arena, absl::Span<const PageCopy> copies) {
   for (const PageCopy& copy : copies) {
     for (int32_t page : {copy.from, copy.to}) {
       if (page < 0 || page >= arena.spec().num_pages) {
-        return absl::InvalidArgumentError(absl::StrCat("page: ", page, " is not among the arena's ",
-                                                       arena.spec().num_pages));
+        return absl::InvalidArgumentError(
+            absl::StrCat("page: ", page, " is not among the arena's ", arena.spec().num_pages));
       }
     }
     if (copy.from == copy.to) continue;

@@ -16,10 +16,10 @@ namespace kvec::kernels::cpu {
 // system backs a page with memory when it is first written.
 //
 // A page is its keys, then its values, in the arena's type:
-//     keys   [head_dim][16 tokens]  the 16 scores of a query are one register, without horizontal sums
-//     values [16 tokens][head_dim]
-// and beside the pages lie the positions [num_pages][16]. Behind the last page there is room for one
-// load of a full register that begins inside a row of values.
+//     keys   [head_dim][16 tokens]  the 16 scores of a query are one register, without horizontal
+//     sums values [16 tokens][head_dim]
+// and beside the pages lie the positions [num_pages][16]. Behind the last page there is room for
+// one load of a full register that begins inside a row of values.
 //
 // Not synchronised: the device's operations run one after the other, and their threads write
 // different entries.
@@ -40,9 +40,7 @@ class CpuKvArena : public KvArena {
   }
   uint8_t* values(int32_t page) { return keys(page) + page_bytes_ / 2; }
   const uint8_t* values(int32_t page) const { return keys(page) + page_bytes_ / 2; }
-  int32_t* positions(int32_t page) {
-    return positions_ + static_cast<size_t>(page) * kPageTokens;
-  }
+  int32_t* positions(int32_t page) { return positions_ + static_cast<size_t>(page) * kPageTokens; }
   const int32_t* positions(int32_t page) const {
     return positions_ + static_cast<size_t>(page) * kPageTokens;
   }

@@ -10,17 +10,19 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/decode_attention.cc"
+#include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "kernels/cpu/kv_number-inl.h"
+#include "kernels/cpu/register_block-inl.h"
 #include "kernels/cpu/softmax_row-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace kvec::kernels::cpu {
 namespace HWY_NAMESPACE {
 
-// Query heads and registers that are multiplied at a time: with 4 heads the sums of AVX-512 and AVX2
-// stay in registers and every load of a page serves 4 products.
+// Query heads and registers that are multiplied at a time: with 4 heads the sums of AVX-512 and
+// AVX2 stay in registers and every load of a page serves 4 products.
 constexpr int kDecodeHeads = 4;
 #if HWY_TARGET == HWY_AVX2
 constexpr int kDecodeVecs = 2;
@@ -50,10 +52,12 @@ struct SplitOperands {
   const AttentionInputs& inputs;
   const HeadPages& head;
   VisibleEntries entries;
-  int first_page;        // of the pages that hold the entries
+  int first_page;  // of the pages that hold the entries
   int end_page;
   const float* queries;  // [group.count, head_dim], times the scale
-  float* scores;         // [group.count, kScoreStride], from the first entry of first_page; then weights
+  float* scores;  // [group.count, kScoreStride], from the first entry of first_page; then weights
+
+  size_t head_dim() const { return static_cast<size_t>(inputs.shape.head_dim); }
 
   template <class Number>
   const typename Number::Stored* Keys(int index) const {
@@ -70,50 +74,34 @@ struct SplitOperands {
 template <class Number, int kHeads>
 HWY_INLINE void ScoreHeads(const SplitOperands& operands, int first_head) {
   const hn::ScalableTag<float> d;
-  using V = hn::Vec<decltype(d)>;
   const size_t lanes = hn::Lanes(d);
-  const size_t head_dim = static_cast<size_t>(operands.inputs.shape.head_dim);
+  const size_t head_dim = operands.head_dim();
   const float* queries = operands.queries + static_cast<size_t>(first_head) * head_dim;
   float* scores = operands.scores + static_cast<size_t>(first_head) * kScoreStride;
-  const size_t size =
-      static_cast<size_t>(operands.end_page - operands.first_page) * kPageTokens;
+  const size_t size = static_cast<size_t>(operands.end_page - operands.first_page) * kPageTokens;
+  // The keys of the register that begins at `entry`. Behind the last page it is repeated; those
+  // scores are not used.
+  const auto keys_at = [&](size_t entry) HWY_ATTR {
+    const size_t at = std::min(entry, size - lanes);
+    return operands.Keys<Number>(operands.first_page + static_cast<int>(at / kPageTokens)) +
+           at % kPageTokens;
+  };
   for (size_t entry = 0; entry < size; entry += kDecodeVecs * lanes) {
     const typename Number::Stored* keys[kDecodeVecs];
-#pragma GCC unroll 8
+    const typename Number::Stored* next_keys[kDecodeVecs];
     for (int vec = 0; vec < kDecodeVecs; ++vec) {
-      // Registers behind the last page repeat it; their scores are not used.
-      const size_t at = std::min(entry + vec * lanes, size - lanes);
-      keys[vec] = operands.Keys<Number>(operands.first_page + static_cast<int>(at / kPageTokens)) +
-                  at % kPageTokens;
+      keys[vec] = keys_at(entry + vec * lanes);
+      next_keys[vec] = keys_at(entry + (kDecodeVecs + vec) * lanes);
     }
-    V sums[kHeads][kDecodeVecs];
-#pragma GCC unroll 8
-    for (int head = 0; head < kHeads; ++head) {
-#pragma GCC unroll 8
-      for (int vec = 0; vec < kDecodeVecs; ++vec) sums[head][vec] = hn::Zero(d);
-    }
+    RegisterBlock<kHeads, kDecodeVecs> sums;
+    sums.Clear();
     for (size_t dim = 0; dim < head_dim; ++dim) {
-      V key[kDecodeVecs];
-#pragma GCC unroll 8
-      for (int vec = 0; vec < kDecodeVecs; ++vec) {
-        key[vec] = Number::Load(d, keys[vec] + dim * kPageTokens);
-      }
-#pragma GCC unroll 8
-      for (int head = 0; head < kHeads; ++head) {
-        const V query = hn::Set(d, queries[head * head_dim + dim]);
-#pragma GCC unroll 8
-        for (int vec = 0; vec < kDecodeVecs; ++vec) {
-          sums[head][vec] = hn::MulAdd(query, key[vec], sums[head][vec]);
-        }
-      }
+      sums.AddProduct(queries + dim, head_dim, [&](int vec) HWY_ATTR {
+        hwy::Prefetch(next_keys[vec] + dim * kPageTokens);
+        return Number::Load(d, keys[vec] + dim * kPageTokens);
+      });
     }
-#pragma GCC unroll 8
-    for (int head = 0; head < kHeads; ++head) {
-#pragma GCC unroll 8
-      for (int vec = 0; vec < kDecodeVecs; ++vec) {
-        hn::Store(sums[head][vec], d, scores + head * kScoreStride + entry + vec * lanes);
-      }
-    }
+    sums.Store(scores + entry, kScoreStride);
   }
 }
 
@@ -123,51 +111,34 @@ template <class Number, int kHeads, int kVecs>
 HWY_INLINE void SumValues(const SplitOperands& operands, int first_head, size_t dim, size_t stride,
                           float* out) {
   const hn::ScalableTag<float> d;
-  using V = hn::Vec<decltype(d)>;
   const size_t lanes = hn::Lanes(d);
-  const size_t head_dim = static_cast<size_t>(operands.inputs.shape.head_dim);
+  const size_t head_dim = operands.head_dim();
   const float* weights = operands.scores + static_cast<size_t>(first_head) * kScoreStride;
-  V sums[kHeads][kVecs];
-#pragma GCC unroll 8
-  for (int head = 0; head < kHeads; ++head) {
-#pragma GCC unroll 8
-    for (int vec = 0; vec < kVecs; ++vec) sums[head][vec] = hn::Zero(d);
-  }
+  RegisterBlock<kHeads, kVecs> sums;
+  sums.Clear();
   for (int page = operands.first_page; page < operands.end_page; ++page) {
     const int begin = std::max(operands.entries.begin - page * kPageTokens, 0);
     const int end = std::min(operands.entries.end - page * kPageTokens, kPageTokens);
     const auto* values = operands.Values<Number>(page) + dim;
+    const auto* next_values =
+        operands.Values<Number>(std::min(page + 1, operands.end_page - 1)) + dim;
     const float* page_weights = weights + (page - operands.first_page) * kPageTokens;
     for (int token = begin; token < end; ++token) {
-      V value[kVecs];
-#pragma GCC unroll 8
-      for (int vec = 0; vec < kVecs; ++vec) {
-        // The last register may reach beyond the row; those lanes end up in the padding of out.
-        value[vec] = Number::Load(d, values + static_cast<size_t>(token) * head_dim + vec * lanes);
-      }
-#pragma GCC unroll 8
-      for (int head = 0; head < kHeads; ++head) {
-        const V weight = hn::Set(d, page_weights[head * kScoreStride + token]);
-#pragma GCC unroll 8
-        for (int vec = 0; vec < kVecs; ++vec) {
-          sums[head][vec] = hn::MulAdd(weight, value[vec], sums[head][vec]);
-        }
-      }
+      const size_t row = static_cast<size_t>(token) * head_dim;
+      // The last register may reach beyond the row; those lanes end up in the padding of out.
+      sums.AddProduct(page_weights + token, kScoreStride, [&](int vec) HWY_ATTR {
+        hwy::Prefetch(next_values + row + vec * lanes);
+        return Number::Load(d, values + row + vec * lanes);
+      });
     }
   }
-#pragma GCC unroll 8
-  for (int head = 0; head < kHeads; ++head) {
-#pragma GCC unroll 8
-    for (int vec = 0; vec < kVecs; ++vec) {
-      hn::Store(sums[head][vec], d, out + head * stride + vec * lanes);
-    }
-  }
+  sums.Store(out, stride);
 }
 
 template <class Number, int kHeads>
 HWY_INLINE void SumAllValues(const SplitOperands& operands, int first_head, float* partials) {
   const size_t lanes = hn::Lanes(hn::ScalableTag<float>());
-  const size_t head_dim = static_cast<size_t>(operands.inputs.shape.head_dim);
+  const size_t head_dim = operands.head_dim();
   const size_t stride = PartialStride(operands.inputs.shape.head_dim);
   size_t dim = 0;
   for (; dim + kDecodeVecs * lanes <= head_dim; dim += kDecodeVecs * lanes) {
@@ -222,8 +193,9 @@ void RunDecodeSplit(const AttentionInputs& inputs, const DecodeRow& row, Visible
   });
 }
 
-// Merges one query head's splits, group_count partials apart, in ascending order.
-HWY_INLINE void MergeHead(const float* partials, int num_splits, size_t split_stride, int head_dim,
+// Merges one query head's splits, split_stride floats apart, in ascending order; their maxima
+// become the factors by which they count.
+HWY_INLINE void MergeHead(float* partials, int num_splits, size_t split_stride, int head_dim,
                           float* out) {
   const hn::ScalableTag<float> d;
   const size_t padded_dims = PaddedDims(head_dim);
@@ -232,25 +204,23 @@ HWY_INLINE void MergeHead(const float* partials, int num_splits, size_t split_st
     max = std::max(max, partials[split * split_stride + padded_dims]);
   }
   float sum = 0.0f;
-  const auto factor_of = [&](const float* partial) HWY_ATTR {
-    return hn::GetLane(Exp2(d, hn::Set(d, partial[padded_dims] - max)));
-  };
   for (int split = 0; split < num_splits; ++split) {
-    const float* partial = partials + split * split_stride;
-    sum += factor_of(partial) * partial[padded_dims + 1];
+    float* tail = partials + split * split_stride + padded_dims;
+    tail[0] = hn::GetLane(Exp2(d, hn::Set(d, tail[0] - max)));
+    sum += tail[0] * tail[1];
   }
   const auto inverse = hn::Set(d, 1.0f / sum);
   for (size_t i = 0; i < static_cast<size_t>(head_dim); i += hn::Lanes(d)) {
     auto merged = hn::Zero(d);
     for (int split = 0; split < num_splits; ++split) {
       const float* partial = partials + split * split_stride;
-      merged = hn::MulAdd(hn::Set(d, factor_of(partial)), hn::Load(d, partial + i), merged);
+      merged = hn::MulAdd(hn::Set(d, partial[padded_dims]), hn::Load(d, partial + i), merged);
     }
     StoreFirst(d, hn::Mul(merged, inverse), out + i, static_cast<size_t>(head_dim) - i);
   }
 }
 
-void MergeDecodeRow(const AttentionInputs& inputs, const DecodeRow& row, const float* partials) {
+void MergeDecodeRow(const AttentionInputs& inputs, const DecodeRow& row, float* partials) {
   const int head_dim = inputs.shape.head_dim;
   const size_t stride = PartialStride(head_dim);
   float* out = inputs.out.data + (row.sequence->row_begin + row.row) * inputs.out.stride +
@@ -293,12 +263,10 @@ struct DecodePlan {
   void Add(const AttentionInputs& inputs, const AttentionSequence& sequence, int row, int kv_head) {
     const QueryGroup group = QueryGroupOf(inputs.shape, kv_head);
     const HeadPages& head = sequence.heads[static_cast<size_t>(kv_head)];
-    const VisibleEntries visible =
-        VisibleTo(head, sequence.num_rows, row, inputs.sliding_window);
+    const VisibleEntries visible = VisibleTo(head, sequence.num_rows, row, inputs.sliding_window);
     const int first_split = visible.begin / kDecodeSplitEntries;
     const int end_split = (visible.end + kDecodeSplitEntries - 1) / kDecodeSplitEntries;
-    const size_t size =
-        static_cast<size_t>(group.count) * PartialStride(inputs.shape.head_dim);
+    const size_t size = static_cast<size_t>(group.count) * PartialStride(inputs.shape.head_dim);
     rows.push_back({.sequence = &sequence,
                     .row = row,
                     .kv_head = kv_head,

@@ -8,8 +8,8 @@
 
 namespace kvec::kernels::cpu {
 
-// out[m, n] = activation(gate) · up of gate_up[m, 2 n], gates first. INTERNAL when the shapes do not
-// fit.
+// out[m, n] = activation(gate) · up of gate_up[m, 2 n], gates first. INTERNAL when the shapes do
+// not fit.
 absl::Status GatedActivation(ThreadPool& pool, Tensor gate_up, Activation activation, Tensor out);
 
 }  // namespace kvec::kernels::cpu

@@ -1,5 +1,5 @@
-// Loads and stores of the arena's number types as float32. Included once per instruction set by files
-// that use hwy/foreach_target.h, hence no ordinary include guard.
+// Loads and stores of the arena's number types as float32. Included once per instruction set by
+// files that use hwy/foreach_target.h, hence no ordinary include guard.
 #if defined(KVEC_KERNELS_CPU_KV_NUMBER_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef KVEC_KERNELS_CPU_KV_NUMBER_INL_H_
 #undef KVEC_KERNELS_CPU_KV_NUMBER_INL_H_

@@ -25,8 +25,8 @@ float MaxOfRow(const float* logits, size_t size) {
     max = hn::Max(max, x);
     nan = hn::IfThenElse(hn::IsNaN(x), x, nan);
   }
-  float result = std::isnan(ReduceSum(d, nan)) ? std::numeric_limits<float>::quiet_NaN()
-                                               : ReduceMax(d, max);
+  float result =
+      std::isnan(ReduceSum(d, nan)) ? std::numeric_limits<float>::quiet_NaN() : ReduceMax(d, max);
   for (; i < size; ++i) {
     if (!(logits[i] <= result)) result = std::isnan(result) ? result : logits[i];
   }
@@ -63,7 +63,8 @@ float WeighStretch(const float* logits, size_t size, float max, float scale, flo
   return ReduceSum(d, sums);
 }
 
-// The first index from `begin` whose score is >= threshold, up to a register too early; size if none.
+// The first index from `begin` whose score is >= threshold, up to a register too early; size if
+// none.
 size_t SkipBelow(const float* scores, size_t begin, size_t size, float threshold) {
   const hn::ScalableTag<float> d;
   const size_t lanes = hn::Lanes(d);
@@ -136,8 +137,8 @@ void CollectTop(absl::Span<const float> scores, int count, std::vector<ScoredTok
   tokens.clear();
   const size_t wanted = std::min(scores.size(), static_cast<size_t>(std::max(count, 0)));
   if (wanted == 0) return;
-  // Tokens that beat the wanted best so far are gathered, and cut down to the best again whenever as
-  // many more have come. Later tokens lose ties, so nothing equal to the threshold is needed.
+  // Tokens that beat the wanted best so far are gathered, and cut down to the best again whenever
+  // as many more have come. Later tokens lose ties, so nothing equal to the threshold is needed.
   const size_t capacity = std::min(scores.size(), 2 * wanted + 64);
   float threshold = -std::numeric_limits<float>::infinity();
   bool is_full = false;

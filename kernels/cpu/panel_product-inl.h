@@ -10,6 +10,7 @@
 #include <cstddef>
 
 #include "hwy/highway.h"
+#include "kernels/cpu/register_block-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace kvec::kernels::cpu {
@@ -26,9 +27,9 @@ constexpr int kPanelVecs = 4;
 #endif
 
 struct PanelOperands {
-  const float* a;       // [kPanelRows, depth]
+  const float* a;  // [kPanelRows, depth]
   size_t a_stride;
-  const float* b;       // [depth, width registers]
+  const float* b;  // [depth, width registers]
   size_t depth;
   const float* factors;  // [kPanelRows]: what is in c counts so many times; null: c is overwritten
   float* c;              // [kPanelRows, width registers]
@@ -39,42 +40,19 @@ struct PanelOperands {
 template <int kVecs>
 HWY_INLINE void MultiplyPanel(const PanelOperands& operands) {
   const hn::ScalableTag<float> d;
-  using V = hn::Vec<decltype(d)>;
   const size_t lanes = hn::Lanes(d);
-  V sums[kPanelRows][kVecs];
-#pragma GCC unroll 8
-  for (int row = 0; row < kPanelRows; ++row) {
-#pragma GCC unroll 8
-    for (int vec = 0; vec < kVecs; ++vec) {
-      sums[row][vec] = operands.factors == nullptr
-                           ? hn::Zero(d)
-                           : hn::Mul(hn::Load(d, operands.c + row * operands.c_stride + vec * lanes),
-                                     hn::Set(d, operands.factors[row]));
-    }
+  RegisterBlock<kPanelRows, kVecs> sums;
+  if (operands.factors == nullptr) {
+    sums.Clear();
+  } else {
+    sums.LoadScaled(operands.c, operands.c_stride, operands.factors);
   }
-  const float* a = operands.a;
   const float* b = operands.b;
-  const size_t a_stride = operands.a_stride;
   for (size_t k = 0; k < operands.depth; ++k, b += kVecs * lanes) {
-    V panel[kVecs];
-#pragma GCC unroll 8
-    for (int vec = 0; vec < kVecs; ++vec) panel[vec] = hn::Load(d, b + vec * lanes);
-#pragma GCC unroll 8
-    for (int row = 0; row < kPanelRows; ++row) {
-      const V factor = hn::Set(d, a[row * a_stride + k]);
-#pragma GCC unroll 8
-      for (int vec = 0; vec < kVecs; ++vec) {
-        sums[row][vec] = hn::MulAdd(factor, panel[vec], sums[row][vec]);
-      }
-    }
+    sums.AddProduct(operands.a + k, operands.a_stride,
+                    [&](int vec) HWY_ATTR { return hn::Load(d, b + vec * lanes); });
   }
-#pragma GCC unroll 8
-  for (int row = 0; row < kPanelRows; ++row) {
-#pragma GCC unroll 8
-    for (int vec = 0; vec < kVecs; ++vec) {
-      hn::Store(sums[row][vec], d, operands.c + row * operands.c_stride + vec * lanes);
-    }
-  }
+  sums.Store(operands.c, operands.c_stride);
 }
 
 // The same for a width known only at run time, 1 … kPanelVecs.

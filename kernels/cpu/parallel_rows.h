@@ -12,8 +12,8 @@ namespace kvec::kernels::cpu {
 // operations themselves.
 inline constexpr int kInlineRows = 4;
 
-// Calls fn(begin, end) for pieces that cover rows 0 … num_rows - 1, on the pool's threads when there
-// are many.
+// Calls fn(begin, end) for pieces that cover rows 0 … num_rows - 1, on the pool's threads when
+// there are many.
 inline void ParallelRows(ThreadPool& pool, int num_rows,
                          absl::FunctionRef<void(int begin, int end)> fn) {
   if (num_rows <= kInlineRows || pool.num_threads() == 1) {

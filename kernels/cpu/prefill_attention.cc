@@ -52,9 +52,7 @@ class BlockOperands {
   static size_t KeyPanelKeys() { return kPanelVecs * Lanes(); }
 
   // Values have panels of nearly equal width, so that none is too narrow for the processor's pipes.
-  size_t NumValuePanels() const {
-    return (padded_dims / Lanes() + kPanelVecs - 1) / kPanelVecs;
-  }
+  size_t NumValuePanels() const { return (padded_dims / Lanes() + kPanelVecs - 1) / kPanelVecs; }
   // The first dimension of a panel of values; of the one behind the last: padded_dims.
   size_t ValuePanelBegin(size_t panel) const {
     return panel * (padded_dims / Lanes()) / NumValuePanels() * Lanes();
@@ -77,8 +75,7 @@ HWY_INLINE void LoadQueries(const AttentionInputs& inputs, const PrefillBlock& b
   const auto scale = hn::Set(d, inputs.log2_scale);
   float* to = operands.queries;
   for (int row = 0; row < block.num_rows(); ++row) {
-    const int tensor_row =
-        block.sequence->row_begin + block.token_begin + row / block.group.count;
+    const int tensor_row = block.sequence->row_begin + block.token_begin + row / block.group.count;
     const int head = block.group.first + row % block.group.count;
     const float* from = inputs.qkv.data + tensor_row * inputs.qkv.stride +
                         static_cast<int64_t>(head) * inputs.shape.head_dim;
@@ -97,8 +94,8 @@ HWY_INLINE void LoadKeys(const typename Number::Stored* page, size_t first_key,
   const size_t panel_keys = BlockOperands::KeyPanelKeys();
   for (size_t part = 0; part < kPageTokens; part += hn::Lanes(d)) {
     const size_t key = first_key + part;
-    float* to = operands.keys + key / panel_keys * panel_keys * operands.head_dim +
-                key % panel_keys;
+    float* to =
+        operands.keys + key / panel_keys * panel_keys * operands.head_dim + key % panel_keys;
     for (size_t dim = 0; dim < operands.head_dim; ++dim) {
       hn::Store(Number::Load(d, page + dim * kPageTokens + part), d, to + dim * panel_keys);
     }

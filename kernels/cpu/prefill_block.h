@@ -7,8 +7,8 @@
 
 namespace kvec::kernels::cpu {
 
-// Consecutive tokens of a prompt and the query heads of one KV head: what one thread does at a time.
-// Rows are ordered by token, then by query head.
+// Consecutive tokens of a prompt and the query heads of one KV head: what one thread does at a
+// time. Rows are ordered by token, then by query head.
 struct PrefillBlock {
   const AttentionSequence* sequence;
   int kv_head;

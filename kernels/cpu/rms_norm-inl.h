@@ -1,5 +1,5 @@
-// RMSNorm of one row, for whole rows and for single heads. Included once per instruction set by files
-// that use hwy/foreach_target.h, hence no ordinary include guard.
+// RMSNorm of one row, for whole rows and for single heads. Included once per instruction set by
+// files that use hwy/foreach_target.h, hence no ordinary include guard.
 #if defined(KVEC_KERNELS_CPU_RMS_NORM_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef KVEC_KERNELS_CPU_RMS_NORM_INL_H_
 #undef KVEC_KERNELS_CPU_RMS_NORM_INL_H_

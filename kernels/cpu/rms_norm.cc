@@ -33,8 +33,8 @@ void AddNormRows(Tensor y, const float* weight, float eps, Tensor x) {
     const auto scale = hn::Set(d, InverseRms(from, y.cols, eps));
     for (size_t i = 0; i < cols; i += lanes) {
       const size_t count = cols - i;
-      const auto normed = hn::Mul(hn::Mul(LoadFirst(d, from + i, count), scale),
-                                  LoadFirst(d, weight + i, count));
+      const auto normed =
+          hn::Mul(hn::Mul(LoadFirst(d, from + i, count), scale), LoadFirst(d, weight + i, count));
       StoreFirst(d, hn::Add(LoadFirst(d, to + i, count), normed), to + i, count);
     }
   }

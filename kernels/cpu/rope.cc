@@ -121,8 +121,8 @@ absl::Status RopeAngles(ThreadPool& pool, absl::Span<const int32_t> positions,
   return absl::OkStatus();
 }
 
-absl::Status NormAndRotate(ThreadPool& pool, Tensor qkv, const HeadShape& shape,
-                           const QkNorm& norm, Tensor angles, RopePairing pairing) {
+absl::Status NormAndRotate(ThreadPool& pool, Tensor qkv, const HeadShape& shape, const QkNorm& norm,
+                           Tensor angles, RopePairing pairing) {
   if (qkv.cols != shape.qkv_cols() || angles.cols != shape.head_dim || angles.rows != qkv.rows ||
       shape.head_dim % 2 != 0) {
     return absl::InternalError(absl::StrCat("norm_and_rotate: qkv [", qkv.rows, ", ", qkv.cols,

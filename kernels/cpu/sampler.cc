@@ -16,8 +16,7 @@ namespace {
 
 bool AdjustsLogits(const SampleRequest& request) {
   const bool has_penalties = request.repetition_penalty != 1.0f ||
-                             request.frequency_penalty != 0.0f ||
-                             request.presence_penalty != 0.0f;
+                             request.frequency_penalty != 0.0f || request.presence_penalty != 0.0f;
   return !request.banned.empty() || !request.logit_bias.empty() ||
          (has_penalties && !request.counts.empty());
 }
@@ -69,7 +68,8 @@ absl::Status SampleOne(Tensor logits, const SampleRequest& request, SampleResult
                                     static_cast<size_t>(logits.cols));
   const float max = MaxLogit(row);
   if (std::isnan(max) || max == std::numeric_limits<float>::infinity()) {
-    return absl::InternalError(absl::StrCat("logits of row ", request.row, ": the largest is ", max));
+    return absl::InternalError(
+        absl::StrCat("logits of row ", request.row, ": the largest is ", max));
   }
   result = SampleResult();
   if (request.given_token >= 0) {
@@ -88,8 +88,8 @@ absl::Status SampleOne(Tensor logits, const SampleRequest& request, SampleResult
 absl::Status Sample(ThreadPool& pool, Tensor logits, absl::Span<const SampleRequest> requests,
                     absl::Span<SampleResult> results) {
   if (requests.size() != results.size()) {
-    return absl::InternalError(absl::StrCat("sample: ", requests.size(), " requests, ",
-                                            results.size(), " results"));
+    return absl::InternalError(
+        absl::StrCat("sample: ", requests.size(), " requests, ", results.size(), " results"));
   }
   if (requests.empty()) return absl::OkStatus();
   std::vector<absl::Status> statuses(requests.size());

@@ -1,6 +1,6 @@
-// The softmax of one row of scores over a stretch of entries, the step that prefill and decode share.
-// Included once per instruction set by files that use hwy/foreach_target.h, hence no ordinary include
-// guard.
+// The softmax of one row of scores over a stretch of entries, the step that prefill and decode
+// share. Included once per instruction set by files that use hwy/foreach_target.h, hence no
+// ordinary include guard.
 #if defined(KVEC_KERNELS_CPU_SOFTMAX_ROW_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef KVEC_KERNELS_CPU_SOFTMAX_ROW_INL_H_
 #undef KVEC_KERNELS_CPU_SOFTMAX_ROW_INL_H_
@@ -27,9 +27,9 @@ struct SoftmaxState {
   float sum = 0.0f;
 };
 
-// Turns scores[size] into 2^(score - max) and takes them into `state`; size is a multiple of 16, and
-// scores outside [begin, end), which is not empty, count as -infinity. Returns the factor by which
-// what was summed with the former maximum shrinks.
+// Turns scores[size] into 2^(score - max) and takes them into `state`; size is a multiple of 16,
+// and scores outside [begin, end), which is not empty, count as -infinity. Returns the factor by
+// which what was summed with the former maximum shrinks.
 HWY_INLINE float SoftmaxRow(float* scores, size_t size, size_t begin, size_t end,
                             SoftmaxState& state) {
   const hn::ScalableTag<float> d;

@@ -11,8 +11,8 @@
 namespace kvec::kernels::cpu {
 namespace {
 
-// The first of weights whose cumulative sum exceeds `target`; rounding may leave none, then the last
-// that can be drawn at all.
+// The first of weights whose cumulative sum exceeds `target`; rounding may leave none, then the
+// last that can be drawn at all.
 template <typename Weights, typename WeightOf>
 size_t FindCumulative(const Weights& weights, double target, const WeightOf& weight_of) {
   double cumulative = 0;

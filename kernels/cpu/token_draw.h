@@ -8,8 +8,8 @@
 
 namespace kvec::kernels::cpu {
 
-// Temperature, top_k, top_p, min_p and the draw. `max` is the largest of the adjusted logits[vocab],
-// and finite; temperature is not 0.
+// Temperature, top_k, top_p, min_p and the draw. `max` is the largest of the adjusted
+// logits[vocab], and finite; temperature is not 0.
 int32_t DrawToken(const SampleRequest& request, absl::Span<const float> logits, float max);
 
 }  // namespace kvec::kernels::cpu

@@ -16,8 +16,8 @@ namespace kvec::kernels::cpu {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// 2^x for x <= 127, to 2e-7 of the result (measured over all f32 in [-126, 127]); exactly 1 at 0 and
-// exactly 0 below -126, -infinity included. NaN stays NaN.
+// 2^x for x <= 127, to 2e-7 of the result (measured over all f32 in [-126, 127]); exactly 1 at 0
+// and exactly 0 below -126, -infinity included. NaN stays NaN.
 template <class D>
 HWY_INLINE hn::Vec<D> Exp2(D d, hn::Vec<D> x) {
   const hn::RebindToSigned<D> di;
@@ -50,8 +50,7 @@ HWY_INLINE float ReduceMax(D d, hn::Vec<D> v) {
 // Loads `count` numbers, at most a register's; the lanes behind them are 0.
 template <class D>
 HWY_INLINE hn::Vec<D> LoadFirst(D d, const float* from, size_t count) {
-  return count >= hn::Lanes(d) ? hn::LoadU(d, from)
-                               : hn::MaskedLoad(hn::FirstN(d, count), d, from);
+  return count >= hn::Lanes(d) ? hn::LoadU(d, from) : hn::MaskedLoad(hn::FirstN(d, count), d, from);
 }
 
 template <class D>

@@ -160,7 +160,8 @@ TEST_P(AttentionTest, BitsDependNeitherOnChunksNorOnThreads) {
 
 TEST_P(AttentionTest, BitsDoNotDependOnNeighbours) {
   const HeadShape shape = kShapes[0].shape;
-  const std::vector<SequenceRun> runs = {{0, 40, true}, {1, 1, false}, {2, 300, true}, {3, 2, false}};
+  const std::vector<SequenceRun> runs = {
+      {0, 40, true}, {1, 1, false}, {2, 300, true}, {3, 2, false}};
   Matrix past = Matrix::Random(700, shape.qkv_cols(), 8);
   Matrix rows = Matrix::Random(343, shape.qkv_cols(), 9);
   PagedCache together(shape, KvType::kBF16, 4 * PagesFor(shape, 1100));

@@ -49,8 +49,11 @@ TEST_P(AppendKvTest, StoresRoundedKeysByDimensionAndValuesByToken) {
                       RoundTo(type, qkv.at(entry, k + 2 * head_dim)));
           }
           // Each call numbers its rows from 1000.
-          EXPECT_EQ(cache.arena().positions(page)[token],
-                    1000 + entry - (entry < 5 ? 0 : entry < 6 ? 5 : entry < 33 ? 6 : 33));
+          EXPECT_EQ(cache.arena().positions(page)[token], 1000 + entry -
+                                                              (entry < 5    ? 0
+                                                               : entry < 6  ? 5
+                                                               : entry < 33 ? 6
+                                                                            : 33));
         }
       }
     }
@@ -59,9 +62,9 @@ TEST_P(AppendKvTest, StoresRoundedKeysByDimensionAndValuesByToken) {
 
 TEST_P(AppendKvTest, RoundsEveryKindOfNumberLikeTheScalarConversion) {
   const HeadShape shape{.num_heads = 1, .num_kv_heads = 1, .head_dim = 16, .group_size = 1};
-  const float numbers[] = {0.0f,    -0.0f,   1.0f,     1.00390625f, 1.01171875f, 65504.0f,
-                           65519.0f, 1e-7f,  3e-8f,    6.1e-5f,     -5.96e-8f,   3.3e38f,
-                           1e5f,    -1e5f,   INFINITY, -INFINITY};
+  const float numbers[] = {0.0f,     -0.0f, 1.0f,     1.00390625f, 1.01171875f, 65504.0f,
+                           65519.0f, 1e-7f, 3e-8f,    6.1e-5f,     -5.96e-8f,   3.3e38f,
+                           1e5f,     -1e5f, INFINITY, -INFINITY};
   for (KvType type : {KvType::kBF16, KvType::kF16}) {
     PagedCache cache(shape, type, 1);
     cache.AddSequence();
@@ -130,7 +133,8 @@ TEST(CpuKvArenaTest, RejectsSpecsThatMakeNoSense) {
   EXPECT_THAT(message({.head_dim = 12, .num_pages = 1}), HasSubstr("head_dim: 12"));
   EXPECT_THAT(message({.head_dim = 520, .num_pages = 1}), HasSubstr("head_dim: 520"));
   EXPECT_THAT(message({.head_dim = 64, .num_pages = 0}), HasSubstr("num_pages: 0"));
-  EXPECT_THAT(message({.head_dim = 64, .num_pages = int64_t{1} << 31}), HasSubstr("num_pages: 2147"));
+  EXPECT_THAT(message({.head_dim = 64, .num_pages = int64_t{1} << 31}),
+              HasSubstr("num_pages: 2147"));
   EXPECT_EQ(CreateCpuKvArena({.head_dim = 512, .type = KvType::kF32, .num_pages = 2147483647})
                 .status()
                 .code(),

@@ -35,7 +35,8 @@ inline float RoundTo(KvType type, float value) {
 class PagedCache {
  public:
   PagedCache(const HeadShape& shape, KvType type, int num_pages) : shape_(shape) {
-    auto arena = CreateCpuKvArena({.head_dim = shape.head_dim, .type = type, .num_pages = num_pages});
+    auto arena =
+        CreateCpuKvArena({.head_dim = shape.head_dim, .type = type, .num_pages = num_pages});
     EXPECT_TRUE(arena.ok()) << arena.status();
     arena_ = *std::move(arena);
     free_.resize(static_cast<size_t>(num_pages));
@@ -165,7 +166,8 @@ inline Matrix ReferenceAttention(const Matrix& qkv, const HeadShape& shape, KvTy
       for (int i = 0; i < dim; ++i) {
         double value = 0;
         for (int entry = first; entry <= row; ++entry) {
-          value += weights[static_cast<size_t>(entry - first)] * RoundTo(type, qkv.at(entry, v + i));
+          value +=
+              weights[static_cast<size_t>(entry - first)] * RoundTo(type, qkv.at(entry, v + i));
         }
         out.at(row, head * dim + i) = static_cast<float>(value / sum);
       }

@@ -14,7 +14,9 @@ namespace kvec::kernels::cpu {
 class Matrix {
  public:
   Matrix(int rows, int cols, int gap = 3)
-      : rows_(rows), cols_(cols), stride_(cols + gap),
+      : rows_(rows),
+        cols_(cols),
+        stride_(cols + gap),
         values_(static_cast<size_t>(rows) * static_cast<size_t>(cols + gap), kGapValue) {
     for (int row = 0; row < rows; ++row) {
       for (int col = 0; col < cols; ++col) at(row, col) = 0;

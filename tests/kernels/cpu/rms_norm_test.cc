@@ -80,7 +80,8 @@ TEST_P(RmsNormTest, ARowDoesNotDependOnTheRowsBesideIt) {
   ASSERT_TRUE(RmsNorm(pool, x.tensor(), weight.tensor().data, kEps, together.tensor()).ok());
   for (int row = 0; row < 40; ++row) {
     ASSERT_TRUE(RmsNorm(pool, x.tensor().Rows(row, 1), weight.tensor().data, kEps,
-                        alone.tensor().Rows(row, 1)).ok());
+                        alone.tensor().Rows(row, 1))
+                    .ok());
   }
   EXPECT_EQ(together, alone);
 }
@@ -91,8 +92,7 @@ TEST(RmsNormArgumentsTest, RejectsDifferentShapes) {
   Matrix out(2, 9);
   Matrix weight(1, 8);
   EXPECT_THAT(
-      std::string(
-          RmsNorm(pool, x.tensor(), weight.tensor().data, kEps, out.tensor()).message()),
+      std::string(RmsNorm(pool, x.tensor(), weight.tensor().data, kEps, out.tensor()).message()),
       HasSubstr("[2, 8] and [2, 9]"));
   EXPECT_FALSE(AddRmsNorm(pool, x.tensor(), weight.tensor().data, kEps, out.tensor()).ok());
 }

@@ -52,14 +52,16 @@ TEST(RopeAnglesTest, RejectsShapesThatDoNotFit) {
   EXPECT_THAT(std::string(RopeAngles(pool, positions, {}, out.tensor()).message()),
               HasSubstr("1 positions"));
   const std::vector<int32_t> two = {3, 4};
-  EXPECT_THAT(std::string(RopeAngles(pool, two, {.theta = 1e4f, .frequency_factors = {1.0f}}, out.tensor())
-                              .message()),
-              HasSubstr("1 frequency factors"));
+  EXPECT_THAT(
+      std::string(RopeAngles(pool, two, {.theta = 1e4f, .frequency_factors = {1.0f}}, out.tensor())
+                      .message()),
+      HasSubstr("1 frequency factors"));
 }
 
 // The head's values after norm and rotation, in double precision.
-std::vector<double> Rotated(const Matrix& qkv, int row, int begin, int head_dim, const float* weight,
-                            float eps, const Matrix& angles, RopePairing pairing) {
+std::vector<double> Rotated(const Matrix& qkv, int row, int begin, int head_dim,
+                            const float* weight, float eps, const Matrix& angles,
+                            RopePairing pairing) {
   std::vector<double> head(static_cast<size_t>(head_dim));
   double squares = 0;
   for (int i = 0; i < head_dim; ++i) squares += std::pow(double{qkv.at(row, begin + i)}, 2);
@@ -82,8 +84,7 @@ std::vector<double> Rotated(const Matrix& qkv, int row, int begin, int head_dim,
 TEST_P(RopeTest, NormAndRotateMatchesDoublePrecision) {
   ThreadPool pool(2);
   for (int head_dim : {8, 64, 72, 80, 256}) {
-    const HeadShape shape{
-        .num_heads = 3, .num_kv_heads = 2, .head_dim = head_dim, .group_size = 2};
+    const HeadShape shape{.num_heads = 3, .num_kv_heads = 2, .head_dim = head_dim, .group_size = 2};
     Matrix weights = Matrix::Random(2, head_dim, 1);
     const QkNorm norms[] = {
         {}, {weights.tensor().data, weights.tensor().data + weights.tensor().stride, 1e-6f}};
@@ -92,8 +93,7 @@ TEST_P(RopeTest, NormAndRotateMatchesDoublePrecision) {
         Matrix qkv = Matrix::Random(7, shape.qkv_cols(), 2);
         Matrix angles = Matrix::Random(7, head_dim, 3);
         const Matrix before = qkv;
-        ASSERT_TRUE(
-            NormAndRotate(pool, qkv.tensor(), shape, norm, angles.tensor(), pairing).ok());
+        ASSERT_TRUE(NormAndRotate(pool, qkv.tensor(), shape, norm, angles.tensor(), pairing).ok());
         for (int row = 0; row < 7; ++row) {
           for (int head = 0; head < 5; ++head) {
             const std::vector<double> expected =

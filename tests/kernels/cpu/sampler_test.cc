@@ -26,8 +26,8 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 SampleResult SampleOne(Matrix& logits, const SampleRequest& request) {
   ThreadPool pool(1);
   SampleResult result;
-  const absl::Status status = Sample(pool, logits.tensor(), absl::MakeConstSpan(&request, 1),
-                                     absl::MakeSpan(&result, 1));
+  const absl::Status status =
+      Sample(pool, logits.tensor(), absl::MakeConstSpan(&request, 1), absl::MakeSpan(&result, 1));
   EXPECT_TRUE(status.ok()) << status;
   return result;
 }
@@ -49,7 +49,8 @@ std::vector<double> Probabilities(const Matrix& logits, const SampleRequest& req
   for (const TokenCount& count : request.counts) {
     double& logit = z[static_cast<size_t>(count.token)];
     const double penalty = request.repetition_penalty;
-    if (count.in_prompt + count.generated > 0) logit = logit > 0 ? logit / penalty : logit * penalty;
+    if (count.in_prompt + count.generated > 0)
+      logit = logit > 0 ? logit / penalty : logit * penalty;
     logit -= double{request.frequency_penalty} * count.generated;
     logit -= double{request.presence_penalty} * (count.generated > 0);
   }
@@ -81,7 +82,8 @@ void ExpectDrawnWith(Matrix& logits, SampleRequest request, const std::vector<do
   ThreadPool pool(1);
   std::vector<int> counts(expected.size(), 0);
   std::vector<SampleRequest> requests(kDraws, request);
-  for (int i = 0; i < kDraws; ++i) requests[static_cast<size_t>(i)].position = static_cast<uint32_t>(i);
+  for (int i = 0; i < kDraws; ++i)
+    requests[static_cast<size_t>(i)].position = static_cast<uint32_t>(i);
   std::vector<SampleResult> results(kDraws);
   const absl::Status status = Sample(pool, logits.tensor(), requests, absl::MakeSpan(results));
   ASSERT_TRUE(status.ok()) << status;
@@ -116,10 +118,12 @@ TEST(PhiloxTest, GivesTheKnownAnswersOfItsAuthors) {
   // kat_vectors of the Random123 library, philox4x32 with 10 rounds.
   EXPECT_THAT(Philox4x32({0, 0, 0, 0}, {0, 0}),
               ElementsAre(0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8));
-  EXPECT_THAT(Philox4x32({0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}, {0xffffffff, 0xffffffff}),
-              ElementsAre(0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd));
-  EXPECT_THAT(Philox4x32({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}),
-              ElementsAre(0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1));
+  EXPECT_THAT(
+      Philox4x32({0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}, {0xffffffff, 0xffffffff}),
+      ElementsAre(0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd));
+  EXPECT_THAT(
+      Philox4x32({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}),
+      ElementsAre(0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1));
 }
 
 TEST(PhiloxTest, EveryPartOfTheKeyChangesTheDraw) {
@@ -206,8 +210,15 @@ TEST_P(SamplerTest, DrawsWithTheProbabilitiesOfTheReference) {
       {.logit_bias = bias, .banned = banned},
       {.repetition_penalty = 1.7f, .counts = counts},
       {.frequency_penalty = 0.4f, .presence_penalty = 0.6f, .counts = counts},
-      {.temperature = 0.8f, .top_k = 8, .top_p = 0.9f, .min_p = 0.05f, .repetition_penalty = 1.3f,
-       .frequency_penalty = -0.2f, .presence_penalty = 0.1f, .counts = counts, .logit_bias = bias,
+      {.temperature = 0.8f,
+       .top_k = 8,
+       .top_p = 0.9f,
+       .min_p = 0.05f,
+       .repetition_penalty = 1.3f,
+       .frequency_penalty = -0.2f,
+       .presence_penalty = 0.1f,
+       .counts = counts,
+       .logit_bias = bias,
        .banned = banned},
   };
   for (int vocab : {11, 2100}) {  // within one stretch, and across several
@@ -254,8 +265,11 @@ TEST_P(SamplerTest, RequestsOfOneRowDoNotDisturbEachOther) {
   std::vector<SampleRequest> requests;
   const std::vector<int32_t> banned = {SampleOne(logits, {.row = 1, .temperature = 0}).token};
   for (uint32_t choice = 0; choice < 20; ++choice) {
-    requests.push_back({.row = static_cast<int>(choice % 3), .top_p = 0.9f, .seed = 4,
-                        .choice = choice, .num_logprobs = 2});
+    requests.push_back({.row = static_cast<int>(choice % 3),
+                        .top_p = 0.9f,
+                        .seed = 4,
+                        .choice = choice,
+                        .num_logprobs = 2});
     requests.push_back({.row = 1, .temperature = 0, .banned = banned, .choice = choice});
   }
   std::vector<SampleResult> together(requests.size());
