@@ -69,9 +69,9 @@ absl::Status Membership::Register(uint64_t id, const v1::Register& registration,
   const std::string& worker_id = registration.worker_id();
   if (worker_id.empty()) return absl::InvalidArgumentError("register.worker_id: empty");
   if (registration.version() != options_.version) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("register.version: worker ", worker_id, " is version ",
-                     registration.version(), ", the coordinator is ", options_.version));
+    return absl::FailedPreconditionError(absl::StrCat("register.version: worker ", worker_id,
+                                                      " is version ", registration.version(),
+                                                      ", the coordinator is ", options_.version));
   }
   if (registration.model_fingerprint() != options_.model_fingerprint) {
     return absl::FailedPreconditionError(absl::StrCat(

@@ -25,8 +25,8 @@ absl::StatusOr<ParallelShape> ParseParallelShape(absl::string_view text);
 // INVALID_ARGUMENT when the model has too few layers or heads to be divided like this.
 absl::Status CheckParallelShape(const ParallelShape& shape, const ModelConfig& config);
 
-// [num_stages · num_ranks], stage-major. Layers are contiguous; the first stages take one more where
-// they do not divide evenly. The shape has passed CheckParallelShape.
+// [num_stages · num_ranks], stage-major. Layers are contiguous; the first stages take one more
+// where they do not divide evenly. The shape has passed CheckParallelShape.
 std::vector<v1::Placement> PlaceWorkers(const ParallelShape& shape, int num_layers);
 
 }  // namespace kvec::coordinator::cluster

@@ -15,10 +15,9 @@ constexpr absl::Duration kMaxDelay = absl::Seconds(30);
 absl::Status CheckGroupReady(const Member& member, const v1::GroupReady& ready,
                              uint32_t step_tokens) {
   if (ready.total_pages() == 0 || ready.page_bytes() == 0 || ready.num_kv_heads() == 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("group_ready of ", member.Name(), ": total_pages ", ready.total_pages(),
-                     ", page_bytes ", ready.page_bytes(), ", num_kv_heads ", ready.num_kv_heads(),
-                     "; none may be 0"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "group_ready of ", member.Name(), ": total_pages ", ready.total_pages(), ", page_bytes ",
+        ready.page_bytes(), ", num_kv_heads ", ready.num_kv_heads(), "; none may be 0"));
   }
   if (ready.max_step_tokens() < step_tokens) {
     return absl::FailedPreconditionError(absl::StrCat(
@@ -83,9 +82,9 @@ void WorkerGroup::OnTimeouts(absl::Time now) {
     const Member* member = membership_.Find(id);
     if (now - member->alive_at < options_.membership.heartbeat_timeout) continue;
     Drop(id,
-         absl::UnavailableError(absl::StrCat(
-             "no heartbeat with progress for ",
-             absl::FormatDuration(options_.membership.heartbeat_timeout))),
+         absl::UnavailableError(
+             absl::StrCat("no heartbeat with progress for ",
+                          absl::FormatDuration(options_.membership.heartbeat_timeout))),
          now);
   }
   TryForm(now);
@@ -171,9 +170,8 @@ void WorkerGroup::OnStepResult(uint64_t id, const v1::StepResult& result, absl::
   Member* member = membership_.Find(id);
   member->last_step_ms = result.execute_ms();
   if (absl::Status status = scheduler_.OnStepResult(IndexOf(id), result, now); !status.ok()) {
-    BreakAndPutOff(absl::StrCat(member->Name(), ": step ", result.step_id(), ": ",
-                                status.ToString()),
-                   now);
+    BreakAndPutOff(
+        absl::StrCat(member->Name(), ": step ", result.step_id(), ": ", status.ToString()), now);
     return;
   }
   failures_in_a_row_ = 0;

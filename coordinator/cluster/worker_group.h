@@ -86,7 +86,7 @@ class WorkerGroup {
   std::vector<uint64_t> group_;  // stage-major; empty: no group
   uint64_t epoch_ = 0;           // of the current or last group
   bool ready_ = false;
-  int failures_in_a_row_ = 0;    // since the last good StepResult
+  int failures_in_a_row_ = 0;  // since the last good StepResult
   absl::Time form_not_before_ = absl::InfinitePast();
 };
 

@@ -26,13 +26,16 @@ constexpr uint32_t kDefaultObservationWindow = 16;
 constexpr uint32_t kDefaultWideWindow = 32;
 // The workers keep the queries of the last wide_window prompt tokens of every layer.
 constexpr uint32_t kMaxWideWindow = 256;
+constexpr float kDefaultLambda = 1;
+constexpr float kDefaultBeta = 0.25;
 
 absl::StatusOr<const PolicyEntry*> FindPolicy(absl::string_view name) {
   for (const PolicyEntry& entry : kPolicies) {
     if (entry.name == name) return &entry;
   }
-  return absl::InvalidArgumentError(absl::StrCat("cache.policy: ", Quoted(name), " is unknown; known: ",
-                                                 absl::StrJoin(CachePolicyNames(), ", ")));
+  return absl::InvalidArgumentError(
+      absl::StrCat("cache.policy: ", Quoted(name),
+                   " is unknown; known: ", absl::StrJoin(CachePolicyNames(), ", ")));
 }
 
 template <typename Names>
@@ -40,9 +43,8 @@ absl::Status CheckName(absl::string_view field, absl::string_view name, const Na
   for (absl::string_view entry : known) {
     if (entry == name) return absl::OkStatus();
   }
-  return absl::InvalidArgumentError(absl::StrCat("cache.", field, ": ", Quoted(name),
-                                                 " is unknown; known: ",
-                                                 absl::StrJoin(known, ", ")));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "cache.", field, ": ", Quoted(name), " is unknown; known: ", absl::StrJoin(known, ", ")));
 }
 
 // NaN is outside every range.
@@ -108,13 +110,15 @@ absl::StatusOr<v1::CachePolicy> ResolveCachePolicy(const v1::CachePolicy& reques
   }
   if (!policy.has_wide_window()) policy.set_wide_window(kDefaultWideWindow);
   if (!policy.has_observation_window()) policy.set_observation_window(kDefaultObservationWindow);
+  if (!policy.has_lambda()) policy.set_lambda(kDefaultLambda);
+  if (!policy.has_beta()) policy.set_beta(kDefaultBeta);
 
   KVEC_RETURN_IF_ERROR(CheckName("layer_allocation", policy.layer_allocation(), kLayerAllocations));
   KVEC_RETURN_IF_ERROR(CheckName("head_allocation", policy.head_allocation(), kHeadAllocations));
   KVEC_RETURN_IF_ERROR(CheckBudget(policy));
   KVEC_RETURN_IF_ERROR(CheckWindows(policy));
-  if (policy.has_lambda()) KVEC_RETURN_IF_ERROR(CheckRange("lambda", policy.lambda(), 0, 100));
-  if (policy.has_beta()) KVEC_RETURN_IF_ERROR(CheckRange("beta", policy.beta(), 0, 1));
+  KVEC_RETURN_IF_ERROR(CheckRange("lambda", policy.lambda(), 0, 100));
+  KVEC_RETURN_IF_ERROR(CheckRange("beta", policy.beta(), 0, 1));
   return policy;
 }
 

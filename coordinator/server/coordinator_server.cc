@@ -143,8 +143,8 @@ Metrics::Snapshot CoordinatorServer::MetricsSnapshot() const {
   for (const v1::WorkerStatus& worker : pump_.WorkerStatuses()) {
     if (worker.state() != cluster::StateName(cluster::Member::State::kReady)) continue;
     ++snapshot.num_workers_ready;
-    const double used = 1.0 - static_cast<double>(worker.free_pages()) /
-                                  static_cast<double>(worker.total_pages());
+    const double used =
+        1.0 - static_cast<double>(worker.free_pages()) / static_cast<double>(worker.total_pages());
     snapshot.kv_cache_usage = std::max(snapshot.kv_cache_usage, used);
   }
   return snapshot;

@@ -47,8 +47,8 @@ absl::Status GenerateCall::Submit(const grpc::CallbackServerContext& context,
   request.deadline = deadline_;
   request.sink = self_;
   const std::string id = request.id;
-  VLOG(1) << id << ": " << request.prompt.size() << " prompt tokens, at most "
-          << request.max_tokens << " new ones, " << request.num_choices << " choices";
+  VLOG(1) << id << ": " << request.prompt.size() << " prompt tokens, at most " << request.max_tokens
+          << " new ones, " << request.num_choices << " choices";
   {
     const std::lock_guard lock(mutex_);
     request_id_ = id;

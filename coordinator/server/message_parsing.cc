@@ -17,8 +17,8 @@ namespace {
 
 using ::google::protobuf::Descriptor;
 using ::google::protobuf::FieldDescriptor;
-using ::google::protobuf::io::CodedInputStream;
 using ::google::protobuf::internal::WireFormatLite;
+using ::google::protobuf::io::CodedInputStream;
 
 // "chat.messages.content: byte 17 is not UTF-8" for the first such field; empty when there is none
 // or the bytes are malformed in another way. Recursion ends because messages nest by type.

@@ -80,8 +80,8 @@ std::vector<prometheus::MetricFamily> Metrics::Collect() const {
   const scheduler::SchedulerCounts& counts = snapshot.counts;
   families.push_back(Single(MetricType::Gauge, "kvec_num_requests_running",
                             "Requests with a sequence on the workers", counts.num_running));
-  families.push_back(Single(MetricType::Gauge, "kvec_num_requests_waiting",
-                            "Requests in the queue", counts.num_waiting));
+  families.push_back(Single(MetricType::Gauge, "kvec_num_requests_waiting", "Requests in the queue",
+                            counts.num_waiting));
   families.push_back(Single(MetricType::Gauge, "kvec_waiting_prompt_tokens",
                             "Prompt tokens of the requests in the queue",
                             static_cast<double>(counts.waiting_prompt_tokens)));
@@ -92,13 +92,13 @@ std::vector<prometheus::MetricFamily> Metrics::Collect() const {
                             "Workers of the group that serves", snapshot.num_workers_ready));
   families.push_back(Single(MetricType::Counter, "kvec_prompt_tokens_total",
                             "Prompt tokens processed", static_cast<double>(counts.prompt_tokens)));
-  families.push_back(Single(MetricType::Counter, "kvec_generation_tokens_total",
-                            "Tokens generated", static_cast<double>(counts.generated_tokens)));
+  families.push_back(Single(MetricType::Counter, "kvec_generation_tokens_total", "Tokens generated",
+                            static_cast<double>(counts.generated_tokens)));
   families.push_back(Single(MetricType::Counter, "kvec_num_preemptions_total",
                             "Times a request lost its pages and was recomputed",
                             static_cast<double>(counts.preemptions)));
-  families.push_back(Single(MetricType::Counter, "kvec_steps_total",
-                            "Steps sent to the workers", static_cast<double>(counts.steps)));
+  families.push_back(Single(MetricType::Counter, "kvec_steps_total", "Steps sent to the workers",
+                            static_cast<double>(counts.steps)));
   return families;
 }
 

@@ -15,19 +15,13 @@ namespace {
 
 constexpr absl::string_view kRoles[] = {"system", "user", "assistant", "tool"};
 
-absl::Status Annotate(absl::string_view field, const absl::Status& status) {
-  return absl::Status(status.code(), absl::StrCat(field, ": ", status.message()));
-}
-
 template <typename Request>
 absl::StatusOr<std::vector<int32_t>> EncodeText(const Request& request, const ServedModel& model) {
   if (request.text().empty()) return absl::InvalidArgumentError("text: empty");
   text::EncodeOptions options;
   options.add_special = !request.has_add_special_tokens() || request.add_special_tokens();
   options.parse_special = !request.has_parse_special_tokens() || request.parse_special_tokens();
-  absl::StatusOr<std::vector<int32_t>> ids = model.tokenizer->Encode(request.text(), options);
-  if (!ids.ok()) return Annotate("text", ids.status());
-  return ids;
+  return model.tokenizer->Encode(request.text(), options);
 }
 
 absl::StatusOr<std::vector<int32_t>> EncodeChat(const v1::ChatMessages& chat,
@@ -45,7 +39,9 @@ absl::StatusOr<std::vector<int32_t>> EncodeChat(const v1::ChatMessages& chat,
   }
   absl::StatusOr<std::vector<int32_t>> ids =
       model.chat_template->Encode(messages, chat.template_arguments_json());
-  if (!ids.ok()) return Annotate("chat", ids.status());
+  if (!ids.ok()) {
+    return absl::Status(ids.status().code(), absl::StrCat("chat: ", ids.status().message()));
+  }
   return ids;
 }
 
@@ -65,9 +61,8 @@ absl::StatusOr<std::vector<int32_t>> CheckTokenIds(absl::string_view field,
   const auto vocab_size = static_cast<uint32_t>(model.config.vocab_size);
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] >= vocab_size) {
-      return absl::InvalidArgumentError(absl::StrCat(field, "[", i, "]: ", ids[i],
-                                                     " is outside the vocabulary of ", vocab_size,
-                                                     " tokens"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          field, "[", i, "]: ", ids[i], " is outside the vocabulary of ", vocab_size, " tokens"));
     }
   }
   return std::vector<int32_t>(ids.begin(), ids.end());

@@ -87,8 +87,7 @@ absl::StatusOr<v1::StepSampling> ResolveSampling(const v1::SamplingParameters& s
       {"presence_penalty", {step.presence_penalty(), {-2, 2}}},
   };
   for (const auto& [field, check] : checks) {
-    KVEC_RETURN_IF_ERROR(
-        CheckRange(absl::StrCat("sampling.", field), check.first, check.second));
+    KVEC_RETURN_IF_ERROR(CheckRange(absl::StrCat("sampling.", field), check.first, check.second));
   }
   // As many as there are is no restriction, so large values are as good as 0.
   const auto vocab_size = static_cast<uint32_t>(model.config.vocab_size);
@@ -143,17 +142,16 @@ absl::Status CheckStopStrings(const v1::StoppingCriteria& stopping) {
   for (int i = 0; i < stopping.stop_size(); ++i) {
     const std::string field = absl::StrCat("stopping.stop[", i, "]");
     if (stopping.stop(i).empty()) return absl::InvalidArgumentError(absl::StrCat(field, ": empty"));
-    KVEC_RETURN_IF_ERROR(CheckAtMost(absl::StrCat(field, ": length"), stopping.stop(i).size(),
-                                     kMaxStopStringBytes));
+    KVEC_RETURN_IF_ERROR(
+        CheckAtMost(absl::StrCat(field, ": length"), stopping.stop(i).size(), kMaxStopStringBytes));
   }
   return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<int32_t>> ResolveStopTokens(const v1::StoppingCriteria& stopping,
                                                        const ServedModel& model) {
-  KVEC_ASSIGN_OR_RETURN(
-      std::vector<int32_t> ids,
-      CheckTokenIds("stopping.stop_token_ids", stopping.stop_token_ids(), model));
+  KVEC_ASSIGN_OR_RETURN(std::vector<int32_t> ids,
+                        CheckTokenIds("stopping.stop_token_ids", stopping.stop_token_ids(), model));
   if (!stopping.ignore_eos()) {
     const absl::Span<const int32_t> eos_ids = model.tokenizer->eos_ids();
     ids.insert(ids.end(), eos_ids.begin(), eos_ids.end());
@@ -168,9 +166,8 @@ absl::StatusOr<uint32_t> ResolveMaxTokens(const v1::GenerateRequest& request, si
                                           const ServedModel& model) {
   const auto context = static_cast<size_t>(model.config.context_length);
   if (prompt_tokens >= context) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("prompt: ", prompt_tokens, " tokens leave no room in the context of ",
-                     context));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "prompt: ", prompt_tokens, " tokens leave no room in the context of ", context));
   }
   const v1::StoppingCriteria& stopping = request.stopping();
   const auto forced_tokens = static_cast<size_t>(request.forced_token_ids_size());
@@ -181,9 +178,9 @@ absl::StatusOr<uint32_t> ResolveMaxTokens(const v1::GenerateRequest& request, si
                        ", forced_token_ids fix the number of tokens"));
     }
     if (prompt_tokens + forced_tokens > context) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("forced_token_ids: ", forced_tokens, " tokens after a prompt of ",
-                       prompt_tokens, " exceed the context of ", context));
+      return absl::InvalidArgumentError(absl::StrCat("forced_token_ids: ", forced_tokens,
+                                                     " tokens after a prompt of ", prompt_tokens,
+                                                     " exceed the context of ", context));
     }
     return static_cast<uint32_t>(forced_tokens);
   }
@@ -192,9 +189,9 @@ absl::StatusOr<uint32_t> ResolveMaxTokens(const v1::GenerateRequest& request, si
     return absl::InvalidArgumentError("stopping.max_tokens: 0, at least 1 is needed");
   }
   if (prompt_tokens + stopping.max_tokens() > context) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("stopping.max_tokens: ", stopping.max_tokens(), " after a prompt of ",
-                     prompt_tokens, " tokens exceeds the context of ", context));
+    return absl::InvalidArgumentError(absl::StrCat("stopping.max_tokens: ", stopping.max_tokens(),
+                                                   " after a prompt of ", prompt_tokens,
+                                                   " tokens exceeds the context of ", context));
   }
   return stopping.max_tokens();
 }
@@ -211,9 +208,8 @@ absl::StatusOr<scheduler::Request> ValidateRequest(const v1::GenerateRequest& re
                                                    const ServedModel& model,
                                                    const v1::CachePolicy& default_cache) {
   if (!request.session_id().empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("session_id: ", Quoted(request.session_id()),
-                     ": sessions are not offered by this build"));
+    return absl::InvalidArgumentError(absl::StrCat("session_id: ", Quoted(request.session_id()),
+                                                   ": sessions are not offered by this build"));
   }
   scheduler::Request checked;
   KVEC_ASSIGN_OR_RETURN(checked.id, ResolveRequestId(request.request_id()));
@@ -222,9 +218,8 @@ absl::StatusOr<scheduler::Request> ValidateRequest(const v1::GenerateRequest& re
   KVEC_ASSIGN_OR_RETURN(checked.num_choices, ResolveNumChoices(request));
   KVEC_RETURN_IF_ERROR(CheckStopStrings(request.stopping()));
   KVEC_ASSIGN_OR_RETURN(checked.stop_token_ids, ResolveStopTokens(request.stopping(), model));
-  KVEC_ASSIGN_OR_RETURN(
-      checked.forced_tokens,
-      CheckTokenIds("forced_token_ids", request.forced_token_ids(), model));
+  KVEC_ASSIGN_OR_RETURN(checked.forced_tokens,
+                        CheckTokenIds("forced_token_ids", request.forced_token_ids(), model));
   KVEC_ASSIGN_OR_RETURN(checked.cache, ResolveCachePolicy(request.cache(), default_cache));
   KVEC_ASSIGN_OR_RETURN(checked.priority, ResolvePriority(request.priority()));
   // Last, because only this takes time that grows with the request.

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "common/logging.h"
 #include "common/model/model_files.h"
 #include "common/status_macros.h"
 
@@ -16,9 +17,14 @@ absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Load(const std::string
   model->fingerprint = files->fingerprint();
   model->chat_template_source = files->tokenizer().chat_template;
   KVEC_ASSIGN_OR_RETURN(model->tokenizer, text::Tokenizer::Create(files->tokenizer()));
-  KVEC_ASSIGN_OR_RETURN(
-      model->chat_template,
-      text::ChatTemplate::Create(model->chat_template_source, *model->tokenizer));
+  auto chat_template = text::ChatTemplate::Create(model->chat_template_source, *model->tokenizer);
+  if (!chat_template.ok()) {
+    // The model can still continue texts.
+    LOG(WARNING) << "model " << model->name
+                 << ": chats are refused: " << chat_template.status().message();
+    chat_template = text::ChatTemplate::Create("", *model->tokenizer);
+  }
+  KVEC_ASSIGN_OR_RETURN(model->chat_template, std::move(chat_template));
   return model;
 }
 

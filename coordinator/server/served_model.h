@@ -24,7 +24,8 @@ struct ServedModel {
   std::string chat_template_source;
 
   // `name` replaces the file's own when not empty. The errors of ModelFiles::Open, and
-  // INVALID_ARGUMENT for a vocabulary or chat template that cannot be used.
+  // INVALID_ARGUMENT for a vocabulary that cannot be used; a chat template that cannot be used is
+  // logged and left out.
   static absl::StatusOr<std::unique_ptr<ServedModel>> Load(const std::string& path,
                                                            const std::string& name);
 

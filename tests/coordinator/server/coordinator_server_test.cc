@@ -106,8 +106,7 @@ TEST_F(CoordinatorServerTest, DrainingFinishesRunningRequestsAndRefusesNewOnes) 
   grpc::ClientContext context;
   const auto stream = stub_->Generate(&context, TextRequest("prompt", 10));
   ASSERT_TRUE(worker->AwaitHeldStep());
-  const auto stopped =
-      std::async(std::launch::async, [this] { server_->Stop(absl::Seconds(60)); });
+  const auto stopped = std::async(std::launch::async, [this] { server_->Stop(absl::Seconds(60)); });
   ASSERT_TRUE(AwaitHealth(HealthResponse::NOT_SERVING));
   EXPECT_EQ(Generate(TextRequest("late", 1)).status.error_code(), grpc::StatusCode::UNAVAILABLE);
   worker->AllowSteps(1 << 20);

@@ -91,8 +91,8 @@ void FakeWorker::Run() {
   registration.set_host("localhost");
   registration.set_device("fake");
   registration.set_version(options_.version.empty() ? std::string(Version()) : options_.version);
-  registration.set_model_fingerprint(
-      options_.fingerprint.empty() ? MakeTestModel()->fingerprint : options_.fingerprint);
+  registration.set_model_fingerprint(options_.fingerprint.empty() ? MakeTestModel()->fingerprint
+                                                                  : options_.fingerprint);
   Send(message);
   v1::CoordinatorMessage incoming;
   while (stream_->Read(&incoming)) Handle(incoming);
@@ -128,8 +128,8 @@ void FakeWorker::FormGroup(const v1::FormGroup& form) {
   capacity.num_kv_heads = 2;
   capacity.stage = form.placement().stage();
   capacity.sliding_windows.assign(form.placement().num_layers(), 0);
-  const bool is_sampler = form.placement().stage() + 1 == form.placement().num_stages() &&
-                          form.placement().rank() == 0;
+  const bool is_sampler =
+      form.placement().stage() + 1 == form.placement().num_stages() && form.placement().rank() == 0;
   executor_ = std::make_unique<scheduler::FakeWorker>(capacity, is_sampler);
   v1::WorkerMessage message;
   v1::GroupReady& ready = *message.mutable_group_ready();

@@ -48,10 +48,10 @@ class FakeWorker {
   void Leave();
 
   // Whether it happened within 20 seconds:
-  bool AwaitReady();  // a group was formed
-  bool AwaitIdle();   // it holds no sequence, and has executed a Step
+  bool AwaitReady();     // a group was formed
+  bool AwaitIdle();      // it holds no sequence, and has executed a Step
   bool AwaitHeldStep();  // a Step waits for AllowSteps
-  bool AwaitAbort();  // AbortGroup has come
+  bool AwaitAbort();     // AbortGroup has come
   // The status with which the coordinator ended the stream.
   std::optional<absl::Status> AwaitEnd();
 

@@ -117,9 +117,8 @@ TEST_F(GenerateTest, KeepsTheStopStringWhenAsked) {
 
 TEST_F(GenerateTest, StopsAtTheModelsEndToken) {
   StartServer();
-  const auto worker = AttachWorker({.script = [](uint32_t, uint32_t index) {
-    return index == 3 ? kTestEos : 'x';
-  }});
+  const auto worker = AttachWorker(
+      {.script = [](uint32_t, uint32_t index) { return index == 3 ? kTestEos : 'x'; }});
   const Answer answer = Generate(TextRequest("p", 100));
   ASSERT_TRUE(answer.status.ok());
   EXPECT_EQ(answer.choices[0].text, "xxx");
@@ -254,8 +253,8 @@ TEST_F(GenerateTest, ASlowReaderDelaysNobodyAndGetsEverything) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 65535);
-  const auto slow_client = v1::Inference::NewStub(grpc::CreateCustomChannel(
-      server_->address(), grpc::InsecureChannelCredentials(), arguments));
+  const auto slow_client = v1::Inference::NewStub(
+      grpc::CreateCustomChannel(server_->address(), grpc::InsecureChannelCredentials(), arguments));
   grpc::ClientContext context;
   const auto stream = slow_client->Generate(&context, request);
   // The request ends while nothing has been read.
@@ -353,9 +352,8 @@ TEST_F(GenerateTest, ServesManyClientsAtOnce) {
   const auto worker = AttachWorker({.script = Repeat("abcdefghij")});
   std::vector<std::future<Answer>> answers;
   for (int i = 0; i < 16; ++i) {
-    answers.push_back(std::async(std::launch::async, [this, i] {
-      return Generate(TextRequest("prompt", 20 + i));
-    }));
+    answers.push_back(std::async(std::launch::async,
+                                 [this, i] { return Generate(TextRequest("prompt", 20 + i)); }));
   }
   for (int i = 0; i < 16; ++i) {
     const Answer answer = answers[i].get();

@@ -1,0 +1,417 @@
+#include "coordinator/cluster/worker_group.h"
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/coordinator/cluster/recording_scheduler.h"
+
+namespace kvec::coordinator::cluster {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+class RecordingLink : public WorkerLink {
+ public:
+  void Send(v1::CoordinatorMessage message) override { sent.push_back(std::move(message)); }
+  void Close(absl::Status status) override {
+    if (!closed.has_value()) closed = std::move(status);
+  }
+
+  std::vector<v1::CoordinatorMessage> sent;
+  std::optional<absl::Status> closed;
+};
+
+// A group and workers of it that answer nothing by themselves. Time stands still unless a test
+// moves it.
+class WorkerGroupTest : public testing::Test {
+ protected:
+  void MakeGroup(ParallelShape shape, absl::Duration heartbeat_timeout = absl::Seconds(10)) {
+    WorkerGroup::Options options;
+    options.membership.version = "1.0";
+    options.membership.model_fingerprint = "model";
+    options.membership.heartbeat_timeout = heartbeat_timeout;
+    options.shape = shape;
+    options.sliding_windows = {0, 512, 0, 512, 0};
+    options.sentence_end_bits = "bits";
+    options.step_tokens = 128;
+    options.on_ready_changed = [this](bool ready) { ready_changes_.push_back(ready); };
+    group_ = std::make_unique<WorkerGroup>(std::move(options), scheduler_);
+  }
+
+  uint64_t Connect() {
+    const uint64_t id = next_id_++;
+    links_[id] = std::make_shared<RecordingLink>();
+    group_->OnAttach(id, links_[id], now_);
+    return id;
+  }
+
+  void Say(uint64_t id, const v1::WorkerMessage& message) { group_->OnMessage(id, message, now_); }
+
+  v1::WorkerMessage Registration(const std::string& worker_id) {
+    v1::WorkerMessage message;
+    v1::Register& registration = *message.mutable_register_();
+    registration.set_worker_id(worker_id);
+    registration.set_version("1.0");
+    registration.set_model_fingerprint("model");
+    registration.set_comm_address("address of " + worker_id);
+    return message;
+  }
+
+  uint64_t Attach(const std::string& worker_id) {
+    const uint64_t id = Connect();
+    Say(id, Registration(worker_id));
+    return id;
+  }
+
+  // The worker answers the last FormGroup that it got.
+  void SayReady(uint64_t id, uint32_t max_step_tokens = 128) {
+    v1::WorkerMessage message;
+    v1::GroupReady& ready = *message.mutable_group_ready();
+    ready.set_group_epoch(LastEpoch(id));
+    ready.set_total_pages(100);
+    ready.set_page_bytes(4096);
+    ready.set_num_kv_heads(3);
+    ready.set_max_step_tokens(max_step_tokens);
+    Say(id, message);
+  }
+
+  uint64_t LastEpoch(uint64_t id) const {
+    uint64_t epoch = 0;
+    for (const v1::CoordinatorMessage& message : links_.at(id)->sent) {
+      if (message.has_form_group()) epoch = message.form_group().group_epoch();
+    }
+    return epoch;
+  }
+
+  const v1::CoordinatorMessage& LastSent(uint64_t id) const { return links_.at(id)->sent.back(); }
+
+  void SayHeartbeat(uint64_t id, bool in_step, uint64_t layers_done) {
+    v1::WorkerMessage message;
+    message.mutable_heartbeat()->set_in_step(in_step);
+    message.mutable_heartbeat()->set_layers_done(layers_done);
+    Say(id, message);
+  }
+
+  void SayError(uint64_t id, uint64_t epoch) {
+    v1::WorkerMessage message;
+    message.mutable_error()->set_group_epoch(epoch);
+    message.mutable_error()->set_code(static_cast<int>(absl::StatusCode::kInternal));
+    message.mutable_error()->set_message("a collective failed");
+    Say(id, message);
+  }
+
+  void PassTime(absl::Duration duration) {
+    now_ += duration;
+    group_->OnTimeouts(now_);
+  }
+
+  RecordingScheduler scheduler_;
+  std::unique_ptr<WorkerGroup> group_;
+  std::map<uint64_t, std::shared_ptr<RecordingLink>> links_;
+  std::vector<bool> ready_changes_;
+  uint64_t next_id_ = 1;
+  absl::Time now_ = absl::UnixEpoch();
+};
+
+TEST_F(WorkerGroupTest, FormsWhenEnoughWorkersAreAttachedAndIsReadyWhenAllAre) {
+  MakeGroup({.num_ranks = 2, .num_stages = 2});
+  std::vector<uint64_t> workers;
+  for (const char* name : {"a", "b", "c"}) workers.push_back(Attach(name));
+  for (uint64_t id : workers) EXPECT_THAT(links_[id]->sent, IsEmpty());
+  workers.push_back(Attach("d"));
+  for (size_t i = 0; i < 4; ++i) {
+    ASSERT_THAT(links_[workers[i]]->sent, SizeIs(1));
+    const v1::FormGroup& form = LastSent(workers[i]).form_group();
+    EXPECT_EQ(form.group_epoch(), 1);
+    EXPECT_EQ(form.placement().stage(), i / 2);
+    EXPECT_EQ(form.placement().rank(), i % 2);
+    EXPECT_EQ(form.sentence_end_bits(), "bits");
+    EXPECT_THAT(form.comm_addresses(),
+                ElementsAre("address of a", "address of b", "address of c", "address of d"));
+  }
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_FALSE(scheduler_.group.has_value());
+    SayReady(workers[3 - i]);
+  }
+  ASSERT_TRUE(scheduler_.group.has_value());
+  EXPECT_EQ(scheduler_.group->epoch, 1);
+  ASSERT_THAT(scheduler_.group->workers, SizeIs(4));
+  EXPECT_EQ(scheduler_.group->workers[3].stage, 1);
+  EXPECT_EQ(scheduler_.group->workers[0].num_kv_heads, 3);
+  EXPECT_THAT(scheduler_.group->workers[0].sliding_windows, ElementsAre(0, 512, 0));
+  EXPECT_THAT(scheduler_.group->workers[2].sliding_windows, ElementsAre(512, 0));
+  EXPECT_THAT(ready_changes_, ElementsAre(true));
+}
+
+TEST_F(WorkerGroupTest, RefusesAnotherVersionAnotherModelAndADoubleName) {
+  MakeGroup({});
+  v1::WorkerMessage registration = Registration("a");
+  registration.mutable_register_()->set_version("0.9");
+  const uint64_t old = Connect();
+  Say(old, registration);
+  EXPECT_EQ(links_[old]->closed->code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(links_[old]->closed->ToString(), HasSubstr("0.9, the coordinator is 1.0"));
+
+  registration = Registration("a");
+  registration.mutable_register_()->set_model_fingerprint("other");
+  const uint64_t other = Connect();
+  Say(other, registration);
+  EXPECT_EQ(links_[other]->closed->code(), absl::StatusCode::kFailedPrecondition);
+
+  Attach("a");
+  const uint64_t twin = Attach("a");
+  EXPECT_EQ(links_[twin]->closed->code(), absl::StatusCode::kAlreadyExists);
+}
+
+TEST_F(WorkerGroupTest, RefusesMessagesOutOfOrder) {
+  MakeGroup({.num_ranks = 1, .num_stages = 2});
+  const uint64_t eager = Connect();
+  SayHeartbeat(eager, false, 0);
+  EXPECT_EQ(links_[eager]->closed->code(), absl::StatusCode::kInvalidArgument);
+
+  const uint64_t twice = Attach("a");
+  Say(twice, Registration("a"));
+  EXPECT_EQ(links_[twice]->closed->code(), absl::StatusCode::kInvalidArgument);
+
+  const uint64_t empty = Attach("b");
+  Say(empty, v1::WorkerMessage());
+  EXPECT_EQ(links_[empty]->closed->code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(WorkerGroupTest, RefusesAWorkerThatTakesSmallerSteps) {
+  MakeGroup({});
+  const uint64_t id = Attach("a");
+  SayReady(id, /*max_step_tokens=*/127);
+  EXPECT_EQ(links_[id]->closed->code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(links_[id]->closed->ToString(), HasSubstr("127"));
+  EXPECT_FALSE(scheduler_.group.has_value());
+}
+
+TEST_F(WorkerGroupTest, ABrokenStreamAbortsTheOthersAndASpareTakesThePlace) {
+  MakeGroup({.num_ranks = 1, .num_stages = 2});
+  const uint64_t a = Attach("a");
+  const uint64_t b = Attach("b");
+  const uint64_t spare = Attach("spare");
+  SayReady(a);
+  SayReady(b);
+  EXPECT_THAT(links_[spare]->sent, IsEmpty());
+  group_->OnDetach(a, now_);
+  EXPECT_EQ(scheduler_.num_lost, 1);
+  EXPECT_THAT(ready_changes_, ElementsAre(true, false));
+  const std::vector<v1::CoordinatorMessage>& sent = links_[b]->sent;
+  ASSERT_THAT(sent, SizeIs(3));
+  EXPECT_THAT(sent[1].abort_group().reason(), HasSubstr("worker a"));
+  EXPECT_EQ(sent[2].form_group().group_epoch(), 2);
+  EXPECT_EQ(LastSent(spare).form_group().group_epoch(), 2);
+  SayReady(b);
+  SayReady(spare);
+  EXPECT_EQ(scheduler_.group->epoch, 2);
+}
+
+TEST_F(WorkerGroupTest, ALossWhileLoadingNeedsNoWordToTheScheduler) {
+  MakeGroup({.num_ranks = 1, .num_stages = 2});
+  const uint64_t a = Attach("a");
+  const uint64_t b = Attach("b");
+  SayReady(a);
+  group_->OnDetach(b, now_);
+  EXPECT_TRUE(LastSent(a).has_abort_group());
+  EXPECT_EQ(scheduler_.num_lost, 0);
+  EXPECT_THAT(ready_changes_, IsEmpty());
+}
+
+TEST_F(WorkerGroupTest, IgnoresWhatBelongsToAnOlderGroup) {
+  MakeGroup({.num_ranks = 1, .num_stages = 2});
+  const uint64_t a = Attach("a");
+  const uint64_t b = Attach("b");
+  SayReady(a);
+  group_->OnDetach(b, now_);
+  Attach("c");  // group 2
+  v1::WorkerMessage stale;
+  stale.mutable_group_ready()->set_group_epoch(1);
+  Say(a, stale);
+  stale.mutable_step_result()->set_group_epoch(1);
+  Say(a, stale);
+  SayError(a, 1);
+  EXPECT_FALSE(links_[a]->closed.has_value());
+  EXPECT_THAT(scheduler_.result_workers, IsEmpty());
+  EXPECT_TRUE(LastSent(a).has_form_group());
+}
+
+TEST_F(WorkerGroupTest, HandsResultsToTheSchedulerByPlaceInTheGroup) {
+  MakeGroup({.num_ranks = 1, .num_stages = 2});
+  const uint64_t a = Attach("a");
+  const uint64_t b = Attach("b");
+  SayReady(a);
+  SayReady(b);
+  v1::WorkerMessage result;
+  result.mutable_step_result()->set_group_epoch(1);
+  result.mutable_step_result()->set_execute_ms(2.5);
+  Say(b, result);
+  Say(a, result);
+  EXPECT_THAT(scheduler_.result_workers, ElementsAre(1, 0));
+  EXPECT_EQ(group_->Statuses(now_)[0].last_step_ms(), 2.5);
+  EXPECT_EQ(group_->Statuses(now_)[0].free_pages(), 7);
+}
+
+TEST_F(WorkerGroupTest, SendsStepsOfItsEpochToAllWorkers) {
+  MakeGroup({.num_ranks = 2, .num_stages = 1});
+  const uint64_t a = Attach("a");
+  const uint64_t b = Attach("b");
+  SayReady(a);
+  v1::Step step;
+  step.set_group_epoch(1);
+  group_->SendStep(step);  // not ready yet
+  SayReady(b);
+  step.set_step_id(5);
+  group_->SendStep(step);
+  step.set_group_epoch(2);
+  group_->SendStep(step);
+  for (uint64_t id : {a, b}) {
+    ASSERT_THAT(links_[id]->sent, SizeIs(2));
+    EXPECT_EQ(LastSent(id).step().step_id(), 5);
+  }
+}
+
+TEST_F(WorkerGroupTest, AWorkerErrorBreaksTheGroupAndPutsTheNextOneOffLongerAndLonger) {
+  MakeGroup({}, /*heartbeat_timeout=*/absl::Hours(1));
+  const uint64_t a = Attach("a");
+  absl::Duration last = absl::ZeroDuration();
+  for (uint64_t epoch = 1; epoch <= 12; ++epoch) {
+    ASSERT_EQ(LastEpoch(a), epoch);
+    SayReady(a);
+    SayError(a, epoch);
+    EXPECT_TRUE(LastSent(a).has_abort_group());
+    EXPECT_FALSE(scheduler_.group.has_value());
+    const absl::Duration delay = group_->NextTimeout() - now_;
+    EXPECT_GE(delay, last);
+    EXPECT_LE(delay, absl::Seconds(30));
+    last = delay;
+    PassTime(delay - absl::Milliseconds(1));
+    EXPECT_EQ(LastEpoch(a), epoch);
+    PassTime(absl::Milliseconds(1));
+  }
+  EXPECT_EQ(last, absl::Seconds(30));
+}
+
+TEST_F(WorkerGroupTest, AGoodResultEndsTheDelays) {
+  MakeGroup({}, /*heartbeat_timeout=*/absl::Hours(1));
+  const uint64_t a = Attach("a");
+  SayReady(a);
+  SayError(a, 1);
+  const absl::Duration first = group_->NextTimeout() - now_;
+  PassTime(first);
+  SayReady(a);
+  v1::WorkerMessage result;
+  result.mutable_step_result()->set_group_epoch(2);
+  Say(a, result);
+  SayError(a, 2);
+  EXPECT_EQ(group_->NextTimeout() - now_, first);
+}
+
+TEST_F(WorkerGroupTest, AResultThatTheSchedulerRefusesBreaksTheGroup) {
+  MakeGroup({});
+  const uint64_t a = Attach("a");
+  SayReady(a);
+  scheduler_.result_status = absl::InternalError("no such sequence");
+  v1::WorkerMessage result;
+  result.mutable_step_result()->set_group_epoch(1);
+  Say(a, result);
+  EXPECT_THAT(LastSent(a).abort_group().reason(), HasSubstr("no such sequence"));
+  EXPECT_EQ(scheduler_.num_lost, 1);
+}
+
+TEST_F(WorkerGroupTest, AnIdleWorkerLivesByItsHeartbeats) {
+  MakeGroup({});
+  const uint64_t a = Attach("a");
+  SayReady(a);
+  for (int i = 0; i < 10; ++i) {
+    PassTime(absl::Seconds(9));
+    SayHeartbeat(a, false, 0);
+  }
+  EXPECT_TRUE(scheduler_.group.has_value());
+  PassTime(absl::Seconds(10));
+  EXPECT_EQ(links_[a]->closed->code(), absl::StatusCode::kUnavailable);
+  EXPECT_FALSE(scheduler_.group.has_value());
+  EXPECT_EQ(group_->Statuses(now_)[0].state(), "lost");
+}
+
+TEST_F(WorkerGroupTest, AWorkerInsideAStepLivesByItsProgress) {
+  MakeGroup({});
+  const uint64_t a = Attach("a");
+  SayReady(a);
+  for (uint64_t layer = 1; layer <= 5; ++layer) {
+    PassTime(absl::Seconds(9));
+    SayHeartbeat(a, true, layer);
+  }
+  EXPECT_FALSE(links_[a]->closed.has_value());
+  PassTime(absl::Seconds(9));
+  SayHeartbeat(a, true, 5);  // no layer further
+  PassTime(absl::Seconds(1));
+  EXPECT_TRUE(links_[a]->closed.has_value());
+}
+
+TEST_F(WorkerGroupTest, TheSurvivorsOfAStuckWorkerGetNewTime) {
+  MakeGroup({.num_ranks = 1, .num_stages = 2});
+  const uint64_t a = Attach("a");
+  const uint64_t b = Attach("b");
+  SayReady(a);
+  SayReady(b);
+  PassTime(absl::Seconds(5));
+  SayHeartbeat(b, true, 1);  // then it waits for a
+  PassTime(absl::Seconds(5));
+  EXPECT_TRUE(links_[a]->closed.has_value());
+  PassTime(absl::Seconds(5));
+  EXPECT_FALSE(links_[b]->closed.has_value());
+}
+
+TEST_F(WorkerGroupTest, AStreamThatNeverRegistersIsClosed) {
+  MakeGroup({});
+  const uint64_t id = Connect();
+  PassTime(absl::Seconds(10));
+  EXPECT_TRUE(links_[id]->closed.has_value());
+  EXPECT_THAT(group_->Statuses(now_), IsEmpty());
+}
+
+TEST_F(WorkerGroupTest, AWorkerThatLeavesIsNotLost) {
+  MakeGroup({.num_ranks = 1, .num_stages = 1});
+  const uint64_t a = Attach("a");
+  SayReady(a);
+  v1::WorkerMessage leaving;
+  leaving.mutable_leaving();
+  Say(a, leaving);
+  EXPECT_TRUE(links_[a]->closed->ok());
+  EXPECT_EQ(scheduler_.num_lost, 1);
+  EXPECT_EQ(group_->Statuses(now_)[0].state(), "draining");
+  group_->OnDetach(a, now_);
+  EXPECT_THAT(group_->Statuses(now_), IsEmpty());
+}
+
+TEST_F(WorkerGroupTest, ALostWorkerThatComesBackIsNotShownTwice) {
+  MakeGroup({});
+  group_->OnDetach(Attach("a"), now_);
+  Attach("a");
+  ASSERT_THAT(group_->Statuses(now_), SizeIs(1));
+  EXPECT_EQ(group_->Statuses(now_)[0].state(), "loading");
+}
+
+TEST_F(WorkerGroupTest, ShutdownClosesEveryStream) {
+  MakeGroup({});
+  const uint64_t a = Attach("a");
+  const uint64_t spare = Attach("b");
+  SayReady(a);
+  group_->Shutdown(now_);
+  EXPECT_EQ(links_[a]->closed->code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(links_[spare]->closed->code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(scheduler_.num_lost, 1);
+}
+
+}  // namespace
+}  // namespace kvec::coordinator::cluster
