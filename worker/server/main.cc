@@ -50,7 +50,7 @@ absl::Status Run(const WorkerFlags& flags, const sigset_t& stop_signals) {
   options.device = std::string(device->name());
   options.threads = device_options.num_threads;
   options.max_step_tokens = flags.max_step_tokens;
-  KVEC_ASSIGN_OR_RETURN(options.kv_type, ResolveKvType(flags.kv_type, config));
+  KVEC_ASSIGN_OR_RETURN(options.kv_type, ResolveKvType(flags.kv_type));
   options.kv_bytes = ResolveKvBytes(flags, config, options.kv_type);
   LOG(INFO) << options.worker_id << ": " << config.name << " on " << options.device << ", "
             << options.threads << " threads";

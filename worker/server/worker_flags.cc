@@ -62,12 +62,9 @@ std::optional<int> ParseWorkerFlags(int argc, char** argv, WorkerFlags& flags) {
   return std::nullopt;
 }
 
-absl::StatusOr<kernels::KvType> ResolveKvType(const std::string& name, const ModelConfig& config) {
-  if (name == "auto") {
-    return config.has_attention_bias ? kernels::KvType::kF16 : kernels::KvType::kBF16;
-  }
+absl::StatusOr<kernels::KvType> ResolveKvType(const std::string& name) {
   if (name == "bf16") return kernels::KvType::kBF16;
-  if (name == "f16") return kernels::KvType::kF16;
+  if (name == "auto" || name == "f16") return kernels::KvType::kF16;
   if (name == "f32") return kernels::KvType::kF32;
   return absl::InvalidArgumentError(
       absl::StrCat("--kv-type: unknown \"", name, "\"; known: auto, bf16, f16, f32"));

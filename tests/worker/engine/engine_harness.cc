@@ -39,6 +39,7 @@ void EngineHarness::AddStart(uint64_t id, int prompt_tokens, const v1::StepSampl
   start.set_sequence_id(id);
   start.set_prompt_tokens(prompt_tokens);
   *start.mutable_sampling() = sampling;
+  start.mutable_cache()->set_policy("full");
 }
 
 v1::SequenceWork& EngineHarness::AddWork(uint64_t id, absl::Span<const int32_t> tokens,

@@ -124,6 +124,7 @@ TEST_P(EngineTest, ForksSampleAsIfEachHadItsOwnPrompt) {
       fork.mutable_child()->set_sequence_id(10 + choice);
       fork.mutable_child()->set_prompt_tokens(37);
       *fork.mutable_child()->mutable_sampling() = RandomSampling(9, choice);
+      fork.mutable_child()->mutable_cache()->set_policy("full");
     }
     for (int choice = 0; choice < 3; ++choice) {
       EngineHarness::AddWork(10 + choice, {}, 37 + i, false, true, decode);

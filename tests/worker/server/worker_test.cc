@@ -34,6 +34,7 @@ v1::CoordinatorMessage PromptStep(uint64_t epoch, uint64_t step_id, uint64_t seq
   v1::SequenceStart& start = *step.add_starts();
   start.set_sequence_id(sequence_id);
   start.set_prompt_tokens(3);
+  start.mutable_cache()->set_policy("full");
   start.mutable_sampling()->set_top_p(1);
   start.mutable_sampling()->set_repetition_penalty(1);
   start.mutable_sampling()->set_logprobs(-1);
