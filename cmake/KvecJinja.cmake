@@ -3,8 +3,9 @@ set(KVEC_THIRD_PARTY_DIR ${CMAKE_SOURCE_DIR}/build/third_party CACHE PATH
   "Where deploy/local/fetch_jinja.sh puts sources")
 set(KVEC_JINJA_DIR ${KVEC_THIRD_PARTY_DIR}/jinja/common)
 if(NOT EXISTS ${KVEC_JINJA_DIR}/jinja/runtime.h)
-  message(FATAL_ERROR "No Jinja engine in ${KVEC_THIRD_PARTY_DIR}. Run this, then configure again:\n"
-    "  KVEC_THIRD_PARTY_DIR=${KVEC_THIRD_PARTY_DIR} ${CMAKE_SOURCE_DIR}/deploy/local/fetch_jinja.sh")
+  message(FATAL_ERROR
+    "No Jinja engine in ${KVEC_THIRD_PARTY_DIR}. Run this, then configure again:\n  "
+    "KVEC_THIRD_PARTY_DIR=${KVEC_THIRD_PARTY_DIR} ${CMAKE_SOURCE_DIR}/deploy/local/fetch_jinja.sh")
 endif()
 
 add_library(kvec_jinja STATIC

@@ -2,7 +2,6 @@
 #include <cmath>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "common/status_macros.h"
@@ -13,22 +12,6 @@
 
 namespace kvec::coordinator::text {
 namespace {
-
-// The library aborts on some empty or equal pieces and accepts others.
-absl::Status CheckPieces(const TokenizerData& data) {
-  absl::flat_hash_map<absl::string_view, size_t> ids;
-  for (size_t i = 0; i < data.tokens.size(); ++i) {
-    if (data.tokens[i].empty()) {
-      return absl::InvalidArgumentError(absl::StrCat("tokenizer.ggml.tokens[", i, "]: empty"));
-    }
-    const auto [same, is_new] = ids.try_emplace(data.tokens[i], i);
-    if (!is_new) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("tokenizer.ggml.tokens[", i, "]: equal to token ", same->second));
-    }
-  }
-  return absl::OkStatus();
-}
 
 absl::Status CheckScores(const TokenizerData& data) {
   if (data.scores.size() != data.tokens.size()) {
@@ -64,7 +47,6 @@ absl::StatusOr<int32_t> UnknownId(const TokenizerData& data) {
 
 absl::StatusOr<VocabularyAndModel> LoadSentencePieceBpe(const TokenizerData& data) {
   KVEC_ASSIGN_OR_RETURN(Vocabulary vocabulary, ReadGgufVocabulary(data));
-  KVEC_RETURN_IF_ERROR(CheckPieces(data));
   KVEC_RETURN_IF_ERROR(CheckScores(data));
   KVEC_ASSIGN_OR_RETURN(const int32_t unknown_id, UnknownId(data));
   vocabulary.add_space_prefix = data.add_space_prefix;

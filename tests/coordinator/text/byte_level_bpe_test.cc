@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <thread>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "coordinator/text/tokenizer.h"
@@ -113,14 +114,16 @@ TEST(ByteLevelBpeTest, EncodesTenMegabytesOfAnything) {
   while (mixed.size() < kSize) mixed += RandomText(generator, 1000);
   std::string openings;
   while (openings.size() < kSize) absl::StrAppend(&openings, "<|en");
-  for (const char* name : {"gpt-2", "llama-bpe", "smollm"}) {
+  const std::pair<const char*, std::string> cases[] = {{"gpt-2", std::string(kSize, 'a')},
+                                                       {"gpt-2", mixed},
+                                                       {"gpt-2", openings},
+                                                       {"smollm", std::string(kSize, '1')},
+                                                       {"llama-bpe", std::string(kSize, ' ')}};
+  for (const auto& [name, text] : cases) {
     TokenizerData data = SmallByteLevelData();
     data.pre_tokenizer = name;
     const auto tokenizer = MakeTokenizer(data);
-    for (const std::string& text : {std::string(kSize, 'a'), std::string(kSize, ' '),
-                                    std::string(kSize, '1'), openings, mixed}) {
-      EXPECT_EQ(tokenizer->Decode(Encode(*tokenizer, text), false), text) << name;
-    }
+    EXPECT_TRUE(tokenizer->Decode(Encode(*tokenizer, text), false) == text) << name;
   }
 }
 
