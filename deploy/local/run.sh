@@ -128,7 +128,7 @@ start_worker() {
 
 # run_client ARGUMENTS: kvec, but fails as soon as a server process dies. Its exit code otherwise.
 run_client() {
-  "$bin/kvec" "$@" --target "$target" &
+  start "$bin/kvec" "$@" --target "$target" &
   client=$!
   local ended code=0
   wait -n -p ended "$client" "$coordinator" "${worker_pids[@]}" || code=$?

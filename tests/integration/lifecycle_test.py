@@ -1,36 +1,15 @@
 """Cancelling, draining and ending: pages come back, streams are finished, no process stays."""
 
-import pathlib
 import signal
 import subprocess
 import unittest
 
-from service import DEADLINE_SECONDS, Service, model_path, read_to_end, start, wait_until
+from processes import children, is_alive, wait_until
+from service import DEADLINE_SECONDS, Service, model_path, read_to_end, start
 
 MODEL = model_path("smollm2")
 LONG = ["--prompt", "A very long story:", "--max-tokens", 4000, "--ignore-eos"]
 SHORT = ["--prompt", "A story:", "--max-tokens", 200, "--ignore-eos", "--temperature", 0]
-
-
-def children(pid):
-    """Ids of the processes whose parent is `pid`."""
-    found = []
-    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # it ended meanwhile
-        if int(fields[1]) == pid and fields[0] != "Z":
-            found.append(int(path.parent.name))
-    return found
-
-
-def is_alive(pid):
-    try:
-        state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
 
 
 class LifecycleTest(unittest.TestCase):

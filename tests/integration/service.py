@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
+
+from processes import DEADLINE_SECONDS
 
 BIN = pathlib.Path(os.environ["KVEC_BIN"])
 SKIPPED = 77  # the exit code that CTest takes for a skipped test
-DEADLINE_SECONDS = 120  # for whatever ends by itself: generous, a loaded machine is slow
 
 
 def model_path(name):
@@ -29,17 +29,6 @@ def start(program, *arguments, **popen):
     """Starts one of our programs. It dies with this process, however that ends."""
     command = ["setpriv", "--pdeathsig", "KILL", str(BIN / program), *map(str, arguments)]
     return subprocess.Popen(command, **popen)
-
-
-def wait_until(condition, what):
-    """Returns the first true value of condition(); fails after the deadline."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.02)
-    raise AssertionError(f"waited in vain for {what}")
 
 
 class Service:

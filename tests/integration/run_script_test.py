@@ -1,0 +1,97 @@
+"""deploy/local/run.sh keeps its contract, with programs that are built already."""
+
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import unittest
+
+from processes import DEADLINE_SECONDS, children, is_alive, wait_until
+from service import BIN, model_path
+
+MODEL = model_path("smollm2")
+SCRIPTS = pathlib.Path(__file__).parents[2] / "deploy/local"
+
+# A checkout whose build has nothing to do.
+checkout = tempfile.TemporaryDirectory()
+scripts = pathlib.Path(checkout.name) / "deploy/local"
+shutil.copytree(SCRIPTS, scripts)
+(scripts / "build.sh").write_text("#!/bin/bash\n")
+(pathlib.Path(checkout.name) / "build/release").mkdir(parents=True)
+(pathlib.Path(checkout.name) / "build/release/bin").symlink_to(BIN)
+
+
+def start_run(*arguments):
+    return subprocess.Popen([scripts / "run.sh", *map(str, arguments)], stdin=subprocess.DEVNULL,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run(*arguments):
+    process = start_run(*arguments)
+    out, err = process.communicate(timeout=10 * DEADLINE_SECONDS)
+    return process.returncode, out, err
+
+
+class RunScriptTest(unittest.TestCase):
+
+    def test_answers_a_prompt_and_stops_everything(self):
+        code, out, err = run("--model", MODEL, "--prompt", "Hello!")
+        self.assertEqual(code, 0, err)
+        self.assertNotEqual(out.strip(), "")
+
+    def test_explains_wrong_usage(self):
+        for arguments in (["--fly"], ["--workers"], ["--workers", "0"], ["--port", "70000"],
+                          ["--parallel", "2x2"], ["--parallel", "tp=2,pp=2", "--workers", "3"]):
+            code, _, err = run(*arguments)
+            self.assertEqual(code, 2, arguments)
+            self.assertIn("run.sh:", err)
+
+    def test_fails_with_a_message_on_a_bad_model(self):
+        code, _, err = run("--model", "/nonexistent.gguf")
+        self.assertEqual((code, "/nonexistent.gguf" in err), (1, True), err)
+        with tempfile.NamedTemporaryFile(suffix=".gguf") as bad:
+            bad.write(pathlib.Path(MODEL).read_bytes()[:5000])
+            bad.flush()
+            code, _, err = run("--model", bad.name)
+            self.assertEqual(code, 1, err)
+            self.assertIn("kvec-coordinator:", err)
+
+    def test_keep_serves_restarts_a_dead_worker_and_ends_on_sigterm(self):
+        process = start_run("--model", MODEL, "--keep", "--port", "50971")
+        target = "127.0.0.1:50971"
+        answer = [BIN / "kvec", "generate", "--target", target, "--prompt", "Hello",
+                  "--max-tokens", "4"]
+        wait_ready = [BIN / "kvec", "status", "--target", target, "--wait-ready",
+                      str(DEADLINE_SECONDS)]
+        subprocess.run(wait_ready, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(answer, check=True, stdout=subprocess.DEVNULL)
+
+        worker, = children(process.pid, "kvec-worker")
+        self.assertEqual(os.getsid(worker), os.getsid(process.pid))
+        os.kill(worker, signal.SIGKILL)
+        second, = wait_until(
+            lambda: [pid for pid in children(process.pid, "kvec-worker") if pid != worker],
+            "a new worker")
+        subprocess.run(wait_ready, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(answer, check=True, stdout=subprocess.DEVNULL)
+
+        coordinator, = children(process.pid, "kvec-coordinator")
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=DEADLINE_SECONDS)
+        self.assertEqual(process.returncode, 0, err)
+        self.assertFalse(is_alive(second) or is_alive(coordinator))
+
+    def test_a_kill_leaves_no_process(self):
+        process = start_run("--model", MODEL, "--keep", "--port", "50972")
+        worker, = wait_until(lambda: children(process.pid, "kvec-worker"), "a worker")
+        coordinator, = children(process.pid, "kvec-coordinator")
+        process.kill()
+        process.communicate()
+        for pid in (worker, coordinator):
+            wait_until(lambda pid=pid: not is_alive(pid), f"process {pid} to end")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
