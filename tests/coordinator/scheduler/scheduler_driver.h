@@ -2,20 +2,49 @@
 #define KVEC_TESTS_COORDINATOR_SCHEDULER_SCHEDULER_DRIVER_H_
 
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "coordinator/scheduler/scheduler.h"
 #include "gtest/gtest.h"
 #include "tests/coordinator/scheduler/fake_group.h"
 #include "tests/coordinator/scheduler/recording_sink.h"
 
 namespace kvec::coordinator::scheduler {
+
+// One layer with one KV head, full attention: a page is 16 tokens of a sequence.
+inline std::vector<WorkerCapacity> OneWorker(uint64_t total_pages) {
+  WorkerCapacity capacity;
+  capacity.total_pages = total_pages;
+  capacity.page_bytes = 1600;
+  capacity.num_kv_heads = 1;
+  capacity.sliding_windows = {0};
+  return {capacity};
+}
+
+inline Request MakeRequest(std::string id, uint32_t prompt_tokens, uint32_t max_tokens) {
+  Request request;
+  request.id = std::move(id);
+  for (uint32_t i = 0; i < prompt_tokens; ++i) {
+    request.prompt.push_back(static_cast<int32_t>(i % FakeModel::kVocabSize));
+  }
+  request.max_tokens = max_tokens;
+  request.sampling.set_logprobs(-1);
+  request.sampling.set_prompt_logprobs(-1);
+  return request;
+}
+
+// Steps of 32 rows, 8 of them of prompts while something decodes.
+inline SchedulerOptions SmallSteps() {
+  SchedulerOptions options;
+  options.step_tokens = 32;
+  options.mixed_prompt_tokens = 8;
+  options.max_running_sequences = 16;
+  return options;
+}
 
 // Runs a scheduler and one group step by step, for tests that look at single Steps. Time passes by
 // a millisecond per Step.
@@ -24,28 +53,6 @@ class SchedulerDriver {
   explicit SchedulerDriver(const SchedulerOptions& options,
                            std::shared_ptr<const BudgetAllocator> budgets = nullptr)
       : scheduler_(CreateScheduler(options, std::move(budgets))) {}
-
-  // One layer with one KV head, full attention: a page is 16 tokens of a sequence.
-  static std::vector<WorkerCapacity> OneWorker(uint64_t total_pages) {
-    WorkerCapacity capacity;
-    capacity.total_pages = total_pages;
-    capacity.page_bytes = 1600;
-    capacity.num_kv_heads = 1;
-    capacity.sliding_windows = {0};
-    return {capacity};
-  }
-
-  static Request MakeRequest(std::string id, uint32_t prompt_tokens, uint32_t max_tokens) {
-    Request request;
-    request.id = std::move(id);
-    for (uint32_t i = 0; i < prompt_tokens; ++i) {
-      request.prompt.push_back(static_cast<int32_t>(i % FakeModel::kVocabSize));
-    }
-    request.max_tokens = max_tokens;
-    request.sampling.set_logprobs(-1);
-    request.sampling.set_prompt_logprobs(-1);
-    return request;
-  }
 
   void FormGroup(const std::vector<WorkerCapacity>& capacities) {
     group_ = std::make_unique<FakeGroup>(++epoch_, capacities);

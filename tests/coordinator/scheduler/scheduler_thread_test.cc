@@ -72,7 +72,7 @@ class NotifyingSink : public RecordingSink {
 class ThreadedGroup {
  public:
   explicit ThreadedGroup(Scheduler& scheduler) : scheduler_(scheduler), queues_(kNumWorkers) {
-    const WorkerCapacity capacity = SchedulerDriver::OneWorker(60)[0];
+    const WorkerCapacity capacity = OneWorker(60)[0];
     scheduler.OnGroupReady(1, std::vector<WorkerCapacity>(kNumWorkers, capacity), absl::Now());
     for (uint32_t w = 0; w < kNumWorkers; ++w) {
       threads_.emplace_back([this, w, capacity] { Work(w, FakeWorker(capacity, w == 1)); });
@@ -165,7 +165,7 @@ TEST(SchedulerThreadTest, ServesManyClientsWhileStepsAndResultsPass) {
     for (int client = 0; client < kNumClients; ++client) {
       clients.emplace_back([&, client] {
         for (int i = 0; i < kRequestsPerClient; ++i) {
-          Request request = SchedulerDriver::MakeRequest(absl::StrCat(client, "-", i), 5 + i, 25);
+          Request request = MakeRequest(absl::StrCat(client, "-", i), 5 + i, 25);
           request.sampling.set_seed(static_cast<uint64_t>(1000 * client + i));
           request.num_choices = i % 7 == 0 ? 3 : 1;
           requests[client].push_back(request);
