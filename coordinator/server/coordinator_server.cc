@@ -24,6 +24,8 @@ namespace {
 constexpr int kMaxClusterMessageBytes = 64 << 20;
 // How long workers and cancelled clients get to take the last message.
 constexpr absl::Duration kLastWords = absl::Seconds(1);
+// Tokenizers are fast: more threads would only take time from workers on the same machine.
+constexpr int kTaskThreads = 2;
 
 // "127.0.0.1:0" and 4711 give "127.0.0.1:4711".
 std::string WithPort(const std::string& address, int port) {
@@ -41,6 +43,9 @@ absl::StatusOr<std::unique_ptr<grpc::Server>> Serve(const std::string& address,
   builder.SetMaxReceiveMessageSize(max_message_bytes);
   // Else a second coordinator on the same port would silently get half of the calls.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  // Lets clients behind a gateway keep idle connections open.
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10'000);
   // Notices peers whose machine is gone without a word.
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
@@ -89,7 +94,8 @@ CoordinatorServer::CoordinatorServer(const Options& options, std::unique_ptr<Ser
       scheduler_(scheduler::CreateScheduler(options.scheduler)),
       pump_(GroupOptions(options_, *model_, health_), *scheduler_),
       metrics_(std::make_shared<Metrics>([this] { return MetricsSnapshot(); })),
-      serving_{*model_, *scheduler_, pump_, calls_, *metrics_, std::move(default_cache)},
+      tasks_(kTaskThreads, options.scheduler.max_waiting_requests),
+      serving_{*model_, *scheduler_, pump_, calls_, *metrics_, tasks_, std::move(default_cache)},
       inference_service_(serving_),
       cluster_service_(pump_) {}
 
@@ -129,6 +135,7 @@ void CoordinatorServer::Stop(absl::Duration drain) {
     if (!calls_.AwaitIdle(drain)) LOG(WARNING) << "requests are cancelled: draining took too long";
     public_server_->Shutdown(absl::ToChronoTime(absl::Now() + kLastWords));
   }
+  tasks_.Stop();
   exposer_.reset();
   pump_.Stop();
   if (cluster_server_ != nullptr) {

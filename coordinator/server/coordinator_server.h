@@ -18,6 +18,7 @@
 #include "coordinator/server/served_model.h"
 #include "coordinator/server/serving_context.h"
 #include "coordinator/server/serving_health.h"
+#include "coordinator/server/task_pool.h"
 #include "prometheus/exposer.h"
 
 namespace kvec::coordinator::server {
@@ -71,6 +72,7 @@ class CoordinatorServer {
   CallTracker calls_;
   cluster::StepPump pump_;
   const std::shared_ptr<Metrics> metrics_;
+  TaskPool tasks_;
   ServingContext serving_;
   InferenceService inference_service_;
   cluster::ClusterService cluster_service_;

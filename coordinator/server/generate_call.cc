@@ -24,18 +24,21 @@ absl::Time DeadlineOf(const grpc::CallbackServerContext& context) {
 void GenerateCall::Start(const grpc::CallbackServerContext& context,
                          const grpc::ByteBuffer& request) {
   self_ = shared_from_this();
-  if (absl::Status status = Submit(context, request, absl::Now()); !status.ok()) {
-    VLOG(1) << "a request was refused: " << status.ToString();
-    End(status);
-    return;
+  deadline_ = DeadlineOf(context);
+  absl::Status status = serving_.calls.Begin();
+  counted_ = status.ok();
+  if (status.ok()) {
+    status = serving_.tasks.Post([self = self_, request, arrival = absl::Now()] {
+      if (absl::Status submitted = self->Submit(request, arrival); !submitted.ok()) {
+        VLOG(1) << "a request was refused: " << submitted.ToString();
+        self->End(submitted);
+      }
+    });
   }
-  serving_.pump.Wake();
+  if (!status.ok()) End(status);
 }
 
-absl::Status GenerateCall::Submit(const grpc::CallbackServerContext& context,
-                                  const grpc::ByteBuffer& bytes, absl::Time arrival) {
-  KVEC_RETURN_IF_ERROR(serving_.calls.Begin());
-  counted_ = true;
+absl::Status GenerateCall::Submit(const grpc::ByteBuffer& bytes, absl::Time arrival) {
   v1::GenerateRequest original;
   KVEC_RETURN_IF_ERROR(ParseMessage(bytes, &original));
   if (!serving_.pump.group_ready()) {
@@ -43,9 +46,8 @@ absl::Status GenerateCall::Submit(const grpc::CallbackServerContext& context,
   }
   KVEC_ASSIGN_OR_RETURN(scheduler::Request request,
                         ValidateRequest(original, serving_.model, serving_.default_cache));
-  deadline_ = DeadlineOf(context);
   request.deadline = deadline_;
-  request.sink = self_;
+  request.sink = shared_from_this();
   const std::string id = request.id;
   VLOG(1) << id << ": " << request.prompt.size() << " prompt tokens, at most " << request.max_tokens
           << " new ones, " << request.num_choices << " choices";
@@ -65,6 +67,7 @@ absl::Status GenerateCall::Submit(const grpc::CallbackServerContext& context,
   if (cancelled) {
     serving_.scheduler.Cancel(id, absl::CancelledError("the client left"), absl::Now());
   }
+  serving_.pump.Wake();
   return absl::OkStatus();
 }
 

@@ -28,7 +28,8 @@ class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
  public:
   explicit GenerateCall(ServingContext& serving) : serving_(serving) {}
 
-  // Checks the request and hands it to the scheduler, or ends the call with the reason why not.
+  // Has the request checked and handed to the scheduler by another thread; the call ends with the
+  // reason when that fails.
   void Start(const grpc::CallbackServerContext& context, const grpc::ByteBuffer& request);
 
   // From gRPC.
@@ -44,8 +45,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void OnDone(const absl::Status& status, const v1::Usage& usage) override;
 
  private:
-  absl::Status Submit(const grpc::CallbackServerContext& context, const grpc::ByteBuffer& bytes,
-                      absl::Time arrival);
+  absl::Status Submit(const grpc::ByteBuffer& bytes, absl::Time arrival);
   // Ends the call with this status after the queued messages.
   void End(const absl::Status& status);
   // Starts the next write, or finishes the call, unless a write is under way. Called without the

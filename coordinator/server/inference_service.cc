@@ -1,8 +1,10 @@
 #include "coordinator/server/inference_service.h"
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/time/clock.h"
@@ -23,6 +25,16 @@ grpc::ServerUnaryReactor* Reply(grpc::CallbackServerContext* context, const absl
   return reactor;
 }
 
+// Answers the call by `work`, on another thread.
+grpc::ServerUnaryReactor* ReplyLater(grpc::CallbackServerContext* context, TaskPool& tasks,
+                                     std::function<absl::Status()> work) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const absl::Status status =
+      tasks.Post([reactor, work = std::move(work)] { reactor->Finish(ToGrpcStatus(work())); });
+  if (!status.ok()) reactor->Finish(ToGrpcStatus(status));
+  return reactor;
+}
+
 absl::Status TokenizeBytes(const grpc::ByteBuffer& bytes, const ServedModel& model,
                            grpc::ByteBuffer* response) {
   v1::TokenizeRequest request;
@@ -31,6 +43,14 @@ absl::Status TokenizeBytes(const grpc::ByteBuffer& bytes, const ServedModel& mod
   v1::TokenizeResponse message;
   message.mutable_token_ids()->Assign(ids.begin(), ids.end());
   *response = SerializeMessage(message);
+  return absl::OkStatus();
+}
+
+absl::Status DetokenizeIds(const v1::DetokenizeRequest& request, const ServedModel& model,
+                           v1::DetokenizeResponse* response) {
+  KVEC_ASSIGN_OR_RETURN(const std::vector<int32_t> ids,
+                        CheckTokenIds("token_ids", request.token_ids(), model));
+  response->set_text(model.tokenizer->Decode(ids, request.skip_special_tokens()));
   return absl::OkStatus();
 }
 
@@ -49,18 +69,17 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(
 grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext* context,
                                                      const grpc::ByteBuffer* request,
                                                      grpc::ByteBuffer* response) {
-  return Reply(context, TokenizeBytes(*request, serving_.model, response));
+  return ReplyLater(context, serving_.tasks, [request, response, &model = serving_.model] {
+    return TokenizeBytes(*request, model, response);
+  });
 }
 
 grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerContext* context,
                                                        const v1::DetokenizeRequest* request,
                                                        v1::DetokenizeResponse* response) {
-  const absl::StatusOr<std::vector<int32_t>> ids =
-      CheckTokenIds("token_ids", request->token_ids(), serving_.model);
-  if (ids.ok()) {
-    response->set_text(serving_.model.tokenizer->Decode(*ids, request->skip_special_tokens()));
-  }
-  return Reply(context, ids.status());
+  return ReplyLater(context, serving_.tasks, [request, response, &model = serving_.model] {
+    return DetokenizeIds(*request, model, response);
+  });
 }
 
 grpc::ServerUnaryReactor* InferenceService::GetModel(grpc::CallbackServerContext* context,

@@ -6,6 +6,7 @@
 #include "coordinator/server/call_tracker.h"
 #include "coordinator/server/metrics.h"
 #include "coordinator/server/served_model.h"
+#include "coordinator/server/task_pool.h"
 #include "kvec/v1/inference.pb.h"
 
 namespace kvec::coordinator::server {
@@ -18,6 +19,7 @@ struct ServingContext {
   cluster::StepPump& pump;
   CallTracker& calls;
   Metrics& metrics;
+  TaskPool& tasks;
   v1::CachePolicy default_cache;  // resolved
 };
 
