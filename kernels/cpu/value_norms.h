@@ -8,8 +8,8 @@
 
 namespace kvec::kernels::cpu {
 
-// norms[heads, num_entries]: ‖v‖₂ of the first num_entries cached values of every head, in float32 of
-// the values as stored.
+// norms[heads, num_entries]: ‖v‖₂ of the first num_entries cached values of every head, in float32
+// of the values as stored.
 void ValueNorms(ThreadPool& pool, absl::Span<const HeadPages> heads, int num_entries,
                 const CpuKvArena& arena, float* norms);
 

@@ -38,17 +38,13 @@ struct WindowInputs {
   const CpuKvArena* arena;
 
   int num_entries() const { return request->heads[0].num_entries; }
-  int num_blocks() const {
-    return (num_entries() + kWindowBlockKeys - 1) / kWindowBlockKeys;
-  }
+  int num_blocks() const { return (num_entries() + kWindowBlockKeys - 1) / kWindowBlockKeys; }
   // Rows of a KV head: its query heads, each with its queries from oldest to newest.
   int NumRows(int kv_head) const {
     return QueryGroupOf(shape, kv_head).count * request->num_queries;
   }
   // Entries that query i sees.
-  int NumVisible(int query) const {
-    return num_entries() - request->num_queries + query + 1;
-  }
+  int NumVisible(int query) const { return num_entries() - request->num_queries + query + 1; }
 };
 
 }  // namespace kvec::kernels::cpu
@@ -67,8 +63,8 @@ class WindowTile {
         head_dim_(static_cast<size_t>(inputs.shape.head_dim)),
         num_rows_(inputs.NumRows(kv_head)),
         padded_rows_((static_cast<size_t>(num_rows_) + kPanelRows - 1) / kPanelRows * kPanelRows) {
-    queries_ = scratch.Reserve(padded_rows_ * (head_dim_ + kWindowTileKeys) +
-                               head_dim_ * kWindowTileKeys);
+    queries_ =
+        scratch.Reserve(padded_rows_ * (head_dim_ + kWindowTileKeys) + head_dim_ * kWindowTileKeys);
     scores_ = queries_ + padded_rows_ * head_dim_;
     keys_ = scores_ + padded_rows_ * kWindowTileKeys;
     LoadQueries();
@@ -104,8 +100,7 @@ class WindowTile {
     for (int head = group.first; head < group.first + group.count; ++head) {
       for (int query = 0; query < request.num_queries; ++query) {
         const int row = (request.first_query + query) % request.queries.rows;
-        const float* from =
-            request.queries.data + row * request.queries.stride + head * head_dim_;
+        const float* from = request.queries.data + row * request.queries.stride + head * head_dim_;
         for (size_t i = 0; i < head_dim_; ++i) *to++ = from[i] * (request.scale * kLog2E);
       }
     }
@@ -278,10 +273,10 @@ absl::Status CheckRequest(const HeadShape& shape, const WindowScoreRequest& requ
                     request.num_candidates <= num_entries &&
                     std::max(max_window, request.focus_window) <= request.num_queries;
   if (fits) return absl::OkStatus();
-  return absl::InternalError(absl::StrCat(
-      "window scores: ", request.num_queries, " queries of ", request.queries.rows,
-      " rows, windows up to ", max_window, ", ", request.num_candidates, " candidates of ",
-      num_entries, " entries"));
+  return absl::InternalError(absl::StrCat("window scores: ", request.num_queries, " queries of ",
+                                          request.queries.rows, " rows, windows up to ", max_window,
+                                          ", ", request.num_candidates, " candidates of ",
+                                          num_entries, " entries"));
 }
 
 // Over all entries, [num_heads, num_queries]: partial results merged in ascending order.

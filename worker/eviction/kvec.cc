@@ -30,8 +30,7 @@ class Kvec : public Policy {
   explicit Kvec(PolicyParameters parameters) : parameters_(std::move(parameters)) {}
 
   ScoreNeeds needs() const override {
-    return {.windows = {std::min(kScoringQueries, parameters_.prompt_tokens)},
-            .value_norms = true};
+    return {.windows = {std::min(kScoringQueries, parameters_.prompt_tokens)}, .value_norms = true};
   }
 
   Selection Select(const LayerScores& scores, int layer_budget,
@@ -102,8 +101,7 @@ class Kvec : public Policy {
       return std::vector<int>(num_heads, std::min(layer_budget / num_heads, scores.num_candidates));
     }
     std::vector<int> budgets;
-    for (const auto& head :
-         SelectAcrossHeads(p, num_heads, scores.num_candidates, layer_budget)) {
+    for (const auto& head : SelectAcrossHeads(p, num_heads, scores.num_candidates, layer_budget)) {
       budgets.push_back(static_cast<int>(head.size()));
     }
     return budgets;

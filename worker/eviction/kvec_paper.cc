@@ -1,5 +1,5 @@
-// kvec-paper: S. Roy et al., "Coverage-Driven KV Cache Eviction for Efficient and Improved Inference
-// of LLM" (arXiv 2606.29563), exactly as KVEC.md fixes it.
+// kvec-paper: S. Roy et al., "Coverage-Driven KV Cache Eviction for Efficient and Improved
+// Inference of LLM" (arXiv 2606.29563), exactly as KVEC.md fixes it.
 
 #include <algorithm>
 #include <cmath>

@@ -13,7 +13,7 @@ struct ScoreNeeds {
   // Numbers of last prompt queries over which attention probabilities are averaged, each giving one
   // entry of LayerScores::query_head_means.
   std::vector<int> windows;
-  bool focus = false;        // I of KVEC.md
+  bool focus = false;  // I of KVEC.md
   bool value_norms = false;
 };
 
@@ -25,7 +25,7 @@ struct LayerScores {
   int group_size = 0;      // query heads per KV head, H / G
   // One entry per ScoreNeeds::windows, [H, n]: mean over the last queries of A.
   std::vector<absl::Span<const float>> query_head_means;
-  absl::Span<const float> focus;        // [n]: mean over the last O queries of the max over heads of A
+  absl::Span<const float> focus;  // [n]: mean over the last O queries of the max over heads of A
   absl::Span<const float> value_norms;  // [G, n]: ‖v‖₂
 
   absl::Span<const float> QueryHeadMean(int window, int query_head) const {

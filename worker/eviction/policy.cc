@@ -26,8 +26,8 @@ absl::StatusOr<std::unique_ptr<Policy>> MakePolicy(absl::string_view name,
   for (const RegistryEntry& entry : kRegistry) {
     if (entry.name == name) return entry.make(std::move(parameters));
   }
-  return absl::InvalidArgumentError(absl::StrCat("cache.policy: unknown \"", name, "\"; known: full, ",
-                                                 absl::StrJoin(PolicyNames(), ", ")));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "cache.policy: unknown \"", name, "\"; known: full, ", absl::StrJoin(PolicyNames(), ", ")));
 }
 
 std::vector<absl::string_view> PolicyNames() {

@@ -14,22 +14,22 @@ namespace kvec::worker::eviction {
 
 // What `kvec` was measured with (KVEC.md); requests do not set these.
 struct KvecParameters {
-  float span_floor = 0.2f;       // η: what a token gets of the best score in its span
+  float span_floor = 0.2f;  // η: what a token gets of the best score in its span
   int max_span_tokens = 48;
-  double taken_discount = 0.3;   // of P where another head of the layer has the token
-  double reserved_share = 0.1;   // of a head's slots beyond reserved_from: for coverage
+  double taken_discount = 0.3;  // of P where another head of the layer has the token
+  double reserved_share = 0.1;  // of a head's slots beyond reserved_from: for coverage
   int reserved_from = 48;
 };
 
 // How a request wants its prompt evicted: KVEC.md's parameters, resolved.
 struct PolicyParameters {
-  int prompt_tokens = 0;             // T
-  int observation_window = 16;       // O
-  int wide_window = 32;              // O', kvec-paper
-  float lambda = 1.0f;               // λ, kvec-paper
-  float beta = 0.25f;                // β, kvec-paper
-  int delta = -1;                    // δ, kvec-paper; -1: round(3 G / 8) within 1 … G - 1
-  bool adaptive_heads = true;        // kvec: budgets move between the heads of a layer
+  int prompt_tokens = 0;        // T
+  int observation_window = 16;  // O
+  int wide_window = 32;         // O', kvec-paper
+  float lambda = 1.0f;          // λ, kvec-paper
+  float beta = 0.25f;           // β, kvec-paper
+  int delta = -1;               // δ, kvec-paper; -1: round(3 G / 8) within 1 … G - 1
+  bool adaptive_heads = true;   // kvec: budgets move between the heads of a layer
   KvecParameters kvec{};
   // One byte per prompt token: it closes a sentence (kvec).
   std::vector<uint8_t> sentence_ends{};
@@ -37,8 +37,8 @@ struct PolicyParameters {
 
 // What earlier layers kept; handed from layer to layer and from stage to stage.
 struct Coverage {
-  int num_layers = 0;                       // that have chosen so far: l
-  std::vector<uint16_t> layers_selecting;   // [n]: n[t]
+  int num_layers = 0;                      // that have chosen so far: l
+  std::vector<uint16_t> layers_selecting;  // [n]: n[t]
 };
 
 // Chooses which candidates each KV head of a layer keeps. One per sequence and eviction; layers are

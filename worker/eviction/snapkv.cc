@@ -21,8 +21,7 @@ class SnapKv : public Policy {
     Selection selection;
     for (int kv_head = 0; kv_head < scores.num_kv_heads; ++kv_head) {
       const std::vector<float> score = SnapKvScore(scores, 0, kv_head);
-      selection.push_back(
-          TopK(absl::MakeConstSpan(score), layer_budget / scores.num_kv_heads));
+      selection.push_back(TopK(absl::MakeConstSpan(score), layer_budget / scores.num_kv_heads));
     }
     return selection;
   }

@@ -73,7 +73,7 @@ def random_case(rng):
 
 
 def main():
-    num_cases = int(sys.argv[2]) if len(sys.argv) > 2 else 120
+    num_cases = int(sys.argv[2]) if len(sys.argv) > 2 else 60
     seed = int(sys.argv[3]) if len(sys.argv) > 3 else 1
     run = subprocess.Popen([sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     differences = 0
