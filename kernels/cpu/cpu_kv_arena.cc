@@ -18,6 +18,12 @@ size_t RoundUp(size_t value, size_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
+// The mapping has room for a huge page more than is used.
+uint8_t* AlignedToHugePage(void* mapping) {
+  const size_t offset = reinterpret_cast<uintptr_t>(mapping) % kHugePageBytes;
+  return static_cast<uint8_t*>(mapping) + (offset == 0 ? 0 : kHugePageBytes - offset);
+}
+
 // Of the pages and what follows the last of them.
 size_t PagesBytes(const KvArenaSpec& spec) {
   return RoundUp(static_cast<size_t>(spec.num_pages) * spec.page_bytes() + kRegisterBytes,
@@ -44,8 +50,7 @@ CpuKvArena::CpuKvArena(const KvArenaSpec& spec, void* mapping, size_t mapped_byt
       page_bytes_(spec.page_bytes()),
       mapping_(mapping),
       mapped_bytes_(mapped_bytes),
-      pages_(reinterpret_cast<uint8_t*>(
-          RoundUp(reinterpret_cast<uintptr_t>(mapping), kHugePageBytes))),
+      pages_(AlignedToHugePage(mapping)),
       positions_(reinterpret_cast<int32_t*>(pages_ + PagesBytes(spec))) {}
 
 CpuKvArena::~CpuKvArena() { munmap(mapping_, mapped_bytes_); }

@@ -55,8 +55,10 @@ void KeepNucleus(float top_p, double total, std::vector<ScoredToken>& tokens) {
     if (i == sorted) {
       // Most nuclei are small: order only as many as are looked at.
       sorted = std::min(tokens.size(), std::max<size_t>(64, 4 * sorted));
-      std::partial_sort(tokens.begin() + static_cast<ptrdiff_t>(i),
-                        tokens.begin() + static_cast<ptrdiff_t>(sorted), tokens.end(), RanksBefore);
+      const auto begin = tokens.begin() + static_cast<ptrdiff_t>(i);
+      const auto end = tokens.begin() + static_cast<ptrdiff_t>(sorted);
+      std::nth_element(begin, end, tokens.end(), RanksBefore);
+      std::sort(begin, end, RanksBefore);
     }
     cumulative += tokens[i].score;
     if (cumulative >= wanted) {
