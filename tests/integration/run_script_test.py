@@ -4,6 +4,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import unittest
@@ -24,8 +25,27 @@ shutil.copytree(SCRIPTS, scripts)
 
 
 def start_run(*arguments):
-    return subprocess.Popen([scripts / "run.sh", *map(str, arguments)], stdin=subprocess.DEVNULL,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    """Starts run.sh; it dies with this process, however that ends."""
+    return subprocess.Popen(
+        ["setpriv", "--pdeathsig", "TERM", scripts / "run.sh", *map(str, arguments)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def wait_for_child(run_process, name, other_than=None):
+    """The id of run.sh's child of this name; fails at once when run.sh ends."""
+    def find():
+        if run_process.poll() is not None:
+            raise AssertionError(f"run.sh ended: {run_process.stderr.read()}")
+        return [pid for pid in children(run_process.pid, name) if pid != other_than]
+
+    pid, = wait_until(find, name)
+    return pid
 
 
 def run(*arguments):
@@ -59,8 +79,9 @@ class RunScriptTest(unittest.TestCase):
             self.assertIn("kvec-coordinator:", err)
 
     def test_keep_serves_restarts_a_dead_worker_and_ends_on_sigterm(self):
-        process = start_run("--model", MODEL, "--keep", "--port", "50971")
-        target = "127.0.0.1:50971"
+        port = free_port()
+        process = start_run("--model", MODEL, "--keep", "--port", port)
+        target = f"127.0.0.1:{port}"
         answer = [BIN / "kvec", "generate", "--target", target, "--prompt", "Hello",
                   "--max-tokens", "4"]
         wait_ready = [BIN / "kvec", "status", "--target", target, "--wait-ready",
@@ -68,25 +89,23 @@ class RunScriptTest(unittest.TestCase):
         subprocess.run(wait_ready, check=True, stdout=subprocess.DEVNULL)
         subprocess.run(answer, check=True, stdout=subprocess.DEVNULL)
 
-        worker, = children(process.pid, "kvec-worker")
+        worker = wait_for_child(process, "kvec-worker")
         self.assertEqual(os.getsid(worker), os.getsid(process.pid))
         os.kill(worker, signal.SIGKILL)
-        second, = wait_until(
-            lambda: [pid for pid in children(process.pid, "kvec-worker") if pid != worker],
-            "a new worker")
+        second = wait_for_child(process, "kvec-worker", other_than=worker)
         subprocess.run(wait_ready, check=True, stdout=subprocess.DEVNULL)
         subprocess.run(answer, check=True, stdout=subprocess.DEVNULL)
 
-        coordinator, = children(process.pid, "kvec-coordinator")
+        coordinator = wait_for_child(process, "kvec-coordinator")
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=DEADLINE_SECONDS)
         self.assertEqual(process.returncode, 0, err)
         self.assertFalse(is_alive(second) or is_alive(coordinator))
 
     def test_a_kill_leaves_no_process(self):
-        process = start_run("--model", MODEL, "--keep", "--port", "50972")
-        worker, = wait_until(lambda: children(process.pid, "kvec-worker"), "a worker")
-        coordinator, = children(process.pid, "kvec-coordinator")
+        process = start_run("--model", MODEL, "--keep", "--port", free_port())
+        worker = wait_for_child(process, "kvec-worker")
+        coordinator = wait_for_child(process, "kvec-coordinator")
         process.kill()
         process.communicate()
         for pid in (worker, coordinator):
