@@ -44,7 +44,7 @@ void StepPump::Wake() {
   wake_.notify_one();
 }
 
-uint64_t StepPump::Attach(std::shared_ptr<WorkerLink> link) {
+uint64_t StepPump::Attach(const std::shared_ptr<WorkerLink>& link) {
   uint64_t id = 0;
   {
     const std::lock_guard lock(queue_mutex_);

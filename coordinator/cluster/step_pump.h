@@ -39,7 +39,7 @@ class StepPump {
   void Wake();
 
   // A worker's stream, from any thread. Attach gives the id for the other two.
-  uint64_t Attach(std::shared_ptr<WorkerLink> link);
+  uint64_t Attach(const std::shared_ptr<WorkerLink>& link);
   void Deliver(uint64_t id, v1::WorkerMessage message);
   void Detach(uint64_t id);
 
