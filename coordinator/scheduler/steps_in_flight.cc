@@ -10,16 +10,21 @@ namespace kvec::coordinator::scheduler {
 StepInFlight::StepInFlight(uint64_t step_id, std::vector<WorkInFlight> work,
                            std::vector<uint64_t> used_at_most)
     : step_id_(step_id), work_(std::move(work)), used_at_most_(std::move(used_at_most)) {
-  index_.reserve(work_.size());
-  for (uint32_t i = 0; i < work_.size(); ++i) {
-    index_[work_[i].sequence_id] = i;
-    if (work_[i].plan.is_evicted) ++num_evicted_;
-  }
+  for (const WorkInFlight& work : work_) num_evicted_ += work.plan.is_evicted ? 1 : 0;
 }
 
 WorkInFlight* StepInFlight::Find(uint64_t sequence_id) {
-  const auto found = index_.find(sequence_id);
-  return found == index_.end() ? nullptr : &work_[found->second];
+  if (work_.empty()) return nullptr;
+  if (next_ == work_.size()) next_ = 0;
+  if (work_[next_].sequence_id != sequence_id) {
+    if (index_.empty()) {
+      for (uint32_t i = 0; i < work_.size(); ++i) index_[work_[i].sequence_id] = i;
+    }
+    const auto found = index_.find(sequence_id);
+    if (found == index_.end()) return nullptr;
+    next_ = found->second;
+  }
+  return &work_[next_++];
 }
 
 absl::StatusOr<StepInFlight*> StepsInFlight::BeginAnswer(uint32_t worker, uint64_t step_id) {

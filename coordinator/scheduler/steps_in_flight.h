@@ -36,7 +36,8 @@ class StepInFlight {
 
   uint64_t step_id() const { return step_id_; }
   std::vector<WorkInFlight>& work() { return work_; }
-  // Null for a sequence that has no work in the Step.
+  // Null for a sequence that has no work in the Step. Quickest in the order of work(), in which
+  // workers answer.
   WorkInFlight* Find(uint64_t sequence_id);
   uint32_t num_evicted() const { return num_evicted_; }  // sequences
   // Pages, as PageLedger::EndStep gave them.
@@ -45,7 +46,8 @@ class StepInFlight {
  private:
   uint64_t step_id_;
   std::vector<WorkInFlight> work_;
-  absl::flat_hash_map<uint64_t, uint32_t> index_;  // sequence id → place in work_
+  uint32_t next_ = 0;                              // place in work_ after the one found last
+  absl::flat_hash_map<uint64_t, uint32_t> index_;  // sequence id → place in work_; made when needed
   uint32_t num_evicted_ = 0;
   std::vector<uint64_t> used_at_most_;  // [workers]
 };
