@@ -125,6 +125,7 @@ void Membership::Remove(uint64_t id, absl::Time now) {
     Lost& lost = lost_.emplace_back();
     lost.status = StatusOf(it->second);
     lost.status.set_state("lost");
+    lost.status.set_total_pages(0);  // gone with it
     lost.heard_at = it->second.heard_at;
     if (lost_.size() > kMaxLost) lost_.pop_front();
   }

@@ -22,8 +22,9 @@ namespace {
 
 // Messages between coordinator and workers: Steps, and results with log-probabilities.
 constexpr int kMaxClusterMessageBytes = 64 << 20;
-// How long workers and cancelled clients get to take the last message.
-constexpr absl::Duration kLastWords = absl::Seconds(1);
+// How long peers get to close idle connections, and cancelled ones to hear of it. gRPC clients that
+// wait for nothing notice late, so this is what stopping takes.
+constexpr absl::Duration kLastWords = absl::Milliseconds(250);
 // Tokenizers are fast: more threads would only take time from workers on the same machine.
 constexpr int kTaskThreads = 2;
 
