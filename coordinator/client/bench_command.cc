@@ -117,6 +117,7 @@ std::vector<BenchPoint> BenchCommand::Points() const {
     depths = {0, 512};
   }
   std::vector<BenchPoint> points;
+  points.reserve(prompt_tokens.size());
   for (const uint32_t tokens : prompt_tokens) {
     points.push_back({BenchPhase::kPrefill, tokens, /*depth=*/0, /*batch=*/1});
   }

@@ -42,8 +42,7 @@ std::string BenchTable(const std::vector<BenchResult>& results, const v1::CacheP
                     absl::StrFormat("%.1f", result.tokens_per_second),
                     absl::StrFormat("%.1f", result.min_tokens_per_second),
                     absl::StrFormat("%.1f", result.max_tokens_per_second),
-                    FormatBytes(static_cast<double>(result.kv_bytes)),
-                    FormatBytes(static_cast<double>(result.peak_rss_bytes)),
+                    FormatBytes(result.kv_bytes), FormatBytes(result.peak_rss_bytes),
                     absl::StrFormat("%.1f %%", 100 * result.eviction_share)});
   }
   const int runs = results.empty() ? 0 : results.front().runs;

@@ -57,6 +57,7 @@ absl::StatusOr<double> PrefillRate(const std::vector<Stream>& streams) {
 
 absl::StatusOr<double> DecodeRate(const std::vector<Stream>& streams, uint32_t decode_tokens) {
   std::vector<std::vector<absl::Time>> arrivals;
+  arrivals.reserve(streams.size());
   for (const Stream& stream : streams) arrivals.push_back(stream.arrivals);
   auto rate = OverlapRate(arrivals, kDroppedTokens, decode_tokens);
   if (!rate.ok()) {

@@ -47,7 +47,7 @@ absl::Status ChatCommand::Run(Terminal& terminal, InterruptWatcher* interrupts) 
     if (terminal.in_is_tty) terminal.err << "> " << std::flush;
     if (!std::getline(terminal.in, question)) break;
     if (question.empty()) continue;
-    const absl::Status status = Answer(connection, question, terminal, interrupts);
+    absl::Status status = Answer(connection, question, terminal, interrupts);
     if (status.ok()) continue;
     if (!terminal.in_is_tty) return status;
     terminal.err << status.message() << std::endl;
@@ -63,7 +63,7 @@ absl::Status ChatCommand::Answer(const Connection& connection, const std::string
   grpc::ClientContext context;
   const ScopedInterruptHandler cancel(interrupts, [&context] { context.TryCancel(); });
   Generation generation;
-  const absl::Status status = Generate(
+  absl::Status status = Generate(
       connection.inference(), context, request_,
       [&](const v1::GenerateResponse& message) { terminal.out << message.text() << std::flush; },
       generation);

@@ -61,7 +61,7 @@ absl::Status LocalService::StartCoordinator(const std::string& folder, const Opt
 absl::Status LocalService::WaitUntilServing(absl::Time deadline) {
   const Connection connection(target_);
   while (true) {
-    const absl::Status status = connection.WaitUntilServing(kDeathCheck);
+    absl::Status status = connection.WaitUntilServing(kDeathCheck);
     if (status.ok()) return status;
     for (ChildProcess* process : {worker_.get(), coordinator_.get()}) {
       if (process->HasExited()) return absl::UnavailableError(process->ErrorTail());

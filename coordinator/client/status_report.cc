@@ -38,7 +38,7 @@ std::string WorkerTable(const v1::GetStatusResponse& status) {
                                   : absl::StrCat(worker.first_layer(), "-",
                                                  worker.first_layer() + worker.num_layers() - 1),
          absl::StrCat(worker.total_pages() - worker.free_pages(), " of ", worker.total_pages()),
-         FormatBytes(static_cast<double>(worker.total_pages()) * worker.page_bytes()),
+         FormatBytes(worker.total_pages() * worker.page_bytes()),
          FormatBytes(worker.weight_bytes()), FormatBytes(worker.resident_bytes()),
          absl::StrFormat("%.1f ms", worker.last_step_ms())});
   }

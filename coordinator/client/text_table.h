@@ -1,6 +1,7 @@
 #ifndef KVEC_COORDINATOR_CLIENT_TEXT_TABLE_H_
 #define KVEC_COORDINATOR_CLIENT_TEXT_TABLE_H_
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -11,7 +12,7 @@ namespace kvec::coordinator::client {
 std::string FormatTable(const std::vector<std::vector<std::string>>& rows);
 
 // "1.5 GiB"
-std::string FormatBytes(double bytes);
+std::string FormatBytes(uint64_t bytes);
 
 }  // namespace kvec::coordinator::client
 
