@@ -69,7 +69,7 @@ absl::Status CpuDevice::Download(const void* device, absl::Span<uint8_t> host) {
 
 absl::StatusOr<std::unique_ptr<Weight>> CpuDevice::PrepareWeight(
     absl::Span<const WeightSource> sources) {
-  return cpu::PrepareWeight(sources, isa_);
+  return cpu::PrepareWeight(pool_, sources, isa_);
 }
 
 absl::Status CpuDevice::MatMul(const Weight& weight, Tensor x, const float* bias, MatMulMode mode,

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <utility>
 
 #include "absl/memory/memory.h"
 #include "common/status_macros.h"
@@ -112,26 +111,38 @@ HWY_EXPORT(MultiplyDensePanel);
 DenseWeight::DenseWeight(const WeightSource& source)
     : type_(source.type), out_features_(source.num_rows), in_features_(source.in_features) {}
 
-absl::StatusOr<std::unique_ptr<DenseWeight>> DenseWeight::Pack(const WeightSource& source) {
-  auto weight = absl::WrapUnique(new DenseWeight(source));
-  const size_t number_bytes = GetTraits(source.type).block_bytes;
-  const size_t row_bytes = number_bytes * source.in_features;
-  KVEC_ASSIGN_OR_RETURN(weight->data_,
-                        AlignedBuffer::Allocate(row_bytes * kPanelFeatures * weight->num_panels()));
-  uint8_t* to = weight->data_.data();
-  for (int panel = 0; panel < weight->num_panels(); ++panel) {
-    for (int input = 0; input < source.in_features; ++input) {
-      for (int i = 0; i < kPanelFeatures; ++i, to += number_bytes) {
-        const int row = panel * kPanelFeatures + i;
-        if (row < source.num_rows) {
-          std::memcpy(to, source.data.data() + row * row_bytes + input * number_bytes,
-                      number_bytes);
-        } else {
-          std::memset(to, 0, number_bytes);
-        }
-      }
+template <typename T>
+void DenseWeight::PackPanel(const WeightSource& source, int panel) {
+  constexpr int kInputs = 64 / sizeof(T);  // a cache line of each row at a time
+  const int num_rows = std::min(kPanelFeatures, source.num_rows - panel * kPanelFeatures);
+  const size_t row_bytes = sizeof(T) * source.in_features;
+  const uint8_t* rows = source.data.data() + row_bytes * kPanelFeatures * panel;
+  T* to = reinterpret_cast<T*>(data_.data() + row_bytes * kPanelFeatures * panel);
+  for (int first = 0; first < source.in_features;
+       first += kInputs, to += kInputs * kPanelFeatures) {
+    const int count = std::min(kInputs, source.in_features - first);
+    std::fill_n(to, count * kPanelFeatures, T{0});  // features beyond the last one
+    for (int row = 0; row < num_rows; ++row) {
+      T inputs[kInputs];
+      std::memcpy(inputs, rows + row_bytes * row + sizeof(T) * first, sizeof(T) * count);
+      for (int i = 0; i < count; ++i) to[i * kPanelFeatures + row] = inputs[i];
     }
   }
+}
+
+absl::StatusOr<std::unique_ptr<DenseWeight>> DenseWeight::Pack(ThreadPool& pool,
+                                                               const WeightSource& source) {
+  auto weight = absl::WrapUnique(new DenseWeight(source));
+  const size_t row_bytes = RowBytes(source.type, source.in_features);
+  KVEC_ASSIGN_OR_RETURN(weight->data_,
+                        AlignedBuffer::Allocate(row_bytes * kPanelFeatures * weight->num_panels()));
+  pool.ParallelFor(weight->num_panels(), [&](int panel) {
+    if (source.type == TensorType::kF32) {
+      weight->PackPanel<uint32_t>(source, panel);
+    } else {
+      weight->PackPanel<uint16_t>(source, panel);
+    }
+  });
   return weight;
 }
 

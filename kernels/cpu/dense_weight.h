@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "kernels/cpu/aligned_buffer.h"
 #include "kernels/cpu/packed_weight.h"
+#include "kernels/cpu/thread_pool.h"
 #include "kernels/device.h"
 
 namespace kvec::kernels::cpu {
@@ -21,7 +22,8 @@ class DenseWeight final : public PackedWeight {
  public:
   // `source` is F32, F16 or BF16 and consistent; PrepareWeight has checked it. RESOURCE_EXHAUSTED
   // when the memory is not there.
-  static absl::StatusOr<std::unique_ptr<DenseWeight>> Pack(const WeightSource& source);
+  static absl::StatusOr<std::unique_ptr<DenseWeight>> Pack(ThreadPool& pool,
+                                                           const WeightSource& source);
 
   int out_features() const override { return out_features_; }
   int in_features() const override { return in_features_; }
@@ -33,6 +35,9 @@ class DenseWeight final : public PackedWeight {
 
  private:
   explicit DenseWeight(const WeightSource& source);
+
+  template <typename T>
+  void PackPanel(const WeightSource& source, int panel);
 
   const TensorType type_;
   const int out_features_;

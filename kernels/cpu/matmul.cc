@@ -18,7 +18,7 @@ namespace {
 
 // Up to here every thread takes a contiguous share of the panels: reading weights is the work, and
 // it is fastest in one stream.
-constexpr int kFewRows = 32;
+constexpr int kFewRows = 24;
 // Rows that share one unpacking of a panel: many enough to pay for it, few enough for their sums to
 // stay in the cache.
 constexpr int kMaxRowsPerTask = 516;
@@ -85,13 +85,6 @@ void RoundRows(const MatMulKernels& kernels, Tensor x, RowRange rows, Activation
   }
 }
 
-// The share of `thread` in 0 … total - 1.
-RowRange ShareOf(int thread, int num_threads, int64_t total) {
-  const int64_t begin = total * thread / num_threads;
-  const int64_t end = total * (thread + 1) / num_threads;
-  return {static_cast<int>(begin), static_cast<int>(end - begin)};
-}
-
 void MultiplyFewRows(ThreadPool& pool, const SegmentedWeight& weight,
                      const MatMulOperands& operands, MatMulScratch& scratch) {
   pool.Run([&](int thread) {
@@ -132,9 +125,10 @@ void MultiplyManyRows(ThreadPool& pool, const SegmentedWeight& weight,
   });
 }
 
-absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(const WeightSource& source, Isa isa) {
-  if (IsQuantized(source.type)) return QuantizedWeight::Pack(source, isa);
-  return DenseWeight::Pack(source);
+absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(ThreadPool& pool, const WeightSource& source,
+                                                   Isa isa) {
+  if (IsQuantized(source.type)) return QuantizedWeight::Pack(pool, source, isa);
+  return DenseWeight::Pack(pool, source);
 }
 
 }  // namespace
@@ -150,7 +144,8 @@ absl::Status MatMulScratch::ReservePerThread(size_t bytes) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<Weight>> PrepareWeight(absl::Span<const WeightSource> sources,
+absl::StatusOr<std::unique_ptr<Weight>> PrepareWeight(ThreadPool& pool,
+                                                      absl::Span<const WeightSource> sources,
                                                       Isa isa) {
   if (sources.empty()) return absl::InvalidArgumentError("weight: no sources");
   std::vector<SegmentedWeight::Segment> segments;
@@ -162,7 +157,7 @@ absl::StatusOr<std::unique_ptr<Weight>> PrepareWeight(absl::Span<const WeightSou
                                                      " below rows of ",
                                                      sources.front().in_features));
     }
-    KVEC_ASSIGN_OR_RETURN(std::unique_ptr<PackedWeight> packed, Pack(source, isa));
+    KVEC_ASSIGN_OR_RETURN(std::unique_ptr<PackedWeight> packed, Pack(pool, source, isa));
     segments.push_back({first_feature, std::move(packed)});
     first_feature += source.num_rows;
   }

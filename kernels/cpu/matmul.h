@@ -39,15 +39,16 @@ class MatMulScratch {
 
 // The sources on top of each other as one weight for MatMul. INVALID_ARGUMENT for sources whose
 // sizes contradict each other or their data; RESOURCE_EXHAUSTED when memory ends.
-absl::StatusOr<std::unique_ptr<Weight>> PrepareWeight(absl::Span<const WeightSource> sources,
+absl::StatusOr<std::unique_ptr<Weight>> PrepareWeight(ThreadPool& pool,
+                                                      absl::Span<const WeightSource> sources,
                                                       Isa isa);
 
 // y[m, out] (+)= x[m, in] · Wᵀ (+ bias[out], may be null), with `weight` from PrepareWeight. Each
 // row comes out alike, bit by bit, whatever the number of rows and of threads. INVALID_ARGUMENT
 // when the shapes do not fit each other.
 //
-// Products with quantised weights run on integers: rows of x are rounded to 16 bits with a scale per
-// 32 inputs.
+// Products with quantised weights run on integers: rows of x are rounded to 16 bits with a scale
+// per 32 inputs.
 absl::Status MatMul(ThreadPool& pool, const Weight& weight, Tensor x, const float* bias,
                     MatMulMode mode, Tensor y, MatMulScratch& scratch);
 

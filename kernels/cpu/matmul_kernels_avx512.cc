@@ -374,7 +374,7 @@ constexpr MatMulKernels kKernels = {.quantize = Quantize,
                                     .unpack = Unpack,
                                     .multiply_panel = MultiplyPanel,
                                     .multiply_tile = MultiplyTile,
-                                    .max_tile_rows = 32};
+                                    .max_tile_rows = 24};
 
 }  // namespace
 

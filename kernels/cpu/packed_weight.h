@@ -23,6 +23,13 @@ struct RowRange {
   int count;
 };
 
+// The share of `thread` in 0 … total - 1.
+inline RowRange ShareOf(int thread, int num_threads, int64_t total) {
+  const int64_t begin = total * thread / num_threads;
+  const int64_t end = total * (thread + 1) / num_threads;
+  return {static_cast<int>(begin), static_cast<int>(end - begin)};
+}
+
 // The rows of one source in the form that its products run on. Output features are cut into panels
 // of kPanelFeatures; threads take panels, or some rows of a panel, in any order.
 //

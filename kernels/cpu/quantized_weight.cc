@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <utility>
+#include <vector>
 
+#include "absl/algorithm/container.h"
 #include "absl/memory/memory.h"
 #include "common/status_macros.h"
 #include "common/tensor/dequantize.h"
@@ -14,6 +15,17 @@ namespace kvec::kernels::cpu {
 namespace {
 
 constexpr size_t kCacheLineBytes = 64;
+
+// Four inputs of a block, or with 4 bits eight: see PackedTile.
+uint32_t PackedWord(const UnsignedBlock& block, int bits, int index) {
+  uint32_t words[2];
+  if (bits == 8) {
+    std::memcpy(words, block.values + index * 4, 4);
+    return words[0];
+  }
+  std::memcpy(words, block.values + index * 8, 8);
+  return words[0] | (words[1] << 4);
+}
 
 // Inputs that are unpacked at a time, in blocks of 32: 24 of them are 30 KiB for 32 features, which
 // leaves room for the activations in a first-level cache of 48 KiB.
@@ -33,43 +45,54 @@ const uint8_t* RowOf(const WeightSource& source, int row) {
   return source.data.data() + RowBytes(source.type, source.in_features) * row;
 }
 
-// The power of two by which scales and mins are multiplied before they become float16: it brings
-// the largest to [2^14, 2^15). Infinite ones, of a broken file, do not count.
-int ScaleExponent(const WeightSource& source, bool has_mins) {
+float LargestScale(const WeightSource& source, RowRange rows) {
   float largest = 0;
   UnsignedBlock block;
-  for (int row = 0; row < source.num_rows; ++row) {
+  for (int row = rows.begin; row < rows.begin + rows.count; ++row) {
     for (int i = 0; i < source.in_features / kBlockInputs; ++i) {
       DecodeUnsignedBlock(source.type, RowOf(source, row), i, block);
-      for (float value : {block.scale[0], block.scale[1], has_mins ? block.min[0] : 0}) {
+      for (float value : {block.scale[0], block.scale[1], block.min[0]}) {
+        // Infinite ones, of a broken file, do not count.
         if (std::isfinite(value)) largest = std::max(largest, std::fabs(value));
       }
     }
   }
-  if (largest == 0) return 0;
-  int exponent;
-  std::frexp(largest, &exponent);  // largest in [2^(exponent - 1), 2^exponent)
-  return 15 - exponent;
+  return largest;
+}
+
+// The power of two by which stored scales and mins are multiplied. Those of the K types are
+// products that float16 may not hold: it brings the largest of the weight to [2^14, 2^15). All
+// others are float16 in the file.
+float MultiplierOf(ThreadPool& pool, const WeightSource& source) {
+  if (GetTraits(source.type).block_elements == kBlockInputs) return 1;
+  std::vector<float> largest(pool.num_threads());
+  pool.Run([&](int thread) {
+    largest[thread] = LargestScale(source, ShareOf(thread, pool.num_threads(), source.num_rows));
+  });
+  int exponent = 0;
+  std::frexp(*absl::c_max_element(largest), &exponent);  // in [2^(exponent - 1), 2^exponent)
+  return std::ldexp(1.0f, exponent - 15);
 }
 
 }  // namespace
 
-QuantizedWeight::QuantizedWeight(const WeightSource& source, Isa isa)
+QuantizedWeight::QuantizedWeight(const WeightSource& source, Isa isa, float multiplier)
     : out_features_(source.num_rows),
       in_features_(source.in_features),
       format_(FormatOf(source.type)),
-      multiplier_(std::ldexp(1.0f, -ScaleExponent(source, format_.has_mins))),
+      multiplier_(multiplier),
       kernels_(GetMatMulKernels(isa)) {
   const size_t bytes = value_bytes() + num_scales() * sizeof(uint16_t) * (format_.has_mins ? 2 : 1);
   tile_bytes_ = (bytes + kCacheLineBytes - 1) / kCacheLineBytes * kCacheLineBytes;
 }
 
-absl::StatusOr<std::unique_ptr<QuantizedWeight>> QuantizedWeight::Pack(const WeightSource& source,
+absl::StatusOr<std::unique_ptr<QuantizedWeight>> QuantizedWeight::Pack(ThreadPool& pool,
+                                                                       const WeightSource& source,
                                                                        Isa isa) {
-  auto weight = absl::WrapUnique(new QuantizedWeight(source, isa));
+  auto weight = absl::WrapUnique(new QuantizedWeight(source, isa, MultiplierOf(pool, source)));
   KVEC_ASSIGN_OR_RETURN(weight->data_,
                         AlignedBuffer::Allocate(weight->tile_bytes_ * weight->num_tiles()));
-  for (int tile = 0; tile < weight->num_tiles(); ++tile) weight->PackTile(source, tile);
+  pool.ParallelFor(weight->num_tiles(), [&](int tile) { weight->PackTile(source, tile); });
   return weight;
 }
 
@@ -84,8 +107,7 @@ PackedTile QuantizedWeight::Tile(int index, int block) const {
 
 void QuantizedWeight::PackTile(const WeightSource& source, int tile) {
   uint8_t* values = data_.data() + tile_bytes_ * tile;
-  std::memset(values, 0,
-              tile_bytes_);  // features beyond the last one, and values: nibbles are or-ed
+  std::memset(values, 0, tile_bytes_);  // features beyond the last one
   auto* scales = reinterpret_cast<uint16_t*>(values + value_bytes());
   uint16_t* mins = scales + num_scales();
   const int num_features = std::min(kTileFeatures, out_features_ - tile * kTileFeatures);
@@ -95,12 +117,10 @@ void QuantizedWeight::PackTile(const WeightSource& source, int tile) {
     const uint8_t* row = RowOf(source, tile * kTileFeatures + feature);
     for (int i = 0; i < num_blocks(); ++i) {
       DecodeUnsignedBlock(source.type, row, i, block);
-      for (int input = 0; input < kBlockInputs; ++input) {
-        const int word = (i * kBlockInputs + input) / 4;
-        const int line = format_.bits == 4 ? word / 2 : word;
-        const int shift = format_.bits == 4 ? (word % 2) * 4 : 0;
-        uint8_t& packed = values[(line * kTileFeatures + feature) * 4 + input % 4];
-        packed = static_cast<uint8_t>(packed | (block.values[input] << shift));
+      const int lines = kBlockInputs / 4 * format_.bits / 8;
+      for (int line = 0; line < lines; ++line) {
+        const uint32_t word = PackedWord(block, format_.bits, line);
+        std::memcpy(values + ((i * lines + line) * kTileFeatures + feature) * 4, &word, 4);
       }
       for (int part = 0; part < parts; ++part) {
         const int index = (i * parts + part) * kTileFeatures + feature;

@@ -10,6 +10,7 @@
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/matmul_kernels.h"
 #include "kernels/cpu/packed_weight.h"
+#include "kernels/cpu/thread_pool.h"
 #include "kernels/device.h"
 
 namespace kvec::kernels::cpu {
@@ -23,7 +24,8 @@ class QuantizedWeight final : public PackedWeight {
  public:
   // `source` is quantised and consistent; PrepareWeight has checked it. RESOURCE_EXHAUSTED when the
   // memory is not there.
-  static absl::StatusOr<std::unique_ptr<QuantizedWeight>> Pack(const WeightSource& source, Isa isa);
+  static absl::StatusOr<std::unique_ptr<QuantizedWeight>> Pack(ThreadPool& pool,
+                                                               const WeightSource& source, Isa isa);
 
   int out_features() const override { return out_features_; }
   int in_features() const override { return in_features_; }
@@ -34,7 +36,7 @@ class QuantizedWeight final : public PackedWeight {
                      uint8_t* scratch) const override;
 
  private:
-  QuantizedWeight(const WeightSource& source, Isa isa);
+  QuantizedWeight(const WeightSource& source, Isa isa, float multiplier);
 
   void PackTile(const WeightSource& source, int tile);
   void MultiplyTiles(const MatMulOperands& operands, int panel, RowRange rows) const;

@@ -22,13 +22,13 @@ constexpr int kThreads = 2;
 void MultiplyRows(benchmark::State& state, TensorType type, int out_features, int in_features) {
   const int num_rows = static_cast<int>(state.range(0));
   const RandomWeight source(type, out_features, in_features, /*seed=*/1);
-  auto weight = PrepareWeight({source.source()}, DetectIsa());
+  ThreadPool pool(kThreads);
+  auto weight = PrepareWeight(pool, {source.source()}, DetectIsa());
   CHECK(weight.ok()) << weight.status();
   std::vector<float> x(static_cast<size_t>(num_rows) * in_features);
   std::mt19937 random(2);
   for (float& value : x) value = std::normal_distribution<float>()(random);
   std::vector<float> y(static_cast<size_t>(num_rows) * out_features);
-  ThreadPool pool(kThreads);
   MatMulScratch scratch(kThreads);
   for (auto _ : state) {
     const absl::Status status =

@@ -99,7 +99,8 @@ Matrix Multiply(const Weight& weight, Matrix x, int num_threads = 2) {
 }
 
 std::unique_ptr<Weight> Prepare(const std::vector<WeightSource>& sources, Isa isa) {
-  auto weight = PrepareWeight(sources, isa);
+  ThreadPool pool(2);
+  auto weight = PrepareWeight(pool, sources, isa);
   EXPECT_TRUE(weight.ok()) << weight.status();
   return *std::move(weight);
 }
@@ -274,6 +275,21 @@ TEST_P(MatMulTest, KeepsHugeAndTinyScales) {
   }
 }
 
+// Sub-scales of 63 make products that float16 cannot hold, or only without precision.
+TEST_P(MatMulTest, KeepsHugeAndTinyScalesOfSuperBlocks) {
+  for (float scale : {60000.0f, 1e-5f}) {
+    std::vector<uint8_t> data(RowBytes(TensorType::kQ4_K, 256), 0x55);
+    const uint16_t half = FloatToHalf(scale);
+    std::memcpy(data.data(), &half, sizeof(half));
+    std::memset(data.data() + 2, 0, 2);    // minimum
+    std::memset(data.data() + 4, 63, 12);  // sub-scales
+    const auto weight = Prepare({{TensorType::kQ4_K, 1, 256, data}}, GetParam());
+    Matrix x(1, 256);
+    x.at(0, 31) = 1;
+    EXPECT_NEAR(Multiply(*weight, x).at(0, 0) / (5 * 63 * HalfToFloat(half)), 1, 5e-4);
+  }
+}
+
 TEST_P(MatMulTest, GivesZeroForZeroAndTinyActivations) {
   const RandomWeight source(TensorType::kQ4_1, 3, 64, /*seed=*/1);
   const auto weight = Prepare({source.source()}, GetParam());
@@ -290,7 +306,8 @@ INSTANTIATE_TEST_SUITE_P(Isas, MatMulTest, kAllIsas, IsaTestName);
 TEST(PrepareWeightTest, RejectsSourcesThatContradictThemselves) {
   const std::vector<uint8_t> data(RowBytes(TensorType::kQ4_0, 64) * 2);
   const auto message = [](const std::vector<WeightSource>& sources) {
-    const auto weight = PrepareWeight(sources, Isa::kScalar);
+    ThreadPool pool(1);
+    const auto weight = PrepareWeight(pool, sources, Isa::kScalar);
     EXPECT_EQ(weight.status().code(), absl::StatusCode::kInvalidArgument);
     return std::string(weight.status().message());
   };
