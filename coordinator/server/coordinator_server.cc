@@ -130,8 +130,9 @@ absl::Status CoordinatorServer::ListenForMetrics() {
 
 void CoordinatorServer::Stop(absl::Duration drain) {
   if (std::exchange(stopped_, true)) return;
-  health_.Drain();
+  // In this order: whoever hears that it is not serving must not have a call accepted afterwards.
   calls_.Drain();
+  health_.Drain();
   if (public_server_ != nullptr) {
     if (!calls_.AwaitIdle(drain)) LOG(WARNING) << "requests are cancelled: draining took too long";
     public_server_->Shutdown(absl::ToChronoTime(absl::Now() + kLastWords));
