@@ -34,11 +34,14 @@ Worker::Worker(const ModelFiles& files, kernels::Device& device, Options options
 absl::Status Worker::Serve(const std::string& address) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
-  // Serve has its own pause between attempts: the channel's must not be longer.
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS,
-                   static_cast<int>(absl::ToInt64Milliseconds(kFirstBackoff)));
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS,
-                   static_cast<int>(absl::ToInt64Milliseconds(kFirstBackoff)));
+  // A coordinator that is not there yet is asked for often: connecting is cheap, and everything waits
+  // for it. gRPC's own pauses grow to minutes.
+  const auto milliseconds = [](absl::Duration duration) {
+    return static_cast<int>(absl::ToInt64Milliseconds(duration));
+  };
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, milliseconds(kFirstBackoff));
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, milliseconds(options_.max_backoff));
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, milliseconds(kFirstBackoff));
   const auto channel =
       grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
   const auto stub = v1::Cluster::NewStub(channel);
@@ -65,6 +68,7 @@ void Worker::Stop() {
 
 absl::Status Worker::RunAttachment(v1::Cluster::Stub& stub) {
   grpc::ClientContext context;
+  context.set_wait_for_ready(true);  // no error while nobody listens: gRPC keeps trying
   {
     absl::MutexLock lock(&mutex_);
     if (stopping_) return absl::OkStatus();

@@ -22,10 +22,11 @@ class FakeCoordinator : public v1::Cluster::Service {
  public:
   using Stream = grpc::ServerReaderWriter<v1::CoordinatorMessage, v1::WorkerMessage>;
 
-  // Listens on a free port of the loopback.
-  FakeCoordinator() {
+  // Listens on the loopback, on a free port when `port` is 0.
+  explicit FakeCoordinator(int port = 0) {
     grpc::ServerBuilder builder;
-    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
+    builder.AddListeningPort("127.0.0.1:" + std::to_string(port),
+                             grpc::InsecureServerCredentials(), &port_);
     builder.RegisterService(this);
     server_ = builder.BuildAndStart();
   }
@@ -35,6 +36,7 @@ class FakeCoordinator : public v1::Cluster::Service {
     server_->Shutdown(std::chrono::system_clock::now());
   }
 
+  int port() const { return port_; }
   std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
 
   // Waits for the worker's next message that is no heartbeat; nothing after ten seconds.

@@ -61,7 +61,11 @@ class WorkerTest : public testing::Test {
     options.heartbeat_interval = absl::Milliseconds(20);
     options.max_backoff = absl::Milliseconds(50);
     worker_ = std::make_unique<Worker>(*files_, *device_, options);
-    thread_ = std::thread([this] { serve_status_ = worker_->Serve(coordinator_.address()); });
+    Serve(coordinator_.address());
+  }
+
+  void Serve(const std::string& address) {
+    thread_ = std::thread([this, address] { serve_status_ = worker_->Serve(address); });
   }
 
   void TearDown() override {
@@ -170,6 +174,24 @@ TEST_F(WorkerTest, EndsWhenTheCoordinatorRefusesIt) {
   coordinator_.CloseStream(grpc::Status(grpc::StatusCode::UNAVAILABLE, "test"));
   thread_.join();
   EXPECT_EQ(serve_status_, absl::FailedPreconditionError("model_fingerprint: other"));
+}
+
+TEST_F(WorkerTest, WaitsForACoordinatorThatListensLater) {
+  ASSERT_TRUE(coordinator_.Next()->has_register_());
+  worker_->Stop();
+  thread_.join();
+  const int port = FakeCoordinator().port();  // free again
+  Worker::Options options;
+  options.worker_id = "early";
+  options.kv_bytes = 1 << 20;
+  worker_ = std::make_unique<Worker>(*files_, *device_, options);
+  Serve("127.0.0.1:" + std::to_string(port));
+  FakeCoordinator late(port);
+  const std::optional<v1::WorkerMessage> message = late.Next();
+  ASSERT_TRUE(message.has_value());
+  EXPECT_EQ(message->register_().worker_id(), "early");
+  worker_->Stop();
+  thread_.join();
 }
 
 TEST_F(WorkerTest, EndsServeWithOkWhenStopped) {
