@@ -4,7 +4,7 @@
     make_goldens.py FOLDER     FOLDER holds golden_case1..5.npz and golden_default1..5.npz
 
 Checks that the oracles beside this script keep what the .npz files say, and cuts what no policy
-reads: layers after the fourth, older queries, the observation window's columns.
+reads: layers after the third, older queries, the observation window's columns.
 """
 
 import json
@@ -15,7 +15,7 @@ import numpy as np
 
 from case_file import oracle_keep, write_case
 
-MAX_LAYERS = 4
+MAX_LAYERS = 3
 PAPER_POLICIES = ["streaming", "snapkv", "pyramidkv", "adasnapkv", "kvec-paper"]
 KVEC_ARGUMENTS = ["score", "eta", "c_in", "rho", "r0", "cap"]
 
