@@ -20,7 +20,7 @@ inline constexpr int kPanelFeatures = 32;  // two tiles share every load of acti
 
 // 32 inputs of a row as integers q = 256 · high + low, |q| <= 32512: two byte products, which are what
 // processors multiply fastest, make one of 16 bits. Bytes alone are too coarse: on SmolLM2 they move
-// log-probabilities by up to 0.7, the two together by less than 0.05 (measured on the goldens).
+// log-probabilities by up to 0.73, the two together by 0.01 (measured on the goldens, f16 cache).
 // Scale and sums lie beside the values: a kernel needs one pointer per row.
 struct ActivationBlock {
   int8_t high[32];
