@@ -73,6 +73,7 @@ class PageLedger {
   Bytes TakeBytes(uint64_t sequence_id);
 
   uint32_t num_workers() const { return static_cast<uint32_t>(workers_.size()); }
+  uint32_t num_kv_heads(uint32_t worker) const { return workers_[worker].capacity.num_kv_heads; }
   std::vector<uint64_t> reported_free_pages() const;
 
  private:

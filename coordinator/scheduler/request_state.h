@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "coordinator/scheduler/eviction_summary.h"
 #include "coordinator/scheduler/request.h"
 #include "coordinator/scheduler/request_metrics.h"
 #include "coordinator/scheduler/sequence.h"
@@ -46,6 +47,7 @@ struct RequestState : std::enable_shared_from_this<RequestState> {
   const uint64_t arrival;  // counts requests
   // Per layer what the prompt keeps; empty: everything. Recorded so that a replay evicts the same.
   std::vector<uint32_t> layer_budgets;
+  EvictionSummary eviction;
   RequestMetrics metrics;
   std::deque<Sequence> choices;  // [num_choices]; at fixed addresses
   uint32_t num_unfinished = 0;   // choices

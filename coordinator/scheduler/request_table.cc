@@ -136,10 +136,7 @@ void RequestTable::Finish(RequestState& request, const absl::Status& status) {
   requests_.erase(request.request.id);
   v1::Usage usage;
   request.metrics.Fill(request.prompt_tokens(), usage);
-  if (request.layer_budgets.empty()) {  // every prompt token is kept
-    usage.set_coverage(1);
-    usage.set_mean_layer_coverage(1);
-  }
+  request.eviction.Fill(request.prompt_tokens(), usage);
   request.request.sink->OnDone(status, usage);
 }
 

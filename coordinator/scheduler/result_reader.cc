@@ -61,7 +61,13 @@ absl::Status ResultReader::ReadPages(uint32_t worker, StepInFlight& step,
                                             " evicted sequences, expected ", step.num_evicted()));
   }
   for (const v1::EvictionReport& eviction : result.evictions()) {
+    WorkInFlight* work = step.Find(eviction.sequence_id());
+    if (work == nullptr || !work->plan.is_evicted) {
+      return absl::InternalError(absl::StrCat("step ", step.step_id(), ": eviction of sequence ",
+                                              eviction.sequence_id(), " was not ordered"));
+    }
     ledger_.OnEviction(worker, eviction.sequence_id(), eviction.kept_entries());
+    work->request->eviction.Add(worker, ledger_.num_kv_heads(worker), eviction);
   }
   return ledger_.OnFreePages(worker, result.free_pages(), step.used_at_most(worker));
 }

@@ -233,6 +233,8 @@ void StepComposer::FillStart(const Sequence& sequence, uint64_t sequence_id,
   start.mutable_sampling()->mutable_stop_token_ids()->Assign(request.stop_token_ids.begin(),
                                                              request.stop_token_ids.end());
   *start.mutable_cache() = request.cache;
+  // Where the budget holds the whole prompt, no worker need keep what scores it.
+  if (sequence.request().layer_budgets.empty()) start.mutable_cache()->set_policy("full");
 }
 
 void StepComposer::BreakDeadlock() {

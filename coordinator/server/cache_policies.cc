@@ -14,10 +14,19 @@ struct PolicyEntry {
   absl::string_view name;
   absl::string_view layer_allocation;  // when the request names none
   absl::string_view head_allocation;
+  bool has_other_head_allocations = false;
 };
 
 // "full" keeps everything, whatever the budget.
-constexpr PolicyEntry kPolicies[] = {{"full", "uniform", "uniform"}};
+constexpr PolicyEntry kPolicies[] = {
+    {"full", "uniform", "uniform"},          {"streaming", "uniform", "uniform"},
+    {"snapkv", "uniform", "uniform"},        {"pyramidkv", "pyramid", "uniform"},
+    {"adasnapkv", "uniform", "adaptive"},    {"kvec-paper", "uniform", "uniform"},
+    {"kvec", "uniform", "adaptive", true},
+};
+
+// Of requests that name a budget but no policy, where the server has no default either.
+constexpr char kPolicyOfBudgets[] = "kvec";
 
 constexpr absl::string_view kLayerAllocations[] = {"uniform", "pyramid", "coverage"};
 constexpr absl::string_view kHeadAllocations[] = {"uniform", "adaptive"};
@@ -69,6 +78,25 @@ absl::Status CheckBudget(const v1::CachePolicy& policy) {
   return absl::OkStatus();
 }
 
+absl::Status CheckHeadAllocation(const PolicyEntry& entry, absl::string_view allocation) {
+  KVEC_RETURN_IF_ERROR(CheckName("head_allocation", allocation, kHeadAllocations));
+  if (entry.has_other_head_allocations || allocation == entry.head_allocation) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat("cache.head_allocation: ", Quoted(allocation),
+                                                 ", policy ", entry.name, " has only ",
+                                                 entry.head_allocation));
+}
+
+// Found out when a request comes, it would be every request's error.
+absl::Status CheckHasBudget(const v1::CachePolicy& policy) {
+  if (policy.policy() == "full" || policy.budget_case() != v1::CachePolicy::BUDGET_NOT_SET) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("cache.budget: missing, policy ", policy.policy(), " needs one"));
+}
+
 absl::Status CheckWindows(const v1::CachePolicy& policy) {
   if (policy.wide_window() < 1 || policy.wide_window() > kMaxWideWindow) {
     return absl::InvalidArgumentError(absl::StrCat("cache.wide_window: ", policy.wide_window(),
@@ -101,6 +129,10 @@ absl::StatusOr<v1::CachePolicy> ResolveCachePolicy(const v1::CachePolicy& reques
   }
   // Merging replaces what the request sets, a budget of either kind included.
   policy.MergeFrom(requested);
+  if (policy.policy().empty()) {
+    const bool has_budget = policy.budget_case() != v1::CachePolicy::BUDGET_NOT_SET;
+    policy.set_policy(has_budget ? kPolicyOfBudgets : "full");
+  }
   KVEC_ASSIGN_OR_RETURN(const PolicyEntry* entry, FindPolicy(policy.policy()));
   if (policy.layer_allocation().empty()) {
     policy.set_layer_allocation(std::string(entry->layer_allocation));
@@ -114,7 +146,8 @@ absl::StatusOr<v1::CachePolicy> ResolveCachePolicy(const v1::CachePolicy& reques
   if (!policy.has_beta()) policy.set_beta(kDefaultBeta);
 
   KVEC_RETURN_IF_ERROR(CheckName("layer_allocation", policy.layer_allocation(), kLayerAllocations));
-  KVEC_RETURN_IF_ERROR(CheckName("head_allocation", policy.head_allocation(), kHeadAllocations));
+  KVEC_RETURN_IF_ERROR(CheckHeadAllocation(*entry, policy.head_allocation()));
+  KVEC_RETURN_IF_ERROR(CheckHasBudget(policy));
   KVEC_RETURN_IF_ERROR(CheckBudget(policy));
   KVEC_RETURN_IF_ERROR(CheckWindows(policy));
   KVEC_RETURN_IF_ERROR(CheckRange("lambda", policy.lambda(), 0, 100));

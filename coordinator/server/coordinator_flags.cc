@@ -60,8 +60,9 @@ void AddSchedulingFlags(CLI::App& app, CoordinatorFlags& flags) {
                  "Shape of the group: tp ranks share every layer's heads, pp stages hold a part of "
                  "the layers each; tp·pp workers make a group")
       ->capture_default_str();
-  app.add_option("--policy", flags.policy, "Cache policy of requests that name none")
-      ->capture_default_str();
+  app.add_option("--policy", flags.policy,
+                 "Cache policy of requests that name none; without it kvec for those that have a "
+                 "budget, full for the others");
   CLI::Option* budget_tokens =
       app.add_option("--budget-tokens", flags.budget_tokens,
                      "Entries kept per KV head of requests that name no budget");

@@ -18,7 +18,7 @@ struct CoordinatorFlags {
   std::string cluster_listen = "127.0.0.1:50052";
   std::string metrics_listen;
   std::string parallel = "tp=1,pp=1";
-  std::string policy = "full";
+  std::string policy;
   std::optional<uint32_t> budget_tokens;
   std::optional<float> budget_share;
   double max_request_mib = 4;

@@ -15,6 +15,7 @@
 #include "common/logging.h"
 #include "common/status_macros.h"
 #include "common/version.h"
+#include "coordinator/budget/layer_budget_allocator.h"
 #include "coordinator/server/cache_policies.h"
 
 namespace kvec::coordinator::server {
@@ -77,26 +78,24 @@ cluster::WorkerGroup::Options GroupOptions(const CoordinatorServer::Options& opt
 absl::StatusOr<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Start(
     const Options& options, std::unique_ptr<ServedModel> model) {
   KVEC_RETURN_IF_ERROR(cluster::CheckParallelShape(options.shape, model->config));
-  v1::CachePolicy defaults;
-  defaults.set_policy("full");
-  KVEC_ASSIGN_OR_RETURN(v1::CachePolicy default_cache,
-                        ResolveCachePolicy(options.default_cache, defaults));
+  KVEC_RETURN_IF_ERROR(ResolveCachePolicy(v1::CachePolicy(), options.default_cache).status());
   // Not make_unique: the constructor is private.
-  std::unique_ptr<CoordinatorServer> server(
-      new CoordinatorServer(options, std::move(model), std::move(default_cache)));
+  std::unique_ptr<CoordinatorServer> server(new CoordinatorServer(options, std::move(model)));
   KVEC_RETURN_IF_ERROR(server->Listen());
   return server;
 }
 
-CoordinatorServer::CoordinatorServer(const Options& options, std::unique_ptr<ServedModel> model,
-                                     v1::CachePolicy default_cache)
+CoordinatorServer::CoordinatorServer(const Options& options, std::unique_ptr<ServedModel> model)
     : options_(options),
       model_(std::move(model)),
-      scheduler_(scheduler::CreateScheduler(options.scheduler)),
+      scheduler_(scheduler::CreateScheduler(
+          options.scheduler,
+          std::make_shared<budget::LayerBudgetAllocator>(model_->config.num_kv_heads,
+                                                         model_->config.sliding_windows))),
       pump_(GroupOptions(options_, *model_, health_), *scheduler_),
       metrics_(std::make_shared<Metrics>([this] { return MetricsSnapshot(); })),
       tasks_(kTaskThreads, options.scheduler.max_waiting_requests),
-      serving_{*model_, *scheduler_, pump_, calls_, *metrics_, tasks_, std::move(default_cache)},
+      serving_{*model_, *scheduler_, pump_, calls_, *metrics_, tasks_, options_.default_cache},
       inference_service_(serving_),
       cluster_service_(pump_) {}
 

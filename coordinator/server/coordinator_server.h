@@ -36,7 +36,7 @@ class CoordinatorServer {
     cluster::ParallelShape shape;
     absl::Duration heartbeat_timeout = absl::Seconds(10);
     scheduler::SchedulerOptions scheduler;
-    v1::CachePolicy default_cache;  // empty: keeps everything
+    v1::CachePolicy default_cache;  // empty: kvec where a budget is named, else everything is kept
   };
 
   // Listens when it returns. INVALID_ARGUMENT for options that do not fit each other or the model,
@@ -57,8 +57,7 @@ class CoordinatorServer {
   const std::string& metrics_address() const { return metrics_address_; }
 
  private:
-  CoordinatorServer(const Options& options, std::unique_ptr<ServedModel> model,
-                    v1::CachePolicy default_cache);
+  CoordinatorServer(const Options& options, std::unique_ptr<ServedModel> model);
 
   absl::Status Listen();
   absl::Status ListenForMetrics();

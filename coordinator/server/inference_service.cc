@@ -103,7 +103,9 @@ grpc::ServerUnaryReactor* InferenceService::GetModel(grpc::CallbackServerContext
   response->set_chat_template(model.chat_template_source);
   response->set_fingerprint(model.fingerprint);
   for (std::string& name : CachePolicyNames()) response->add_cache_policies(std::move(name));
-  *response->mutable_default_cache_policy() = serving_.default_cache;
+  // Checked when the server was started.
+  *response->mutable_default_cache_policy() =
+      ResolveCachePolicy(v1::CachePolicy(), serving_.default_cache).value();
   return Reply(context, absl::OkStatus());
 }
 

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
-#include "prometheus/counter.h"
 #include "prometheus/metric_family.h"
 
 namespace kvec::coordinator::server {
@@ -16,6 +15,10 @@ const Buckets kRequestBuckets = {0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1
                                  1,     2.5,   5,    7.5,  10,   20,   40,   80,  160,  640, 2560};
 const Buckets kTokenBuckets = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2,
                                0.3,   0.4,    0.5,   0.75, 1,     2.5,  5,     7.5, 10};
+
+const Buckets kEvictionBuckets = {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
+                                  0.1,    0.25,  0.5,    1,     2.5,  5};
+const Buckets kShareBuckets = {0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1};
 
 prometheus::Histogram& AddHistogram(prometheus::Registry& registry, const std::string& name,
                                     const std::string& help, const Buckets& buckets) {
@@ -57,16 +60,42 @@ Metrics::Metrics(std::function<Snapshot()> snapshot)
                                         "From a request's arrival to its first token",
                                         kRequestBuckets)),
       time_per_output_token_(AddHistogram(registry_, "kvec_time_per_output_token_seconds",
-                                          "Between two tokens of a choice", kTokenBuckets)) {}
+                                          "Between two tokens of a choice", kTokenBuckets)),
+      eviction_time_(AddHistogram(registry_, "kvec_eviction_time_seconds",
+                                  "Scores, selection and compaction of one prompt's cache",
+                                  kEvictionBuckets)),
+      coverage_(AddHistogram(registry_, "kvec_cache_coverage_perc",
+                             "Share of an evicted prompt's tokens that some head of some layer "
+                             "kept, 0 to 1",
+                             kShareBuckets)),
+      attention_mass_kept_(AddHistogram(registry_, "kvec_attention_mass_kept_perc",
+                                        "Share of the observation window's attention on what an "
+                                        "eviction kept, mean over layers, 0 to 1",
+                                        kShareBuckets)),
+      evicted_tokens_(prometheus::BuildCounter()
+                          .Name("kvec_evicted_tokens_total")
+                          .Help("Prompt tokens evicted, mean over heads and layers")
+                          .Register(registry_)
+                          .Add({})) {}
 
 void Metrics::OnRequestDone(const absl::Status& status, const v1::Usage& usage) {
   if (!status.ok()) {
     request_failure_.Add({{"code", absl::StatusCodeToString(status.code())}}).Increment();
   }
+  if (usage.layers_size() > 0) ObserveEviction(usage);
   if (usage.completion_tokens() == 0) return;
   queue_time_.Observe(usage.queue_ms() / 1000);
   time_to_first_token_.Observe(usage.time_to_first_token_ms() / 1000);
   for (float ms : usage.inter_token_ms()) time_per_output_token_.Observe(ms / 1000);
+}
+
+void Metrics::ObserveEviction(const v1::Usage& usage) {
+  eviction_time_.Observe(usage.eviction_ms() / 1000);
+  coverage_.Observe(usage.coverage());
+  evicted_tokens_.Increment(usage.evicted_tokens());
+  double mass = 0;
+  for (const v1::LayerCacheUsage& layer : usage.layers()) mass += layer.attention_mass();
+  attention_mass_kept_.Observe(mass / usage.layers_size());
 }
 
 void Metrics::OnChoiceFinished(v1::FinishReason reason) {

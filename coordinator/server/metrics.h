@@ -8,6 +8,7 @@
 #include "coordinator/scheduler/scheduler.h"
 #include "kvec/v1/inference.pb.h"
 #include "prometheus/collectable.h"
+#include "prometheus/counter.h"
 #include "prometheus/histogram.h"
 #include "prometheus/registry.h"
 
@@ -34,6 +35,8 @@ class Metrics final : public prometheus::Collectable {
   std::vector<prometheus::MetricFamily> Collect() const override;
 
  private:
+  void ObserveEviction(const v1::Usage& usage);
+
   const std::function<Snapshot()> snapshot_;
   prometheus::Registry registry_;
   prometheus::Family<prometheus::Counter>& request_success_;
@@ -41,6 +44,11 @@ class Metrics final : public prometheus::Collectable {
   prometheus::Histogram& queue_time_;
   prometheus::Histogram& time_to_first_token_;
   prometheus::Histogram& time_per_output_token_;
+  // Of requests whose prompt was evicted from.
+  prometheus::Histogram& eviction_time_;
+  prometheus::Histogram& coverage_;
+  prometheus::Histogram& attention_mass_kept_;
+  prometheus::Counter& evicted_tokens_;
 };
 
 }  // namespace kvec::coordinator::server

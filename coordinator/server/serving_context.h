@@ -20,7 +20,7 @@ struct ServingContext {
   CallTracker& calls;
   Metrics& metrics;
   TaskPool& tasks;
-  v1::CachePolicy default_cache;  // resolved
+  v1::CachePolicy default_cache;  // as given by flags; resolves
 };
 
 }  // namespace kvec::coordinator::server

@@ -43,5 +43,37 @@ TEST(CachePoliciesTest, LeavesNoFieldThatWorkersReadUnset) {
   EXPECT_EQ(policy->head_allocation(), "uniform");
 }
 
+TEST(CachePoliciesTest, ABudgetAloneAsksForKvecAndNoBudgetForEverything) {
+  v1::CachePolicy requested;
+  EXPECT_EQ(ResolveCachePolicy(requested, v1::CachePolicy())->policy(), "full");
+  requested.set_budget_tokens(128);
+  EXPECT_EQ(ResolveCachePolicy(requested, v1::CachePolicy())->policy(), "kvec");
+}
+
+TEST(CachePoliciesTest, RefusesAPolicyThatEvictsWithoutABudget) {
+  v1::CachePolicy requested;
+  requested.set_policy("snapkv");
+  EXPECT_EQ(ResolveCachePolicy(requested, v1::CachePolicy()).status(),
+            absl::InvalidArgumentError("cache.budget: missing, policy snapkv needs one"));
+  EXPECT_TRUE(ResolveCachePolicy(requested, Defaults()).ok()) << "the server's budget counts";
+}
+
+TEST(CachePoliciesTest, EachPolicyHasItsOwnAllocations) {
+  v1::CachePolicy requested;
+  requested.set_budget_tokens(128);
+  requested.set_policy("pyramidkv");
+  EXPECT_EQ(ResolveCachePolicy(requested, v1::CachePolicy())->layer_allocation(), "pyramid");
+  requested.set_policy("adasnapkv");
+  EXPECT_EQ(ResolveCachePolicy(requested, v1::CachePolicy())->head_allocation(), "adaptive");
+  requested.set_policy("kvec");
+  requested.set_head_allocation("uniform");
+  EXPECT_EQ(ResolveCachePolicy(requested, v1::CachePolicy())->head_allocation(), "uniform");
+  requested.set_policy("snapkv");
+  requested.set_head_allocation("adaptive");
+  EXPECT_EQ(ResolveCachePolicy(requested, v1::CachePolicy()).status(),
+            absl::InvalidArgumentError(
+                "cache.head_allocation: \"adaptive\", policy snapkv has only uniform"));
+}
+
 }  // namespace
 }  // namespace kvec::coordinator::server

@@ -1,0 +1,74 @@
+#include "coordinator/scheduler/eviction_summary.h"
+
+#include <algorithm>
+#include <bitset>
+#include <cstddef>
+
+namespace kvec::coordinator::scheduler {
+
+void EvictionSummary::Add(uint32_t worker, uint32_t num_kv_heads,
+                          const v1::EvictionReport& report) {
+  workers_[worker] = {num_kv_heads, report};
+}
+
+std::map<uint32_t, EvictionSummary::OfLayer> EvictionSummary::MergeLayers() const {
+  std::map<uint32_t, OfLayer> layers;
+  for (const auto& [number, worker] : workers_) {
+    for (const v1::LayerCacheUsage& part : worker.report.layers()) {
+      OfLayer& layer = layers[part.layer()];
+      v1::LayerCacheUsage& usage = layer.usage;
+      const uint32_t num_kv_heads = layer.num_kv_heads + worker.num_kv_heads;
+      usage.set_layer(part.layer());
+      usage.set_budget(part.budget());
+      usage.set_kept_entries(usage.kept_entries() + part.kept_entries());
+      // Every rank knows what the others' heads chose, and counts it.
+      usage.set_unique_tokens(std::max(usage.unique_tokens(), part.unique_tokens()));
+      usage.set_attention_mass((usage.attention_mass() * static_cast<float>(layer.num_kv_heads) +
+                                part.attention_mass() * static_cast<float>(worker.num_kv_heads)) /
+                               static_cast<float>(num_kv_heads));
+      layer.num_kv_heads = num_kv_heads;
+    }
+  }
+  return layers;
+}
+
+uint32_t EvictionSummary::CountKeptTokens() const {
+  std::string kept;
+  for (const auto& [number, worker] : workers_) {
+    const std::string& bits = worker.report.kept_token_bits();
+    kept.resize(std::max(kept.size(), bits.size()), '\0');
+    for (size_t i = 0; i < bits.size(); ++i) kept[i] = static_cast<char>(kept[i] | bits[i]);
+  }
+  size_t count = 0;
+  for (char byte : kept) count += std::bitset<8>(static_cast<unsigned char>(byte)).count();
+  return static_cast<uint32_t>(count);
+}
+
+void EvictionSummary::Fill(uint32_t prompt_tokens, v1::Usage& usage) const {
+  const std::map<uint32_t, OfLayer> layers = MergeLayers();
+  if (layers.empty()) {
+    usage.set_coverage(1);
+    usage.set_mean_layer_coverage(1);
+    return;
+  }
+  double kept_share = 0;
+  double unique_share = 0;
+  for (const auto& [number, layer] : layers) {
+    *usage.add_layers() = layer.usage;
+    kept_share += static_cast<double>(layer.usage.kept_entries()) /
+                  (static_cast<double>(prompt_tokens) * layer.num_kv_heads);
+    unique_share += static_cast<double>(layer.usage.unique_tokens()) / prompt_tokens;
+  }
+  const auto num_layers = static_cast<double>(layers.size());
+  usage.set_evicted_tokens(
+      static_cast<uint32_t>((1 - kept_share / num_layers) * prompt_tokens + 0.5));
+  usage.set_mean_layer_coverage(unique_share / num_layers);
+  usage.set_coverage(static_cast<double>(CountKeptTokens()) / prompt_tokens);
+  double eviction_ms = 0;
+  for (const auto& [number, worker] : workers_) {
+    eviction_ms = std::max(eviction_ms, worker.report.eviction_ms());
+  }
+  usage.set_eviction_ms(eviction_ms);
+}
+
+}  // namespace kvec::coordinator::scheduler

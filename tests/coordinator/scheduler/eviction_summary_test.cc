@@ -1,0 +1,85 @@
+#include "coordinator/scheduler/eviction_summary.h"
+
+#include <string>
+
+#include "gtest/gtest.h"
+
+namespace kvec::coordinator::scheduler {
+namespace {
+
+v1::EvictionReport Report(double ms, const std::string& kept_token_bits) {
+  v1::EvictionReport report;
+  report.set_eviction_ms(ms);
+  report.set_kept_token_bits(kept_token_bits);
+  return report;
+}
+
+void AddLayer(uint32_t layer, uint32_t kept_entries, uint32_t unique_tokens, float mass,
+              v1::EvictionReport& report) {
+  v1::LayerCacheUsage& usage = *report.add_layers();
+  usage.set_layer(layer);
+  usage.set_budget(10);
+  usage.set_kept_entries(kept_entries);
+  usage.set_unique_tokens(unique_tokens);
+  usage.set_attention_mass(mass);
+}
+
+TEST(EvictionSummaryTest, KeepsEverythingWithoutAReport) {
+  v1::Usage usage;
+  EvictionSummary().Fill(40, usage);
+  EXPECT_EQ(usage.coverage(), 1);
+  EXPECT_EQ(usage.mean_layer_coverage(), 1);
+  EXPECT_EQ(usage.evicted_tokens(), 0);
+  EXPECT_EQ(usage.layers_size(), 0);
+}
+
+TEST(EvictionSummaryTest, JoinsTheLayersOfTwoStages) {
+  EvictionSummary summary;
+  v1::EvictionReport first = Report(2, std::string("\x0F\x00", 2));
+  AddLayer(0, 16, 10, 0.5, first);
+  v1::EvictionReport second = Report(3, std::string("\x3C\x80", 2));
+  AddLayer(1, 8, 4, 0.25, second);
+  summary.Add(0, 2, first);
+  summary.Add(1, 2, second);
+  v1::Usage usage;
+  summary.Fill(16, usage);
+  ASSERT_EQ(usage.layers_size(), 2);
+  EXPECT_EQ(usage.layers(0).kept_entries(), 16);
+  EXPECT_EQ(usage.layers(1).unique_tokens(), 4);
+  EXPECT_DOUBLE_EQ(usage.coverage(), 7.0 / 16);  // bits 0 … 5 and 15
+  EXPECT_DOUBLE_EQ(usage.mean_layer_coverage(), 7.0 / 16);
+  EXPECT_EQ(usage.evicted_tokens(), 10);  // 24 of 64 entries are left
+  EXPECT_EQ(usage.eviction_ms(), 3);
+}
+
+TEST(EvictionSummaryTest, JoinsTheHeadsOfTwoRanks) {
+  EvictionSummary summary;
+  v1::EvictionReport first = Report(1, "\x0F");
+  AddLayer(0, 12, 7, 0.6F, first);
+  v1::EvictionReport second = Report(1, "\x0F");
+  AddLayer(0, 3, 7, 0.9F, second);
+  summary.Add(0, 2, first);
+  summary.Add(1, 1, second);
+  v1::Usage usage;
+  summary.Fill(8, usage);
+  ASSERT_EQ(usage.layers_size(), 1);
+  EXPECT_EQ(usage.layers(0).kept_entries(), 15);
+  EXPECT_EQ(usage.layers(0).unique_tokens(), 7);
+  EXPECT_EQ(usage.layers(0).budget(), 10);
+  EXPECT_FLOAT_EQ(usage.layers(0).attention_mass(), 0.7F);
+  EXPECT_EQ(usage.evicted_tokens(), 3);  // 15 of 24 entries are left
+}
+
+TEST(EvictionSummaryTest, ForgetsTheReportThatAReplayRepeats) {
+  EvictionSummary summary;
+  v1::EvictionReport report = Report(1, "\x0F");
+  AddLayer(0, 8, 4, 0.5, report);
+  summary.Add(0, 1, report);
+  summary.Add(0, 1, report);
+  v1::Usage usage;
+  summary.Fill(16, usage);
+  EXPECT_EQ(usage.layers(0).kept_entries(), 8);
+}
+
+}  // namespace
+}  // namespace kvec::coordinator::scheduler
