@@ -1,6 +1,7 @@
 #!/bin/bash
-# build.sh [--tests] [PRESET]: installs what is missing and builds kvec into build/PRESET/bin
-# (default: release). --tests: the tests too, not the programs only.
+# build.sh [--tests | --target NAME] [PRESET]: installs what is missing and builds kvec into
+# build/PRESET/bin (default: release). --tests: the tests too, not the programs only; --target: this
+# target of CMake's only.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -8,6 +9,9 @@ targets=(kvec kvec-coordinator kvec-worker)
 if [[ ${1:-} == --tests ]]; then
   targets=(all)
   shift
+elif [[ ${1:-} == --target ]]; then
+  targets=("$2")
+  shift 2
 fi
 preset=${1:-release}
 

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Installs the Debian 12 packages that kvec is built from. Does nothing, and needs no root, when all
-# are there.
+# install_dependencies.sh [PACKAGE …]: installs the Debian 12 packages that kvec is built from, and
+# those named. Does nothing, and needs no root, when all are there.
 set -euo pipefail
 
 packages=(
@@ -14,6 +14,7 @@ packages=(
   libbenchmark-dev libgmock-dev libgtest-dev
   # to fetch models
   ca-certificates python3 python3-pip python3-venv unzip
+  "$@"
 )
 
 # dpkg-query names unknown packages on stderr and fails; installed ones have status "ii".
