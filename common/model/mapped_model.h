@@ -31,6 +31,7 @@ class MappedModel : public ModelFiles {
 
   const ModelConfig& config() const override { return parts_.config; }
   const TokenizerData& tokenizer() const override { return parts_.tokenizer; }
+  void DropTokenizer() override { parts_.tokenizer = TokenizerData(); }
   absl::StatusOr<FileTensor> FindTensor(absl::string_view name) const override;
   bool HasTensor(absl::string_view name) const override { return index_.contains(name); }
   std::vector<FileTensor> tensors() const override { return parts_.tensors; }

@@ -25,7 +25,8 @@ struct FileTensor {
 };
 
 // A model on disk, memory-mapped: one GGUF file, or a Hugging Face folder with config.json,
-// *.safetensors (with or without an index) and tokenizer.json. Immutable after Open; any thread.
+// *.safetensors (with or without an index) and tokenizer.json. Immutable after Open, but
+// for DropTokenizer; any thread.
 class ModelFiles {
  public:
   virtual ~ModelFiles() = default;
@@ -37,6 +38,9 @@ class ModelFiles {
 
   virtual const ModelConfig& config() const = 0;
   virtual const TokenizerData& tokenizer() const = 0;
+  // Gives the vocabulary's memory back, for those who only want the weights: tokenizer() is empty
+  // from then on. Not while another thread uses the model.
+  virtual void DropTokenizer() = 0;
 
   // By GGUF name, for both kinds of file. NOT_FOUND names the tensor.
   // Norm weights of a Hugging Face gemma3 (stored minus one) are served as GGUF stores them.

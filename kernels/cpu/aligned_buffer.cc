@@ -15,8 +15,9 @@ constexpr size_t kHugePageBytes = size_t{2} << 20;
 
 }  // namespace
 
-absl::StatusOr<AlignedBuffer> AlignedBuffer::Allocate(size_t bytes) {
-  const size_t alignment = bytes >= kHugePageBytes ? kHugePageBytes : kCacheLineBytes;
+absl::StatusOr<AlignedBuffer> AlignedBuffer::Allocate(size_t bytes, PageSize page_size) {
+  const bool is_huge = page_size == PageSize::kHuge && bytes >= kHugePageBytes;
+  const size_t alignment = is_huge ? kHugePageBytes : kCacheLineBytes;
   AlignedBuffer buffer;
   if (bytes <= std::numeric_limits<size_t>::max() - alignment) {
     // aligned_alloc wants a multiple of the alignment; of a huge page only what is used is ever
@@ -29,7 +30,7 @@ absl::StatusOr<AlignedBuffer> AlignedBuffer::Allocate(size_t bytes) {
   }
   buffer.bytes_ = bytes;
   // Whole huge pages only: a partly used one would cost memory. A refusal costs speed, not results.
-  if (alignment == kHugePageBytes) {
+  if (is_huge) {
     (void)madvise(buffer.data(), bytes / kHugePageBytes * kHugePageBytes, MADV_HUGEPAGE);
   }
   return buffer;

@@ -10,14 +10,21 @@
 
 namespace kvec::kernels::cpu {
 
-// Bytes that begin at a cache line and, where there are many, lie on huge pages: a weight is read
-// from end to end for every token, and 4 KiB pages cost 5 to 15 % of that bandwidth.
+// What a buffer's memory is made of, where it is large enough to choose.
+enum class PageSize {
+  kSmall,  // 4 KiB: only what is touched is resident
+  kHuge,  // 2 MiB: a weight is read from end to end for every token, and small pages cost 5 to 15 %
+          // of that bandwidth
+};
+
+// Bytes that begin at a cache line.
 class AlignedBuffer {
  public:
   AlignedBuffer() = default;
 
   // RESOURCE_EXHAUSTED when the memory is not there. Contents are undefined.
-  static absl::StatusOr<AlignedBuffer> Allocate(size_t bytes);
+  static absl::StatusOr<AlignedBuffer> Allocate(size_t bytes,
+                                                PageSize page_size = PageSize::kSmall);
 
   uint8_t* data() { return data_.get(); }
   const uint8_t* data() const { return data_.get(); }

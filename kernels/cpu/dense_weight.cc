@@ -134,8 +134,9 @@ absl::StatusOr<std::unique_ptr<DenseWeight>> DenseWeight::Pack(ThreadPool& pool,
                                                                const WeightSource& source) {
   auto weight = absl::WrapUnique(new DenseWeight(source));
   const size_t row_bytes = RowBytes(source.type, source.in_features);
-  KVEC_ASSIGN_OR_RETURN(weight->data_,
-                        AlignedBuffer::Allocate(row_bytes * kPanelFeatures * weight->num_panels()));
+  KVEC_ASSIGN_OR_RETURN(
+      weight->data_,
+      AlignedBuffer::Allocate(row_bytes * kPanelFeatures * weight->num_panels(), PageSize::kHuge));
   pool.ParallelFor(weight->num_panels(), [&](int panel) {
     if (source.type == TensorType::kF32) {
       weight->PackPanel<uint32_t>(source, panel);

@@ -90,8 +90,9 @@ absl::StatusOr<std::unique_ptr<QuantizedWeight>> QuantizedWeight::Pack(ThreadPoo
                                                                        const WeightSource& source,
                                                                        Isa isa) {
   auto weight = absl::WrapUnique(new QuantizedWeight(source, isa, MultiplierOf(pool, source)));
-  KVEC_ASSIGN_OR_RETURN(weight->data_,
-                        AlignedBuffer::Allocate(weight->tile_bytes_ * weight->num_tiles()));
+  KVEC_ASSIGN_OR_RETURN(
+      weight->data_,
+      AlignedBuffer::Allocate(weight->tile_bytes_ * weight->num_tiles(), PageSize::kHuge));
   pool.ParallelFor(weight->num_tiles(), [&](int tile) { weight->PackTile(source, tile); });
   return weight;
 }

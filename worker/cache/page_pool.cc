@@ -4,27 +4,31 @@
 
 namespace kvec::worker::cache {
 
-PagePool::PagePool(int32_t num_pages) : references_(num_pages, 0) {
-  free_.reserve(num_pages);
-  for (int32_t page = num_pages - 1; page >= 0; --page) free_.push_back(page);
+PagePool::PagePool(int32_t num_pages) : num_pages_(num_pages) {
+  released_.reserve(num_pages);
+  references_.reserve(num_pages);
 }
 
 int32_t PagePool::Allocate() {
-  if (free_.empty()) return -1;
-  const int32_t page = free_.back();
-  free_.pop_back();
-  references_[page] = 1;
-  return page;
+  if (!released_.empty()) {
+    const int32_t page = released_.back();
+    released_.pop_back();
+    references_[page] = 1;
+    return page;
+  }
+  if (num_touched() == num_pages_) return -1;
+  references_.push_back(1);
+  return num_touched() - 1;
 }
 
 void PagePool::AddReference(int32_t page) {
-  CHECK_GT(references_[page], 0) << "page " << page << " is free";
+  CHECK_GT(references(page), 0) << "page " << page << " is free";
   ++references_[page];
 }
 
 void PagePool::Release(int32_t page) {
-  CHECK_GT(references_[page], 0) << "page " << page << " is free";
-  if (--references_[page] == 0) free_.push_back(page);
+  CHECK_GT(references(page), 0) << "page " << page << " is free";
+  if (--references_[page] == 0) released_.push_back(page);
 }
 
 }  // namespace kvec::worker::cache

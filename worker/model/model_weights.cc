@@ -54,8 +54,8 @@ class WeightLoader {
     }
     const size_t bytes = values.size() * sizeof(float);
     KVEC_ASSIGN_OR_RETURN(auto memory, device_.Allocate(bytes));
-    KVEC_RETURN_IF_ERROR(device_.Upload(
-        {reinterpret_cast<const uint8_t*>(values.data()), bytes}, memory->data()));
+    KVEC_RETURN_IF_ERROR(
+        device_.Upload({reinterpret_cast<const uint8_t*>(values.data()), bytes}, memory->data()));
     bytes_ += bytes;
     return DeviceVector(std::move(memory));
   }
@@ -67,11 +67,11 @@ class WeightLoader {
     };
     LayerWeights layer;
     KVEC_ASSIGN_OR_RETURN(layer.attention_norm, Vector({name("attn_norm.weight")}));
-    KVEC_ASSIGN_OR_RETURN(layer.qkv, Stack({name("attn_q.weight"), name("attn_k.weight"),
-                                            name("attn_v.weight")}));
+    KVEC_ASSIGN_OR_RETURN(
+        layer.qkv, Stack({name("attn_q.weight"), name("attn_k.weight"), name("attn_v.weight")}));
     if (config.has_attention_bias) {
-      KVEC_ASSIGN_OR_RETURN(layer.qkv_bias, Vector({name("attn_q.bias"), name("attn_k.bias"),
-                                                    name("attn_v.bias")}));
+      KVEC_ASSIGN_OR_RETURN(
+          layer.qkv_bias, Vector({name("attn_q.bias"), name("attn_k.bias"), name("attn_v.bias")}));
     }
     if (config.has_qk_norm) {
       KVEC_ASSIGN_OR_RETURN(layer.q_norm, Vector({name("attn_q_norm.weight")}));
@@ -79,8 +79,7 @@ class WeightLoader {
     }
     KVEC_ASSIGN_OR_RETURN(layer.attention_output, Stack({name("attn_output.weight")}));
     KVEC_ASSIGN_OR_RETURN(layer.mlp_norm, Vector({name("ffn_norm.weight")}));
-    KVEC_ASSIGN_OR_RETURN(layer.gate_up,
-                          Stack({name("ffn_gate.weight"), name("ffn_up.weight")}));
+    KVEC_ASSIGN_OR_RETURN(layer.gate_up, Stack({name("ffn_gate.weight"), name("ffn_up.weight")}));
     KVEC_ASSIGN_OR_RETURN(layer.down, Stack({name("ffn_down.weight")}));
     if (config.has_post_norms) {
       KVEC_ASSIGN_OR_RETURN(layer.post_attention_norm,
@@ -114,6 +113,9 @@ absl::StatusOr<std::unique_ptr<ModelWeights>> ModelWeights::Load(const ModelFile
   KVEC_ASSIGN_OR_RETURN(weights->embedding_, loader.Source("token_embd.weight"));
   for (int index = range.first; index < range.end(); ++index) {
     KVEC_ASSIGN_OR_RETURN(weights->layers_.emplace_back(), loader.Layer(index));
+    // What was copied to the device needs no second copy in the page cache's mapping, not even
+    // until the last layer is there.
+    files.ReleasePages();
   }
   if (range.end() == config.num_layers) {
     KVEC_ASSIGN_OR_RETURN(weights->output_norm_, loader.Vector({"output_norm.weight"}));
@@ -122,7 +124,6 @@ absl::StatusOr<std::unique_ptr<ModelWeights>> ModelWeights::Load(const ModelFile
         loader.Stack({config.tie_word_embeddings ? "token_embd.weight" : "output.weight"}));
   }
   weights->bytes_ = loader.bytes();
-  // What was copied to the device needs no second copy in the page cache's mapping.
   files.ReleasePages();
   return weights;
 }

@@ -35,6 +35,7 @@ int NumUsableProcessors() {
 
 absl::Status Run(const WorkerFlags& flags, const sigset_t& stop_signals) {
   KVEC_ASSIGN_OR_RETURN(const auto files, ModelFiles::Open(flags.model));
+  files->DropTokenizer();  // workers see token ids only
   const ModelConfig& config = files->config();
   kernels::cpu::CpuDevice::Options device_options;
   device_options.num_threads = flags.threads > 0 ? flags.threads : NumUsableProcessors();
