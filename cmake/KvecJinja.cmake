@@ -1,6 +1,4 @@
 # kvec_jinja: llama.cpp's Jinja engine, compiled from what deploy/local/fetch_jinja.sh has fetched.
-set(KVEC_THIRD_PARTY_DIR ${CMAKE_SOURCE_DIR}/build/third_party CACHE PATH
-  "Where deploy/local/fetch_jinja.sh puts sources")
 set(KVEC_JINJA_DIR ${KVEC_THIRD_PARTY_DIR}/jinja/common)
 if(NOT EXISTS ${KVEC_JINJA_DIR}/jinja/runtime.h)
   message(FATAL_ERROR

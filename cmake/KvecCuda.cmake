@@ -1,0 +1,42 @@
+# CUDA is optional and found by itself.
+#
+#   KVEC_CUDA_INCLUDE_DIR  the toolkit's headers: enough for the host simulator (tests/cusim)
+#   KVEC_HAS_CUDA          whether kernels/cuda is compiled for GPUs: there is a CUDA compiler
+#
+# Looked for in CUDAToolkit_ROOT, in the PATH, in /usr/local/cuda, and where deploy/local/fetch_cuda.sh
+# puts it.
+set(KVEC_CUDA AUTO CACHE STRING "Build the CUDA device: AUTO (when a compiler is found), ON or OFF")
+set(KVEC_CUDA_ROOTS ${CUDAToolkit_ROOT} $ENV{CUDAToolkit_ROOT} /usr/local/cuda
+  ${KVEC_THIRD_PARTY_DIR}/cuda ${KVEC_THIRD_PARTY_DIR}/cuda-headers)
+
+find_path(KVEC_CUDA_INCLUDE_DIR cuda_runtime_api.h HINTS ${KVEC_CUDA_ROOTS} PATH_SUFFIXES include)
+add_library(kvec_cuda_headers INTERFACE)
+if(KVEC_CUDA_INCLUDE_DIR)
+  target_include_directories(kvec_cuda_headers SYSTEM INTERFACE ${KVEC_CUDA_INCLUDE_DIR})
+endif()
+
+set(KVEC_HAS_CUDA OFF)
+if(KVEC_CUDA)  # AUTO is true, too
+  find_program(KVEC_NVCC nvcc HINTS ${KVEC_CUDA_ROOTS} PATH_SUFFIXES bin)
+  if(KVEC_NVCC)
+    set(CMAKE_CUDA_COMPILER ${KVEC_NVCC})
+    # A build that nobody asked to have CUDA in gets intermediate code for the oldest architecture
+    # only, which the driver translates for the card at the first start: all of kernels/cuda compiles
+    # in seconds. The preset "cuda" compiles for every architecture.
+    if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+      set(CMAKE_CUDA_ARCHITECTURES 80-virtual)
+    endif()
+    if(CCACHE_PROGRAM)
+      set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+    endif()
+    enable_language(CUDA)
+    set(CMAKE_CUDA_STANDARD 20)
+    set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+    find_package(CUDAToolkit REQUIRED)
+    set(KVEC_HAS_CUDA ON)
+  elseif(NOT KVEC_CUDA STREQUAL AUTO)
+    message(FATAL_ERROR "KVEC_CUDA=${KVEC_CUDA}, but no nvcc in ${KVEC_CUDA_ROOTS} or the PATH. "
+      "deploy/local/fetch_cuda.sh compiler fetches one.")
+  endif()
+endif()
+message(STATUS "CUDA device: ${KVEC_HAS_CUDA}")

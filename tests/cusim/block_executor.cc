@@ -1,0 +1,269 @@
+#include "tests/cusim/block_executor.h"
+
+#include <map>
+#include <string_view>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+// The built-in variables of CUDA C++, of the thread that runs.
+uint3 threadIdx;
+uint3 blockIdx;
+dim3 blockDim;
+dim3 gridDim;
+
+namespace kvec::cusim {
+namespace {
+
+BlockExecutor* running_executor = nullptr;
+
+// ThreadSanitizer takes a fiber's second block for ordered after its first: blocks rotate through
+// this many sets of fibers, and as many neighbours are unordered.
+constexpr int kFiberSets = kThreadSanitizer ? 4 : 1;
+
+std::string Describe(std::source_location at) {
+  const std::string_view file = at.file_name();
+  return absl::StrCat(std::string(file.substr(file.rfind('/') + 1)), ":", at.line());
+}
+
+bool IsSamePlace(std::source_location a, std::source_location b) {
+  return a.line() == b.line() && std::string_view(a.file_name()) == b.file_name();
+}
+
+}  // namespace
+
+BlockExecutor& RunningExecutor() { return *running_executor; }
+
+std::string BlockExecutor::Run(const Launch& launch) {
+  RuntimeScope scope;
+  launch_ = &launch;
+  running_executor = this;
+  TsanRelease(&begin_tag_);
+  const size_t num_blocks = size_t{launch.grid.x} * launch.grid.y * launch.grid.z;
+  std::string fault;
+  for (int index : turns_.Permutation(num_blocks)) {
+    const unsigned block = static_cast<unsigned>(index);
+    fault = RunBlock(launch, {block % launch.grid.x, block / launch.grid.x % launch.grid.y,
+                              block / launch.grid.x / launch.grid.y});
+    if (!fault.empty()) break;
+  }
+  TsanAcquire(&end_tag_);
+  shared_memory_.EndKernel();
+  exchanges_.ReturnAll();
+  barrier_tags_.clear();
+  running_executor = nullptr;
+  return fault.empty() ? fault : absl::StrCat(fault, " in ", launch.name);
+}
+
+std::string BlockExecutor::RunBlock(const Launch& launch, uint3 block) {
+  blockIdx = block;
+  blockDim = launch.block;
+  gridDim = launch.grid;
+  fault_.clear();
+  if (!kThreadSanitizer) exchanges_.ReturnAll();
+  barrier_tags_.push_back(std::make_unique<char>());
+  StartThreads(static_cast<int>(launch.block.x * launch.block.y * launch.block.z));
+  RunThreads(turns_.Permutation(warps_.size()));
+  ++num_blocks_run_;
+  const std::string overrun = shared_memory_.EndBlock();
+  return fault_.empty() ? overrun : fault_;
+}
+
+void BlockExecutor::StartThreads(int num_threads) {
+  fiber_sets_.resize(static_cast<size_t>(kFiberSets) * kMaxThreads);
+  threads_ = &fiber_sets_[static_cast<size_t>(num_blocks_run_ % kFiberSets) * kMaxThreads];
+  num_threads_ = num_threads;
+  num_alive_ = num_threads;
+  num_at_barrier_ = 0;
+  warps_.assign(static_cast<size_t>(num_threads + kWarpLanes - 1) / kWarpLanes, Warp());
+  for (int i = 0; i < num_threads; ++i) {
+    Thread& thread = threads_[i];
+    if (thread.fiber == nullptr) thread.fiber = std::make_unique<Fiber>();
+    thread.fiber->Start(&ThreadMain);
+    thread.state = State::kReady;
+    thread.exchange = nullptr;
+    warps_[static_cast<size_t>(i / kWarpLanes)].lanes |= 1u << (i % kWarpLanes);
+  }
+  for (Warp& warp : warps_) warp.ready = warp.lanes;
+}
+
+void BlockExecutor::RunThreads(std::vector<int> warp_order) {
+  while (num_alive_ > 0 && fault_.empty()) {
+    turns_.Disturb(warp_order);
+    current_ = PickThread(warp_order);
+    if (current_ < 0) {
+      fault_ = Deadlock();
+      return;
+    }
+    const unsigned index = static_cast<unsigned>(current_);
+    threadIdx = {index % blockDim.x, index / blockDim.x % blockDim.y,
+                 index / blockDim.x / blockDim.y};
+    current().fiber->Resume();
+  }
+}
+
+int BlockExecutor::PickThread(const std::vector<int>& warp_order) {
+  for (int index : warp_order) {
+    Warp& warp = warps_[static_cast<size_t>(index)];
+    if (warp.ready == 0) continue;
+    const int lane = turns_.PickLane(warp.ready);
+    warp.ready &= ~(1u << lane);
+    return index * kWarpLanes + lane;
+  }
+  return -1;
+}
+
+void BlockExecutor::ThreadMain() {
+  BlockExecutor& executor = RunningExecutor();
+  executor.current().fiber->Entered();
+  TsanAcquire(&executor.begin_tag_);
+  executor.launch_->body();
+  {
+    RuntimeScope scope;
+    executor.ThreadExits();
+  }
+  executor.current().fiber->Finish();
+}
+
+void BlockExecutor::ThreadExits() {
+  TsanRelease(&end_tag_);
+  current().state = State::kExited;
+  --num_alive_;
+  warp().exited |= 1u << lane();
+  if (num_at_barrier_ > 0)
+    Fault("a thread exits while others wait at __syncthreads()", barrier_at_);
+  for (const WarpExchange* open : warp().open) {
+    if (open != nullptr && (open->mask >> lane() & 1) != 0) {
+      Fault("a lane exits while others of its mask wait for it in a warp collective", open->at);
+    }
+  }
+}
+
+void BlockExecutor::Barrier(std::source_location at) {
+  RuntimeScope scope;
+  if (num_at_barrier_ == 0) {
+    barrier_at_ = at;
+    if (num_alive_ != num_threads_) Fault("__syncthreads() after threads of the block exited", at);
+  } else if (!IsSamePlace(barrier_at_, at)) {
+    Fault(absl::StrCat("divergent __syncthreads(): others wait at ", Describe(barrier_at_),
+                       ", this thread"),
+          at);
+  }
+  char* const tag = barrier_tags_.back().get();
+  TsanRelease(tag);
+  ++num_at_barrier_;
+  if (num_at_barrier_ == num_threads_) OpenBarrier();
+  Wait(State::kAtBarrier, at);
+  TsanAcquire(tag);
+}
+
+// The last to come waits, too: its warp's other lanes get their turn.
+void BlockExecutor::OpenBarrier() {
+  num_at_barrier_ = 0;
+  current().state = State::kAtBarrier;
+  for (int i = 0; i < num_threads_; ++i) Wake(i);
+}
+
+void BlockExecutor::CheckExchange(const WarpExchange& exchange, uint32_t mask, int source,
+                                  WarpOp op, std::source_location at) {
+  if (exchange.mask != mask || exchange.op != op || !IsSamePlace(exchange.at, at)) {
+    Fault(absl::StrCat("divergent warp collective: others are at ", Describe(exchange.at),
+                       ", this lane"),
+          at);
+  }
+  if (source >= 0 && (mask >> source & 1) == 0) {
+    Fault(absl::StrCat("a shuffle reads lane ", source, ", which is not in its mask"), at);
+  }
+}
+
+const uint64_t* BlockExecutor::Exchange(uint32_t mask, uint64_t value, int source, WarpOp op,
+                                        std::source_location at) {
+  RuntimeScope scope;
+  Thread& thread = current();
+  if (thread.exchange != nullptr && --thread.exchange->num_readers == 0) {
+    exchanges_.Return(thread.exchange);
+  }
+  thread.exchange = nullptr;
+  mask &= warp().lanes;  // lanes beyond the block's end do not exist
+  if ((mask >> lane() & 1) == 0) Fault("a warp collective's mask leaves out its caller", at);
+  if ((mask & warp().exited) != 0) Fault("a warp collective's mask names an exited lane", at);
+  WarpExchange*& open = warp().open[static_cast<size_t>(__builtin_ctz(mask))];
+  if (open == nullptr) {
+    open = exchanges_.Take();
+    open->mask = mask;
+    open->arrived = 0;
+    open->op = op;
+    open->at = at;
+  }
+  CheckExchange(*open, mask, source, op, at);
+  WarpExchange* const exchange = open;
+  exchange->values[static_cast<size_t>(lane())] = value;
+  exchange->arrived |= 1u << lane();
+  TsanRelease(exchange);
+  if (exchange->arrived == mask) {
+    open = nullptr;
+    exchange->num_readers = __builtin_popcount(mask);
+    const int first = current_ / kWarpLanes * kWarpLanes;
+    for (uint32_t lanes = mask; lanes != 0; lanes &= lanes - 1) {
+      const int index = first + __builtin_ctz(lanes);
+      threads_[index].exchange = exchange;
+      Wake(index);
+    }
+  }
+  Wait(State::kInExchange, at);
+  TsanAcquire(exchange);
+  return exchange->values.data();
+}
+
+void* BlockExecutor::StaticSharedArray(const void* site, size_t bytes) {
+  RuntimeScope scope;
+  return shared_memory_.Array(site, bytes);
+}
+
+void* BlockExecutor::DynamicSharedArray() {
+  RuntimeScope scope;
+  return shared_memory_.Array(launch_, launch_->dynamic_shared_bytes);
+}
+
+void BlockExecutor::Fault(const std::string& message, std::source_location at) {
+  fault_ = absl::StrCat(message, " at ", Describe(at), " (block ", blockIdx.x, ",", blockIdx.y, ",",
+                        blockIdx.z, " thread ", current_, ")");
+  // The fiber is left for good: all callers are inside one scope.
+  RuntimeScope::End();
+  current().fiber->Finish();
+}
+
+void BlockExecutor::Wait(State state, std::source_location at) {
+  current().state = state;
+  current().at = at;
+  current().fiber->Yield();
+  current().state = State::kReady;
+}
+
+void BlockExecutor::Wake(int thread) {
+  warps_[static_cast<size_t>(thread / kWarpLanes)].ready |= 1u << (thread % kWarpLanes);
+}
+
+std::string BlockExecutor::Deadlock() const {
+  std::map<std::string, int> states;
+  for (int i = 0; i < num_threads_; ++i) {
+    switch (threads_[i].state) {
+      case State::kReady:
+        break;
+      case State::kAtBarrier:
+        ++states[absl::StrCat("at __syncthreads() in ", Describe(threads_[i].at))];
+        break;
+      case State::kInExchange:
+        ++states[absl::StrCat("in a warp collective at ", Describe(threads_[i].at))];
+        break;
+      case State::kExited:
+        ++states["exited"];
+        break;
+    }
+  }
+  std::string message = "deadlock:";
+  for (const auto& [state, count] : states) absl::StrAppend(&message, " ", count, " ", state);
+  return message;
+}
+
+}  // namespace kvec::cusim

@@ -1,0 +1,98 @@
+#ifndef KVEC_TESTS_CUSIM_BLOCK_EXECUTOR_H_
+#define KVEC_TESTS_CUSIM_BLOCK_EXECUTOR_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <source_location>
+#include <string>
+#include <vector>
+
+#include "tests/cusim/fiber.h"
+#include "tests/cusim/launch.h"
+#include "tests/cusim/shared_memory.h"
+#include "tests/cusim/turn_order.h"
+#include "tests/cusim/warp.h"
+
+namespace kvec::cusim {
+
+// Runs blocks of kernels, one at a time, a fiber per CUDA thread. A warp runs as far as it can
+// before the next one gets a turn, so that warps drift apart as far as the barriers let them.
+class BlockExecutor {
+ public:
+  static constexpr int kMaxThreads = 1024;
+
+  explicit BlockExecutor(const Options& options) : turns_(options) {}
+
+  // Runs all blocks of a kernel. Empty, or what went wrong; the kernel is then abandoned.
+  std::string Run(const Launch& launch);
+
+  int64_t num_blocks_run() const { return num_blocks_run_; }
+
+  // Called by the running kernel's threads.
+  int lane() const { return current_ % kWarpLanes; }
+  void Barrier(std::source_location at);
+  // Returns the value that each lane has handed in, valid until the lane's next collective.
+  // `source` is the lane that will be read, or -1.
+  const uint64_t* Exchange(uint32_t mask, uint64_t value, int source, WarpOp op,
+                           std::source_location at);
+  void* StaticSharedArray(const void* site, size_t bytes);
+  void* DynamicSharedArray();
+  [[noreturn]] void Fault(const std::string& message, std::source_location at);
+
+ private:
+  enum class State : uint8_t { kReady, kAtBarrier, kInExchange, kExited };
+  struct Thread {
+    std::unique_ptr<Fiber> fiber;
+    State state = State::kReady;
+    std::source_location at;           // of what it waits for
+    WarpExchange* exchange = nullptr;  // that it may read
+  };
+
+  static void ThreadMain();
+  std::string RunBlock(const Launch& launch, uint3 block);
+  void StartThreads(int num_threads);
+  void RunThreads(std::vector<int> warp_order);
+  int PickThread(const std::vector<int>& warp_order);
+  void ThreadExits();
+  void OpenBarrier();
+  void CheckExchange(const WarpExchange& exchange, uint32_t mask, int source, WarpOp op,
+                     std::source_location at);
+  void Wait(State state, std::source_location at);
+  void Wake(int thread);
+  std::string Deadlock() const;
+
+  Thread& current() { return threads_[current_]; }
+  Warp& warp() { return warps_[current_ / kWarpLanes]; }
+
+  TurnOrder turns_;
+  SharedMemory shared_memory_;
+  WarpExchangePool exchanges_;
+  int64_t num_blocks_run_ = 0;
+
+  // Of the kernel that runs.
+  const Launch* launch_ = nullptr;
+
+  // Of the block that runs.
+  std::vector<Thread> fiber_sets_;  // see StartThreads
+  Thread* threads_ = nullptr;
+  int num_threads_ = 0;
+  int num_alive_ = 0;
+  int num_at_barrier_ = 0;
+  std::source_location barrier_at_;
+  std::vector<Warp> warps_;
+  int current_ = 0;
+  std::string fault_;
+
+  // ThreadSanitizer's tags: the kernel's begin and end. Each block's barrier has one of its own.
+  char begin_tag_ = 0;
+  char end_tag_ = 0;
+  std::vector<std::unique_ptr<char>> barrier_tags_;
+};
+
+// The executor whose kernel runs. Valid on its threads only.
+BlockExecutor& RunningExecutor();
+
+}  // namespace kvec::cusim
+
+#endif  // KVEC_TESTS_CUSIM_BLOCK_EXECUTOR_H_

@@ -1,0 +1,55 @@
+#ifndef KVEC_TESTS_CUSIM_CUSIM_H_
+#define KVEC_TESTS_CUSIM_CUSIM_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+// A stand-in for a GPU and libcudart, so that kernels/cuda is tested on machines without one: the
+// same .cu files, compiled by the host's compiler with tests/cusim/include before the toolkit's
+// headers.
+//
+// - A block's threads are fibers. Barriers and warp collectives are exact: who misses one, or waits
+//   at another, is reported with its place.
+// - Streams are queues that run when somebody waits for them, and no earlier: what lacks an event
+// or
+//   a synchronisation finds its input missing.
+// - Blocks, warps, lanes and streams take turns in the order of the test's choice; what lacks a
+//   barrier gives another result in one of them.
+// - Shared and device memory is full of NaN before it is written, and ends at guard bytes that are
+//   checked after every kernel. The host cannot touch device memory but through the runtime.
+// - Under AddressSanitizer every access out of bounds is seen, and under ThreadSanitizer every pair
+//   of accesses that nothing orders.
+//
+// Not there: the default stream, __shared__ without kernels/cuda/shared_memory.h's macros, thread
+// block clusters, inline PTX.
+//
+// Calls from several host threads take turns; a kernel runs on the thread that waits for it.
+namespace kvec::cusim {
+
+enum class Order {
+  kForward,  // lowest first
+  kReverse,
+  kRandom
+};
+
+struct Options {
+  Order order = Order::kForward;
+  uint64_t seed = 1;    // of kRandom
+  int num_devices = 1;  // 0: cudaErrorNoDevice
+  size_t device_memory_bytes = size_t{4} << 30;
+};
+
+// Forgets a fault and begins anew with `options`. No kernel may be under way.
+void Reset(const Options& options = {});
+
+// What a kernel did wrong, and where; empty: nothing since Reset. Like a real device's, such an
+// error is sticky: the runtime's functions return cudaErrorLaunchFailure ever after.
+std::string FaultMessage();
+
+// Blocks that have run since Reset.
+int64_t NumBlocksRun();
+
+}  // namespace kvec::cusim
+
+#endif  // KVEC_TESTS_CUSIM_CUSIM_H_

@@ -1,0 +1,35 @@
+#include "tests/cusim/device_calls.h"
+
+#include "tests/cusim/block_executor.h"
+
+namespace kvec::cusim {
+
+int LaneId() { return RunningExecutor().lane(); }
+
+void Barrier(std::source_location at) { RunningExecutor().Barrier(at); }
+
+void SyncWarp(uint32_t mask, std::source_location at) {
+  RunningExecutor().Exchange(mask, 0, -1, WarpOp::kSync, at);
+}
+
+uint64_t ShuffleBits(uint32_t mask, uint64_t value, int source, std::source_location at) {
+  return RunningExecutor().Exchange(mask, value, source, WarpOp::kShuffle, at)[source];
+}
+
+uint32_t Ballot(uint32_t mask, bool predicate, std::source_location at) {
+  const uint64_t* values =
+      RunningExecutor().Exchange(mask, predicate ? 1 : 0, -1, WarpOp::kBallot, at);
+  uint32_t lanes = 0;
+  for (int lane = 0; lane < kWarpLanes; ++lane) {
+    if ((mask >> lane & 1) != 0 && values[lane] != 0) lanes |= 1u << lane;
+  }
+  return lanes;
+}
+
+void* StaticSharedArray(const void* site, size_t bytes) {
+  return RunningExecutor().StaticSharedArray(site, bytes);
+}
+
+void* DynamicSharedArray() { return RunningExecutor().DynamicSharedArray(); }
+
+}  // namespace kvec::cusim

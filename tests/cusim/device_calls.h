@@ -1,0 +1,29 @@
+#ifndef KVEC_TESTS_CUSIM_DEVICE_CALLS_H_
+#define KVEC_TESTS_CUSIM_DEVICE_CALLS_H_
+
+#include <driver_types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <source_location>
+
+#include "tests/cusim/launch.h"
+
+// What builtins.h and kernel_launch.h, compiled into the program, ask of the simulator. All but
+// LaunchKernel are called by a running kernel's threads.
+namespace kvec::cusim {
+
+int LaneId();
+void Barrier(std::source_location at);
+void SyncWarp(uint32_t mask, std::source_location at);
+// The value that `source` handed in.
+uint64_t ShuffleBits(uint32_t mask, uint64_t value, int source, std::source_location at);
+uint32_t Ballot(uint32_t mask, bool predicate, std::source_location at);
+void* StaticSharedArray(const void* site, size_t bytes);
+void* DynamicSharedArray();
+
+cudaError_t LaunchKernel(const void* kernel, cudaStream_t stream, Launch launch);
+
+}  // namespace kvec::cusim
+
+#endif  // KVEC_TESTS_CUSIM_DEVICE_CALLS_H_

@@ -1,0 +1,168 @@
+#include "tests/cusim/runtime.h"
+
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace kvec::cusim {
+namespace {
+
+constexpr size_t kPinnedBytes = size_t{4} << 30;
+constexpr size_t kDynamicSharedUnasked = size_t{48} << 10;  // beyond it a kernel needs an attribute
+constexpr unsigned kMaxGridYZ = 65535;
+
+std::unique_ptr<Runtime>& Instance() {
+  static std::unique_ptr<Runtime> instance = std::make_unique<Runtime>(Options());
+  return instance;
+}
+
+// While one exists, device memory may be touched.
+class DeviceWork {
+ public:
+  explicit DeviceWork(MemoryRegion& memory) : memory_(memory) { memory_.SetAccessible(true); }
+  ~DeviceWork() { memory_.SetAccessible(false); }
+  DeviceWork(const DeviceWork&) = delete;
+  DeviceWork& operator=(const DeviceWork&) = delete;
+
+ private:
+  MemoryRegion& memory_;
+};
+
+// Bytes from the first row's begin to the last row's end.
+size_t Extent(size_t pitch, size_t width, size_t height) {
+  return height == 0 ? 0 : (height - 1) * pitch + width;
+}
+
+void CopyRowsNow(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
+                 size_t height) {
+  for (size_t row = 0; row < height; ++row) {
+    std::memmove(static_cast<char*>(to) + row * to_pitch,
+                 static_cast<const char*>(from) + row * from_pitch, width);
+  }
+}
+
+}  // namespace
+
+Runtime& Runtime::Get() { return *Instance(); }
+
+std::mutex& Runtime::mutex() {
+  static std::mutex mutex;
+  return mutex;
+}
+
+void Runtime::Reset(const Options& options) {
+  Instance().reset();
+  Instance() = std::make_unique<Runtime>(options);
+}
+
+Runtime::Runtime(const Options& options)
+    : options_(options),
+      device_memory_(options.device_memory_bytes),
+      pinned_memory_(kPinnedBytes),
+      streams_(options),
+      executor_(options) {
+  device_memory_.SetAccessible(false);
+}
+
+cudaError_t Runtime::Launch(const void* kernel, Stream& stream, cusim::Launch launch) {
+  const size_t threads = size_t{launch.block.x} * launch.block.y * launch.block.z;
+  const size_t blocks = size_t{launch.grid.x} * launch.grid.y * launch.grid.z;
+  if (threads == 0 || threads > BlockExecutor::kMaxThreads || launch.block.z > 64 || blocks == 0 ||
+      launch.grid.y > kMaxGridYZ || launch.grid.z > kMaxGridYZ) {
+    return Return(cudaErrorInvalidConfiguration);
+  }
+  const auto allowed = allowed_shared_.find(kernel);
+  const size_t most = allowed == allowed_shared_.end() ? kDynamicSharedUnasked : allowed->second;
+  if (launch.dynamic_shared_bytes > most) return Return(cudaErrorInvalidValue);
+  streams_.Push(stream, [this, launch = std::move(launch)] { RunKernel(launch); });
+  return Return(cudaSuccess);
+}
+
+void Runtime::RunKernel(const cusim::Launch& launch) {
+  if (!fault_.empty()) return;
+  fault_ = executor_.Run(launch);
+  if (!fault_.empty()) return;
+  fault_ = device_memory_.CheckGuards();
+  if (!fault_.empty()) absl::StrAppend(&fault_, " in ", launch.name);
+}
+
+cudaError_t Runtime::CheckSpaces(const void* to, const void* from, size_t bytes_to,
+                                 size_t bytes_from, cudaMemcpyKind kind) const {
+  const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+  const bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+  if (kind == cudaMemcpyDefault || device_memory_.Contains(to) != to_device ||
+      device_memory_.Contains(from) != from_device) {
+    return cudaErrorInvalidMemcpyDirection;
+  }
+  const auto lies_within = [this](const void* memory, size_t bytes) {
+    if (device_memory_.Contains(memory)) return device_memory_.Covers(memory, bytes);
+    return !pinned_memory_.Contains(memory) || pinned_memory_.Covers(memory, bytes);
+  };
+  return lies_within(to, bytes_to) && lies_within(from, bytes_from) ? cudaSuccess
+                                                                    : cudaErrorInvalidValue;
+}
+
+cudaError_t Runtime::CopyRows(void* to, size_t to_pitch, const void* from, size_t from_pitch,
+                              size_t width, size_t height, cudaMemcpyKind kind, Stream& stream) {
+  if (width > to_pitch || width > from_pitch) return Return(cudaErrorInvalidPitchValue);
+  if (width == 0 || height == 0) return Return(cudaSuccess);
+  const size_t from_bytes = Extent(from_pitch, width, height);
+  const cudaError_t error =
+      CheckSpaces(to, from, Extent(to_pitch, width, height), from_bytes, kind);
+  if (error != cudaSuccess) return Return(error);
+  if (kind == cudaMemcpyHostToDevice && !pinned_memory_.Contains(from)) {
+    // A copy from pageable memory has read it when the call returns.
+    const auto* begin = static_cast<const char*>(from);
+    streams_.Push(stream, [=, staged = std::vector<char>(begin, begin + from_bytes)] {
+      CopyRowsNow(to, to_pitch, staged.data(), from_pitch, width, height);
+    });
+    return Return(cudaSuccess);
+  }
+  streams_.Push(stream, [=] { CopyRowsNow(to, to_pitch, from, from_pitch, width, height); });
+  // A copy to pageable memory is done when the call returns.
+  if (kind == cudaMemcpyDeviceToHost && !pinned_memory_.Contains(to)) return Finish(stream);
+  return Return(cudaSuccess);
+}
+
+cudaError_t Runtime::Set(void* memory, int value, size_t bytes, Stream& stream) {
+  if (!device_memory_.Covers(memory, bytes)) return Return(cudaErrorInvalidValue);
+  streams_.Push(stream, [=] { std::memset(memory, value, bytes); });
+  return Return(cudaSuccess);
+}
+
+cudaError_t Runtime::Finish(Stream& stream) {
+  const DeviceWork work(device_memory_);
+  streams_.Finish(stream);
+  return Return(cudaSuccess);
+}
+
+cudaError_t Runtime::FinishAll() {
+  const DeviceWork work(device_memory_);
+  streams_.FinishAll();
+  return Return(cudaSuccess);
+}
+
+cudaError_t Runtime::FinishEvent(Event& event) {
+  const DeviceWork work(device_memory_);
+  streams_.FinishEvent(event);
+  return Return(cudaSuccess);
+}
+
+cudaError_t Runtime::Return(cudaError_t error) {
+  if (!fault_.empty()) return cudaErrorLaunchFailure;
+  if (error != cudaSuccess) last_error_ = error;
+  return error;
+}
+
+cudaError_t Runtime::TakeLastError() {
+  const cudaError_t error = std::exchange(last_error_, cudaSuccess);
+  return fault_.empty() ? error : cudaErrorLaunchFailure;
+}
+
+Event* Runtime::CreateEvent() {
+  events_.push_back(std::make_unique<Event>());
+  return events_.back().get();
+}
+
+}  // namespace kvec::cusim

@@ -1,0 +1,73 @@
+#ifndef KVEC_TESTS_CUSIM_RUNTIME_H_
+#define KVEC_TESTS_CUSIM_RUNTIME_H_
+
+#include <driver_types.h>
+
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "tests/cusim/block_executor.h"
+#include "tests/cusim/cusim.h"
+#include "tests/cusim/launch.h"
+#include "tests/cusim/memory_region.h"
+#include "tests/cusim/stream.h"
+
+namespace kvec::cusim {
+
+// The state behind the runtime's functions (cudart.cc): one device with its memory and streams. All
+// is called with mutex() held.
+class Runtime {
+ public:
+  static Runtime& Get();  // with the lock held already, or from within a kernel
+  static std::mutex& mutex();
+  static void Reset(const Options& options);
+
+  explicit Runtime(const Options& options);
+
+  cudaError_t Launch(const void* kernel, Stream& stream, cusim::Launch launch);
+  cudaError_t CopyRows(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
+                       size_t height, cudaMemcpyKind kind, Stream& stream);
+  cudaError_t Set(void* memory, int value, size_t bytes, Stream& stream);
+  void AllowDynamicShared(const void* kernel, size_t bytes) { allowed_shared_[kernel] = bytes; }
+
+  // Runs what was pushed to a stream; the fault, if there was one.
+  cudaError_t Finish(Stream& stream);
+  cudaError_t FinishAll();
+  cudaError_t FinishEvent(Event& event);
+
+  // `error`, or the fault that outlasts everything.
+  cudaError_t Return(cudaError_t error);
+  cudaError_t TakeLastError();
+
+  const Options& options() const { return options_; }
+  MemoryRegion& device_memory() { return device_memory_; }
+  MemoryRegion& pinned_memory() { return pinned_memory_; }
+  StreamSet& streams() { return streams_; }
+  Event* CreateEvent();
+  const std::string& fault() const { return fault_; }
+  int64_t num_blocks_run() const { return executor_.num_blocks_run(); }
+
+ private:
+  void RunKernel(const cusim::Launch& launch);
+  cudaError_t CheckSpaces(const void* to, const void* from, size_t bytes_to, size_t bytes_from,
+                          cudaMemcpyKind kind) const;
+
+  const Options options_;
+  MemoryRegion device_memory_;
+  MemoryRegion pinned_memory_;
+  StreamSet streams_;
+  BlockExecutor executor_;
+  // Destroyed ones too, until Reset: streams may still wait for them.
+  std::vector<std::unique_ptr<Event>> events_;
+  std::map<const void*, size_t> allowed_shared_;  // cudaFuncSetAttribute
+  cudaError_t last_error_ = cudaSuccess;
+  std::string fault_;
+};
+
+}  // namespace kvec::cusim
+
+#endif  // KVEC_TESTS_CUSIM_RUNTIME_H_
