@@ -111,8 +111,8 @@ class Device {
   // the operation returns.
   virtual absl::Status WindowScores(const HeadShape& shape, const WindowScoreRequest& request,
                                     const KvArena& arena) = 0;
-  // norms[heads, num_entries]: ‖v‖₂ of the first entries of every head.
-  virtual absl::Status ValueNorms(absl::Span<const HeadPages> heads, int num_entries,
+  // norms[heads, stride]: ‖v‖₂ of every head's entries, of which none has more than `stride`.
+  virtual absl::Status ValueNorms(absl::Span<const HeadPages> heads, int stride,
                                   const KvArena& arena, float* norms) = 0;
   virtual absl::Status GatherEntries(absl::Span<const GatherRequest> requests, KvArena& arena) = 0;
 

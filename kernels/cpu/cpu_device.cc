@@ -135,9 +135,9 @@ absl::Status CpuDevice::WindowScores(const HeadShape& shape, const WindowScoreRe
   return cpu::WindowScores(pool_, shape, request, static_cast<const CpuKvArena&>(arena));
 }
 
-absl::Status CpuDevice::ValueNorms(absl::Span<const HeadPages> heads, int num_entries,
+absl::Status CpuDevice::ValueNorms(absl::Span<const HeadPages> heads, int stride,
                                    const KvArena& arena, float* norms) {
-  cpu::ValueNorms(pool_, heads, num_entries, static_cast<const CpuKvArena&>(arena), norms);
+  cpu::ValueNorms(pool_, heads, stride, static_cast<const CpuKvArena&>(arena), norms);
   return absl::OkStatus();
 }
 

@@ -52,7 +52,7 @@ class CpuDevice : public Device {
   absl::Status CopyRows(Tensor from, Tensor to) override;
   absl::Status WindowScores(const HeadShape& shape, const WindowScoreRequest& request,
                             const KvArena& arena) override;
-  absl::Status ValueNorms(absl::Span<const HeadPages> heads, int num_entries,
+  absl::Status ValueNorms(absl::Span<const HeadPages> heads, int stride,
                           const KvArena& arena, float* norms) override;
   absl::Status GatherEntries(absl::Span<const GatherRequest> requests, KvArena& arena) override;
   absl::Status Sample(Tensor logits, absl::Span<const SampleRequest> requests,

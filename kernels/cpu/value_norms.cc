@@ -42,16 +42,15 @@ namespace kvec::kernels::cpu {
 
 HWY_EXPORT(NormsOfPage);
 
-void ValueNorms(ThreadPool& pool, absl::Span<const HeadPages> heads, int num_entries,
+void ValueNorms(ThreadPool& pool, absl::Span<const HeadPages> heads, int stride,
                 const CpuKvArena& arena, float* norms) {
-  const int num_pages = (num_entries + kPageTokens - 1) / kPageTokens;
-  pool.ParallelFor(static_cast<int>(heads.size()), [&](int head) {
-    float* to = norms + static_cast<size_t>(head) * static_cast<size_t>(num_entries);
-    for (int page = 0; page < num_pages; ++page) {
-      const int begin = page * kPageTokens;
+  pool.ParallelFor(static_cast<int>(heads.size()), [&](int index) {
+    const HeadPages& head = heads[static_cast<size_t>(index)];
+    float* to = norms + static_cast<size_t>(index) * static_cast<size_t>(stride);
+    for (int begin = 0; begin < head.num_entries; begin += kPageTokens) {
       HWY_DYNAMIC_DISPATCH(NormsOfPage)
-      (arena, heads[static_cast<size_t>(head)].pages[page],
-       std::min(kPageTokens, num_entries - begin), to + begin);
+      (arena, head.pages[begin / kPageTokens], std::min(kPageTokens, head.num_entries - begin),
+       to + begin);
     }
   });
 }

@@ -8,9 +8,9 @@
 
 namespace kvec::kernels::cpu {
 
-// norms[heads, num_entries]: ‖v‖₂ of the first num_entries cached values of every head, in float32
-// of the values as stored.
-void ValueNorms(ThreadPool& pool, absl::Span<const HeadPages> heads, int num_entries,
+// norms[heads, stride]: ‖v‖₂ of every head's cached values, which are at most `stride`, in float32 of
+// the values as stored.
+void ValueNorms(ThreadPool& pool, absl::Span<const HeadPages> heads, int stride,
                 const CpuKvArena& arena, float* norms);
 
 }  // namespace kvec::kernels::cpu

@@ -37,14 +37,17 @@ struct WindowInputs {
   const WindowScoreRequest* request;
   const CpuKvArena* arena;
 
-  int num_entries() const { return request->heads[0].num_entries; }
-  int num_blocks() const { return (num_entries() + kWindowBlockKeys - 1) / kWindowBlockKeys; }
+  int NumEntries(int kv_head) const { return request->heads[kv_head].num_entries; }
+  int NumBlocks(int kv_head) const {
+    return (NumEntries(kv_head) + kWindowBlockKeys - 1) / kWindowBlockKeys;
+  }
   // Rows of a KV head: its query heads, each with its queries from oldest to newest.
   int NumRows(int kv_head) const {
     return QueryGroupOf(shape, kv_head).count * request->num_queries;
   }
-  // Entries that query i sees.
-  int NumVisible(int query) const { return num_entries() - request->num_queries + query + 1; }
+  int NumVisible(int kv_head, int query) const {
+    return request->num_visible[static_cast<size_t>(kv_head) * request->num_queries + query];
+  }
 };
 
 }  // namespace kvec::kernels::cpu
@@ -111,7 +114,7 @@ class WindowTile {
   HWY_INLINE void LoadKeys(int begin) {
     const hn::ScalableTag<float> d;
     const size_t panel_keys = kPanelVecs * hn::Lanes(d);
-    const int end = std::min(begin + kWindowTileKeys, inputs_.num_entries());
+    const int end = std::min(begin + kWindowTileKeys, inputs_.NumEntries(kv_head_));
     const HeadPages& head = inputs_.request->heads[kv_head_];
     WithKvNumber(inputs_.arena->spec().type, [&](auto number) HWY_ATTR {
       using Number = decltype(number);
@@ -145,11 +148,11 @@ void RunWindowSoftmax(const WindowInputs& inputs, int kv_head, int block, Window
   WindowTile tile(inputs, kv_head, scratch);
   std::vector<SoftmaxState> rows(static_cast<size_t>(tile.num_rows()));
   const int block_begin = block * kWindowBlockKeys;
-  const int block_end = std::min(block_begin + kWindowBlockKeys, inputs.num_entries());
+  const int block_end = std::min(block_begin + kWindowBlockKeys, inputs.NumEntries(kv_head));
   for (int begin = block_begin; begin < block_end; begin += kWindowTileKeys) {
     tile.Score(begin);
     for (int row = 0; row < tile.num_rows(); ++row) {
-      const int visible = inputs.NumVisible(row % inputs.request->num_queries) - begin;
+      const int visible = inputs.NumVisible(kv_head, row % inputs.request->num_queries) - begin;
       if (visible <= 0) continue;
       SoftmaxRow(tile.scores(row), kWindowTileKeys, 0,
                  static_cast<size_t>(std::min(visible, kWindowTileKeys)),
@@ -162,17 +165,17 @@ void RunWindowSoftmax(const WindowInputs& inputs, int kv_head, int block, Window
   }
 }
 
-// Adds a row of probabilities to the means, and raises the focus' maxima by it.
+// Adds a row of probabilities to the means, and raises the maxima by it.
 class WindowReducer {
  public:
-  WindowReducer(const WindowInputs& inputs, int begin, int count)
+  WindowReducer(const WindowInputs& inputs, int kv_head, int begin, int count)
       : request_(*inputs.request),
         num_heads_(static_cast<size_t>(inputs.shape.num_heads)),
+        kv_head_(static_cast<size_t>(kv_head)),
         begin_(static_cast<size_t>(begin)),
-        count_(static_cast<size_t>(count)),
-        maxima_(request_.focus == nullptr
-                    ? 0
-                    : static_cast<size_t>(request_.focus_window) * kWindowTileKeys) {}
+        count_(static_cast<size_t>(count)) {
+    for (int query = 0; query < FocusWindow(); ++query) std::fill_n(Maximum(query), count_, 0.0f);
+  }
 
   HWY_INLINE void Add(int head, int query, const float* probabilities) {
     const int from_last = request_.num_queries - query;  // 1: the last
@@ -187,65 +190,56 @@ class WindowReducer {
       const float size = static_cast<float>(request_.windows[window]);
       for (size_t i = 0; i < count_; ++i) to[i] /= size;
     }
-    if (maxima_.empty() || from_last > request_.focus_window) return;
-    float* to = maxima_.data() + static_cast<size_t>(from_last - 1) * kWindowTileKeys;
+    if (from_last > FocusWindow()) return;
+    float* to = Maximum(FocusWindow() - from_last);
     for (size_t i = 0; i < count_; ++i) to[i] = std::max(to[i], probabilities[i]);
   }
 
-  HWY_INLINE void StoreFocus() const {
-    if (maxima_.empty()) return;
-    for (size_t i = 0; i < count_; ++i) {
-      float sum = 0;
-      for (int query = request_.focus_window - 1; query >= 0; --query) {  // oldest first
-        sum += maxima_[static_cast<size_t>(query) * kWindowTileKeys + i];
-      }
-      request_.focus[begin_ + i] = sum / static_cast<float>(request_.focus_window);
-    }
-  }
-
  private:
+  int FocusWindow() const { return request_.maxima == nullptr ? 0 : request_.focus_window; }
   float* Mean(size_t window, int head) const {
-    return request_.means +
-           (window * num_heads_ + static_cast<size_t>(head)) *
-               static_cast<size_t>(request_.num_candidates) +
-           begin_;
+    return request_.means + (window * num_heads_ + static_cast<size_t>(head)) * Stride() + begin_;
   }
+  float* Maximum(int query) const {
+    const size_t row = kv_head_ * static_cast<size_t>(request_.focus_window) + query;
+    return request_.maxima + row * Stride() + begin_;
+  }
+  size_t Stride() const { return static_cast<size_t>(request_.stride); }
 
   const WindowScoreRequest& request_;
   const size_t num_heads_;
+  const size_t kv_head_;
   const size_t begin_;  // of the candidates
   const size_t count_;
-  std::vector<float> maxima_;  // [focus_window, kWindowTileKeys], newest query first
 };
 
-// Reduces the probabilities of one tile of candidates over all heads. states: [num_heads,
-// num_queries].
-void ReduceWindowTile(const WindowInputs& inputs, int begin, const WindowSoftmax* states) {
+// Reduces the probabilities of one tile of a KV head's candidates over its query heads. states:
+// [num_heads, num_queries].
+void ReduceWindowTile(const WindowInputs& inputs, int kv_head, int begin,
+                      const WindowSoftmax* states) {
   static thread_local ScratchBuffer scratch;
   const hn::ScalableTag<float> d;
   const WindowScoreRequest& request = *inputs.request;
-  WindowReducer reducer(inputs, begin, std::min(kWindowTileKeys, request.num_candidates - begin));
-  for (int kv_head = 0; kv_head < inputs.shape.num_kv_heads; ++kv_head) {
-    WindowTile tile(inputs, kv_head, scratch);
-    tile.Score(begin);
-    const QueryGroup group = QueryGroupOf(inputs.shape, kv_head);
-    for (int row = 0; row < tile.num_rows(); ++row) {
-      const int head = group.first + row / request.num_queries;
-      const int query = row % request.num_queries;
-      const WindowSoftmax& state = states[head * request.num_queries + query];
-      float* scores = tile.scores(row);
-      const int visible = std::clamp(inputs.NumVisible(query) - begin, 0, kWindowTileKeys);
-      const auto max = hn::Set(d, state.max);
-      const auto inverse = hn::Set(d, 1.0f / state.sum);
-      for (size_t i = 0; i < kWindowTileKeys; i += hn::Lanes(d)) {
-        const auto weight = Exp2(d, hn::Sub(hn::Load(d, scores + i), max));
-        hn::Store(hn::Mul(weight, inverse), d, scores + i);
-      }
-      std::fill(scores + visible, scores + kWindowTileKeys, 0.0f);
-      reducer.Add(head, query, scores);
+  WindowReducer reducer(inputs, kv_head, begin,
+                        std::min(kWindowTileKeys, request.num_candidates[kv_head] - begin));
+  WindowTile tile(inputs, kv_head, scratch);
+  tile.Score(begin);
+  const QueryGroup group = QueryGroupOf(inputs.shape, kv_head);
+  for (int row = 0; row < tile.num_rows(); ++row) {
+    const int head = group.first + row / request.num_queries;
+    const int query = row % request.num_queries;
+    const WindowSoftmax& state = states[head * request.num_queries + query];
+    float* scores = tile.scores(row);
+    const int visible = std::clamp(inputs.NumVisible(kv_head, query) - begin, 0, kWindowTileKeys);
+    const auto max = hn::Set(d, state.max);
+    const auto inverse = hn::Set(d, 1.0f / state.sum);
+    for (size_t i = 0; i < kWindowTileKeys; i += hn::Lanes(d)) {
+      const auto weight = Exp2(d, hn::Sub(hn::Load(d, scores + i), max));
+      hn::Store(hn::Mul(weight, inverse), d, scores + i);
     }
+    std::fill(scores + visible, scores + kWindowTileKeys, 0.0f);
+    reducer.Add(head, query, scores);
   }
-  reducer.StoreFocus();
 }
 
 }  // namespace HWY_NAMESPACE
@@ -259,35 +253,57 @@ namespace {
 HWY_EXPORT(RunWindowSoftmax);
 HWY_EXPORT(ReduceWindowTile);
 
+// Whether the numbers of one KV head lie within its entries and the stride.
+bool HeadFits(const WindowScoreRequest& request, int kv_head) {
+  const int num_entries = request.heads[kv_head].num_entries;
+  const int num_candidates = request.num_candidates[kv_head];
+  const auto visible = request.num_visible.subspan(
+      static_cast<size_t>(kv_head) * request.num_queries, request.num_queries);
+  return num_candidates >= 1 && num_candidates <= std::min(num_entries, request.stride) &&
+         std::all_of(visible.begin(), visible.end(),
+                     [&](int32_t count) { return count >= 0 && count <= num_entries; });
+}
+
 absl::Status CheckRequest(const HeadShape& shape, const WindowScoreRequest& request) {
-  if (static_cast<int>(request.heads.size()) != shape.num_kv_heads) {
-    return absl::InternalError(absl::StrCat("window scores: ", request.heads.size(),
-                                            " KV heads, not ", shape.num_kv_heads));
+  const size_t num_kv_heads = static_cast<size_t>(shape.num_kv_heads);
+  if (request.heads.size() != num_kv_heads || request.num_candidates.size() != num_kv_heads) {
+    return absl::InternalError(
+        absl::StrCat("window scores: ", request.heads.size(), " KV heads and candidates of ",
+                     request.num_candidates.size(), ", not ", num_kv_heads));
   }
-  const int num_entries = request.heads[0].num_entries;
   const int max_window = request.windows.empty()
                              ? 0
                              : *std::max_element(request.windows.begin(), request.windows.end());
-  const bool fits = request.num_queries >= 1 && request.num_queries <= request.queries.rows &&
-                    request.num_queries <= num_entries && request.num_candidates >= 1 &&
-                    request.num_candidates <= num_entries &&
-                    std::max(max_window, request.focus_window) <= request.num_queries;
-  if (fits) return absl::OkStatus();
-  return absl::InternalError(absl::StrCat("window scores: ", request.num_queries, " queries of ",
-                                          request.queries.rows, " rows, windows up to ", max_window,
-                                          ", ", request.num_candidates, " candidates of ",
-                                          num_entries, " entries"));
+  if (request.num_queries < 1 || request.num_queries > request.queries.rows ||
+      request.num_visible.size() != num_kv_heads * request.num_queries ||
+      std::max(max_window, request.focus_window) > request.num_queries) {
+    return absl::InternalError(absl::StrCat(
+        "window scores: ", request.num_queries, " queries of ", request.queries.rows,
+        " rows, windows up to ", max_window, ", num_visible of ", request.num_visible.size()));
+  }
+  for (int kv_head = 0; kv_head < shape.num_kv_heads; ++kv_head) {
+    if (HeadFits(request, kv_head)) continue;
+    return absl::InternalError(absl::StrCat(
+        "window scores: ", request.num_candidates[kv_head], " candidates in rows of ",
+        request.stride, ", KV head ", kv_head, " has ", request.heads[kv_head].num_entries,
+        " entries; or a query sees more"));
+  }
+  return absl::OkStatus();
 }
 
 // Over all entries, [num_heads, num_queries]: partial results merged in ascending order.
 std::vector<WindowSoftmax> SoftmaxOfRows(ThreadPool& pool, const WindowInputs& inputs) {
-  const int num_blocks = inputs.num_blocks();
+  int num_blocks = 0;
+  for (int kv_head = 0; kv_head < inputs.shape.num_kv_heads; ++kv_head) {
+    num_blocks = std::max(num_blocks, inputs.NumBlocks(kv_head));
+  }
   const int num_queries = inputs.request->num_queries;
   const size_t num_rows = static_cast<size_t>(inputs.shape.num_heads) * num_queries;
   std::vector<WindowSoftmax> partial(num_rows * static_cast<size_t>(num_blocks));
   pool.ParallelFor(num_blocks * inputs.shape.num_kv_heads, [&](int task) {
     const int kv_head = task / num_blocks;
     const int block = task % num_blocks;
+    if (block >= inputs.NumBlocks(kv_head)) return;
     const int first_row = QueryGroupOf(inputs.shape, kv_head).first * num_queries;
     HWY_DYNAMIC_DISPATCH(RunWindowSoftmax)
     (inputs, kv_head, block, partial.data() + static_cast<size_t>(block) * num_rows + first_row);
@@ -313,9 +329,12 @@ absl::Status WindowScores(ThreadPool& pool, const HeadShape& shape,
   if (absl::Status status = CheckRequest(shape, request); !status.ok()) return status;
   const WindowInputs inputs{shape, &request, &arena};
   const std::vector<WindowSoftmax> states = SoftmaxOfRows(pool, inputs);
-  const int num_tiles = (request.num_candidates + kWindowTileKeys - 1) / kWindowTileKeys;
-  pool.ParallelFor(num_tiles, [&](int tile) {
-    HWY_DYNAMIC_DISPATCH(ReduceWindowTile)(inputs, tile * kWindowTileKeys, states.data());
+  const int num_tiles = (request.stride + kWindowTileKeys - 1) / kWindowTileKeys;
+  pool.ParallelFor(num_tiles * shape.num_kv_heads, [&](int task) {
+    const int kv_head = task / num_tiles;
+    const int begin = task % num_tiles * kWindowTileKeys;
+    if (begin >= request.num_candidates[kv_head]) return;
+    HWY_DYNAMIC_DISPATCH(ReduceWindowTile)(inputs, kv_head, begin, states.data());
   });
   return absl::OkStatus();
 }

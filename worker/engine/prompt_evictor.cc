@@ -159,6 +159,22 @@ absl::StatusOr<v1::LayerCacheUsage> PromptEvictor::EvictLayer(int layer, int bud
   return usage;
 }
 
+// The mean over the window's queries of the maximum over all heads.
+void PromptEvictor::ReduceFocus(int window, int num_candidates) {
+  for (int t = 0; t < num_candidates; ++t) {
+    float sum = 0;
+    for (int query = 0; query < window; ++query) {
+      float largest = 0;
+      for (int head = 0; head < heads_.num_kv_heads; ++head) {
+        const size_t row = static_cast<size_t>(head) * window + query;
+        largest = std::max(largest, maxima_[row * num_candidates + t]);
+      }
+      sum += largest;
+    }
+    focus_[t] = sum / static_cast<float>(window);
+  }
+}
+
 absl::StatusOr<eviction::LayerScores> PromptEvictor::Score(int layer,
                                                            const eviction::ScoreNeeds& needs,
                                                            Sequence& sequence) {
@@ -167,22 +183,39 @@ absl::StatusOr<eviction::LayerScores> PromptEvictor::Score(int layer,
   const size_t window_size = static_cast<size_t>(heads_.num_heads) * n;
   means_.resize(needs.windows.size() * window_size);
   focus_.resize(needs.focus ? n : 0);
-  value_norms_.resize(needs.value_norms ? static_cast<size_t>(heads_.num_kv_heads) * n : 0);
+  const int num_entries = static_cast<int>(sequence.prompt_tokens());
+  std::vector<int32_t> num_visible;
+  for (int head = 0; head < heads_.num_kv_heads; ++head) {
+    for (int query = window.num_queries(); query > 0; --query) {
+      num_visible.push_back(num_entries - query + 1);
+    }
+  }
+  const std::vector<int32_t> num_candidates(heads_.num_kv_heads, n);
   kernels::WindowScoreRequest request;
   request.queries = window.Layer(layer);
   request.num_queries = window.num_queries();
   request.heads = sequence.cache().Layer(layer);
-  request.num_candidates = n;
+  request.num_visible = num_visible;
+  request.num_candidates = num_candidates;
+  request.stride = n;
   request.scale = options_.attention_scale;
   request.windows = needs.windows;
   request.means = means_.data();
   if (needs.focus) {
     request.focus_window = static_cast<int>(sequence.cache_policy().observation_window());
-    request.focus = focus_.data();
+    maxima_.resize(static_cast<size_t>(heads_.num_kv_heads) * request.focus_window * n);
+    request.maxima = maxima_.data();
   }
   KVEC_RETURN_IF_ERROR(device_.WindowScores(heads_, request, arena_));
+  if (needs.focus) ReduceFocus(request.focus_window, n);
   if (needs.value_norms) {
-    KVEC_RETURN_IF_ERROR(device_.ValueNorms(request.heads, n, arena_, value_norms_.data()));
+    std::vector<float> norms(static_cast<size_t>(heads_.num_kv_heads) * num_entries);
+    KVEC_RETURN_IF_ERROR(device_.ValueNorms(request.heads, num_entries, arena_, norms.data()));
+    value_norms_.clear();
+    for (int head = 0; head < heads_.num_kv_heads; ++head) {
+      const auto begin = norms.begin() + static_cast<std::ptrdiff_t>(head) * num_entries;
+      value_norms_.insert(value_norms_.end(), begin, begin + n);
+    }
   }
   eviction::LayerScores scores;
   scores.num_candidates = n;

@@ -54,6 +54,7 @@ class PromptEvictor {
                                                  eviction::Coverage& coverage);
   absl::StatusOr<eviction::LayerScores> Score(int layer, const eviction::ScoreNeeds& needs,
                                               Sequence& sequence);
+  void ReduceFocus(int window, int num_candidates);
   bool ClosesSentence(int32_t token) const;
 
   kernels::Device& device_;
@@ -63,6 +64,7 @@ class PromptEvictor {
   Options options_;
   // Of the layer being scored.
   std::vector<float> means_;
+  std::vector<float> maxima_;
   std::vector<float> focus_;
   std::vector<float> value_norms_;
 };

@@ -41,7 +41,7 @@ struct Windows {
 
 struct Scores {
   std::vector<float> means;
-  std::vector<float> focus;
+  std::vector<float> maxima;
 
   friend bool operator==(const Scores&, const Scores&) = default;
 };
@@ -55,7 +55,13 @@ class WindowScoresFixture {
         qkv_(Matrix::Random(num_entries, c.shape.qkv_cols(), 11)),
         cache_(c.shape, c.type, c.shape.num_kv_heads * (num_entries / kPageTokens + 1)),
         ring_(num_queries + kRingGap, c.shape.num_heads * c.shape.head_dim),
-        num_queries_(num_queries) {
+        num_queries_(num_queries),
+        num_entries_(c.shape.num_kv_heads, num_entries) {
+    for (int head = 0; head < c.shape.num_kv_heads; ++head) {
+      for (int query = 0; query < num_queries; ++query) {
+        num_visible_.push_back(num_entries - num_queries + query + 1);
+      }
+    }
     RunAttention(cache_, qkv_, {{cache_.AddSequence(), num_entries, true}});
     for (int query = 0; query < num_queries; ++query) {
       for (int col = 0; col < ring_.cols(); ++col) {
@@ -65,36 +71,56 @@ class WindowScoresFixture {
     }
   }
 
-  WindowScoreRequest Request(const Windows& windows, int num_candidates, Scores& to) {
+  // As after an eviction: a KV head holds the fewer entries the higher it is, and the older of the
+  // queries see fewer of them than came before.
+  void MakeUneven() {
+    for (int head = 0; head < shape_.num_kv_heads; ++head) {
+      num_entries_[head] -= 20 * head;
+      for (int query = 0; query < num_queries_; ++query) {
+        VisibleTo(head, query) =
+            query < num_queries_ / 2 ? num_entries_[head] / 3 : num_entries_[head];
+      }
+    }
+    VisibleTo(shape_.num_kv_heads - 1, 0) = 0;
+  }
+
+  // All entries of a head but the last `num_left` are candidates.
+  WindowScoreRequest Request(const Windows& windows, int num_left, Scores& to) {
     heads_ = cache_.Heads(0);
-    // What was there before must not matter.
-    to.means.assign(windows.sizes.size() * shape_.num_heads * num_candidates, NAN);
-    to.focus.assign(windows.focus > 0 ? num_candidates : 0, NAN);
+    num_candidates_.clear();
+    for (int head = 0; head < shape_.num_kv_heads; ++head) {
+      heads_[head].num_entries = num_entries_[head];
+      num_candidates_.push_back(num_entries_[head] - num_left);
+    }
+    to.means.assign(windows.sizes.size() * shape_.num_heads * Stride(), kUntouched);
+    to.maxima.assign(size_t(windows.focus) * shape_.num_kv_heads * Stride(), kUntouched);
     WindowScoreRequest request;
     request.queries = ring_.tensor();
     request.first_query = kFirstQuery;
     request.num_queries = num_queries_;
     request.heads = heads_;
-    request.num_candidates = num_candidates;
+    request.num_visible = num_visible_;
+    request.num_candidates = num_candidates_;
+    request.stride = Stride();
     request.scale = kScale;
     request.windows = windows.sizes;
     request.means = to.means.data();
     request.focus_window = windows.focus;
-    request.focus = windows.focus > 0 ? to.focus.data() : nullptr;
+    request.maxima = windows.focus > 0 ? to.maxima.data() : nullptr;
     return request;
   }
 
-  Scores Run(const Windows& windows, int num_candidates, int num_threads = 2) {
+  Scores Run(const Windows& windows, int num_left, int num_threads = 2) {
     ThreadPool pool(num_threads);
     Scores scores;
-    const WindowScoreRequest request = Request(windows, num_candidates, scores);
+    const WindowScoreRequest request = Request(windows, num_left, scores);
     const absl::Status status = WindowScores(pool, shape_, request, cache_.arena());
     EXPECT_TRUE(status.ok()) << status;
     return scores;
   }
 
-  // By the definition, in double precision.
-  Scores Reference(const Windows& windows, int num_candidates) const {
+  // By the definition, in double precision, of the last request.
+  Scores Reference(const Windows& windows) const {
     const auto probabilities = Probabilities();
     const auto at = [&](int head, int from_last, int entry) {
       return probabilities[head][num_queries_ - from_last][entry];
@@ -102,23 +128,23 @@ class WindowScoresFixture {
     Scores scores;
     for (int window : windows.sizes) {
       for (int head = 0; head < shape_.num_heads; ++head) {
-        for (int entry = 0; entry < num_candidates; ++entry) {
+        AddRow(shape_.KvHeadOf(head), scores.means, [&](int entry) {
           double sum = 0;
           for (int i = 1; i <= window; ++i) sum += at(head, i, entry);
-          scores.means.push_back(static_cast<float>(sum / window));
-        }
+          return sum / window;
+        });
       }
     }
-    for (int entry = 0; windows.focus > 0 && entry < num_candidates; ++entry) {
-      double sum = 0;
-      for (int i = 1; i <= windows.focus; ++i) {
-        double largest = 0;
-        for (int head = 0; head < shape_.num_heads; ++head) {
-          largest = std::max(largest, at(head, i, entry));
-        }
-        sum += largest;
+    for (int kv_head = 0; kv_head < shape_.num_kv_heads; ++kv_head) {
+      for (int i = windows.focus; i > 0; --i) {
+        AddRow(kv_head, scores.maxima, [&](int entry) {
+          double largest = 0;
+          for (int head = 0; head < shape_.num_heads; ++head) {
+            if (shape_.KvHeadOf(head) == kv_head) largest = std::max(largest, at(head, i, entry));
+          }
+          return largest;
+        });
       }
-      scores.focus.push_back(static_cast<float>(sum / windows.focus));
     }
     return scores;
   }
@@ -128,16 +154,33 @@ class WindowScoresFixture {
 
  private:
   static constexpr int kFirstQuery = 5;
+  static constexpr float kUntouched = -1;
+
+  int Stride() const { return num_candidates_.front() + 2; }
+  int32_t& VisibleTo(int kv_head, int query) { return num_visible_[kv_head * num_queries_ + query]; }
+
+  // A row of a result: the value of each candidate, and what was there behind them.
+  template <typename Value>
+  void AddRow(int kv_head, std::vector<float>& to, Value value) const {
+    for (int entry = 0; entry < Stride(); ++entry) {
+      const bool is_candidate = entry < num_candidates_[kv_head];
+      to.push_back(is_candidate ? static_cast<float>(value(entry)) : kUntouched);
+    }
+  }
 
   // [num_heads][num_queries][num_entries]
   std::vector<std::vector<std::vector<double>>> Probabilities() const {
     std::vector<std::vector<std::vector<double>>> all(shape_.num_heads);
     for (int head = 0; head < shape_.num_heads; ++head) {
       for (int row = qkv_.rows() - num_queries_; row < qkv_.rows(); ++row) {
+        const int query = row - (qkv_.rows() - num_queries_);
+        const int visible = num_visible_[shape_.KvHeadOf(head) * num_queries_ + query];
         std::vector<double> weights(qkv_.rows(), 0.0);
         double sum = 0;
-        for (int entry = 0; entry <= row; ++entry) sum += weights[entry] = Weight(head, row, entry);
-        for (double& weight : weights) weight /= sum;
+        for (int entry = 0; entry < visible; ++entry) {
+          sum += weights[entry] = Weight(head, row, entry);
+        }
+        for (int entry = 0; entry < visible; ++entry) weights[entry] /= sum;
         all[head].push_back(std::move(weights));
       }
     }
@@ -160,14 +203,23 @@ class WindowScoresFixture {
   PagedCache cache_;
   Matrix ring_;
   const int num_queries_;
+  std::vector<int> num_entries_;      // [num_kv_heads]
+  std::vector<int32_t> num_visible_;  // [num_kv_heads, num_queries]
+  // Of the last request.
   std::vector<HeadPages> heads_;
+  std::vector<int32_t> num_candidates_;
 };
 
 void ExpectClose(const std::vector<float>& actual, const std::vector<float>& expected) {
   ASSERT_EQ(actual.size(), expected.size());
   for (size_t i = 0; i < actual.size(); ++i) {
-    ASSERT_NEAR(actual[i], expected[i], 3e-5f * expected[i]) << "number " << i;
+    ASSERT_NEAR(actual[i], expected[i], 3e-5f * std::abs(expected[i])) << "number " << i;
   }
+}
+
+void ExpectClose(const Scores& actual, const Scores& expected) {
+  ExpectClose(actual.means, expected.means);
+  ExpectClose(actual.maxima, expected.maxima);
 }
 
 class WindowScoresTest : public IsaTest {};
@@ -179,10 +231,8 @@ TEST_P(WindowScoresTest, MatchDoublePrecision) {
     for (int entries : {33, 97, 511, 513, 1000}) {
       for (const Windows& windows : kWindows) {
         WindowScoresFixture fixture(c, entries, windows.num_queries());
-        const Scores actual = fixture.Run(windows, entries - 16);
-        const Scores expected = fixture.Reference(windows, entries - 16);
-        ExpectClose(actual.means, expected.means);
-        ExpectClose(actual.focus, expected.focus);
+        const Scores actual = fixture.Run(windows, 16);
+        ExpectClose(actual, fixture.Reference(windows));
         if (HasFatalFailure()) FAIL() << "head_dim " << c.shape.head_dim << ", " << entries;
       }
     }
@@ -194,39 +244,52 @@ TEST_P(WindowScoresTest, QueriesDoNotSeeLaterEntries) {
   const Windows windows{{1, 3, 17}, 17};
   for (const ScoreCase& c : kShapes) {
     WindowScoresFixture fixture(c, 17, 17);
-    const Scores actual = fixture.Run(windows, 17);
-    const Scores expected = fixture.Reference(windows, 17);
-    ExpectClose(actual.means, expected.means);
-    ExpectClose(actual.focus, expected.focus);
+    const Scores actual = fixture.Run(windows, 0);
+    ExpectClose(actual, fixture.Reference(windows));
   }
 }
 
 TEST_P(WindowScoresTest, AWindowMayBeShorterThanTheQueriesKept) {
   WindowScoresFixture fixture(kShapes[1], 100, 32);
   const Windows windows{{8, 16, 1}, 4};
-  const Scores actual = fixture.Run(windows, 84);
-  const Scores expected = fixture.Reference(windows, 84);
-  ExpectClose(actual.means, expected.means);
-  ExpectClose(actual.focus, expected.focus);
+  const Scores actual = fixture.Run(windows, 16);
+  ExpectClose(actual, fixture.Reference(windows));
+}
+
+TEST_P(WindowScoresTest, HeadsMayHoldDifferentNumbersOfEntries) {
+  const Windows windows{{8, 16}, 16};
+  for (const ScoreCase& c : kShapes) {
+    for (int entries : {97, 550}) {
+      WindowScoresFixture fixture(c, entries, 16);
+      fixture.MakeUneven();
+      const Scores actual = fixture.Run(windows, 16);
+      ExpectClose(actual, fixture.Reference(windows));
+      if (HasFatalFailure()) FAIL() << "head_dim " << c.shape.head_dim << ", " << entries;
+    }
+  }
 }
 
 TEST_P(WindowScoresTest, GiveTheSameBitsForAnyNumberOfThreads) {
   WindowScoresFixture fixture(kShapes[1], 1000, 32);
   const Windows windows{{16, 32}, 16};
-  EXPECT_EQ(fixture.Run(windows, 984, 1), fixture.Run(windows, 984, 3));
+  EXPECT_EQ(fixture.Run(windows, 16, 1), fixture.Run(windows, 16, 3));
 }
 
 TEST(WindowScores, RequestsThatDoNotFitAreRejected) {
   WindowScoresFixture fixture(kShapes[0], 40, 16);
   const Windows windows{{16}, 16};
   Scores scores;
-  const WindowScoreRequest good = fixture.Request(windows, 24, scores);
+  const WindowScoreRequest good = fixture.Request(windows, 16, scores);
   const std::vector<int> too_long = {17};
-  WindowScoreRequest requests[] = {good, good, good, good};
+  const std::vector<int32_t> too_many = {24, 41, 24};
+  const std::vector<int32_t> sees_too_much(3 * 16, 41);
+  WindowScoreRequest requests[] = {good, good, good, good, good, good};
   requests[0].windows = too_long;
-  requests[1].num_candidates = 41;
+  requests[1].num_candidates = too_many;
   requests[2].num_queries = 16 + kRingGap + 1;
   requests[3].heads = requests[3].heads.subspan(1);
+  requests[4].num_visible = sees_too_much;
+  requests[5].stride = 23;
   ThreadPool pool(1);
   for (const WindowScoreRequest& request : requests) {
     const absl::Status status =
