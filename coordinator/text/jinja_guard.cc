@@ -137,11 +137,23 @@ absl::Status JinjaGuard::CheckNesting(const jinja::lexer_result& source) {
 
 void JinjaGuard::Watch(jinja::program& program) { WatchStatements(program.body); }
 
-JinjaGuard::JinjaGuard() : stack_begin_(static_cast<char*>(__builtin_frame_address(0))) {
+JinjaGuard::JinjaGuard(size_t input_bytes, bool* out_of_memory)
+    : stack_begin_(static_cast<char*>(__builtin_frame_address(0))),
+      out_of_memory_(out_of_memory),
+      allocations_({.max_live_bytes = kMaxLiveBytes +
+                                      kMaxLiveBytesPerInputByte * static_cast<int64_t>(input_bytes),
+                    .max_total_bytes = kMaxTotalBytes + kMaxTotalBytesPerInputByte *
+                                                            static_cast<int64_t>(input_bytes)}) {
   current_guard = this;
+  jinja::stack_limit = stack_begin_ - kMaxStackBytes;
+  jinja::assigned_values_left = kMaxAssignedValues;
 }
 
-JinjaGuard::~JinjaGuard() { current_guard = nullptr; }
+JinjaGuard::~JinjaGuard() {
+  *out_of_memory_ = allocations_.exceeded();
+  jinja::stack_limit = nullptr;
+  current_guard = nullptr;
+}
 
 JinjaGuard& JinjaGuard::OfThisThread() { return *current_guard; }
 

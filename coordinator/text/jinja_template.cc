@@ -106,6 +106,15 @@ jinja::value BoundedRange(const jinja::func_args& args) {
   return list;
 }
 
+size_t InputBytes(const JinjaTemplate::Variables& variables) {
+  constexpr auto kReplace = ordered_json::error_handler_t::replace;
+  size_t bytes = variables.arguments.dump(-1, ' ', false, kReplace).size();
+  for (const ChatMessage& message : variables.messages) {
+    bytes += message.role.size() + message.content.size();
+  }
+  return bytes;
+}
+
 void SetFunction(jinja::context& context, const char* name, const jinja::func_handler& function) {
   context.set_val(name, jinja::mk_val<jinja::value_func>(name, function));
 }
@@ -140,8 +149,11 @@ absl::StatusOr<JinjaTemplate> JinjaTemplate::Parse(absl::string_view source) {
 
 absl::StatusOr<std::vector<JinjaTemplate::Part>> JinjaTemplate::Render(
     const Variables& variables) const {
-  return CatchAll<std::vector<Part>>([&] {
-    JinjaGuard guard;
+  const absl::TimeZone time_zone = absl::LocalTimeZone();
+  const size_t input_bytes = InputBytes(variables);
+  bool out_of_memory = false;
+  absl::StatusOr<std::vector<Part>> parts = CatchAll<std::vector<Part>>([&] {
+    JinjaGuard guard(input_bytes, &out_of_memory);
     jinja::context context(program_->source);
     for (const auto& [name, value] : variables.arguments.items()) {
       context.set_val(name, ToValue(value));
@@ -155,8 +167,8 @@ absl::StatusOr<std::vector<JinjaTemplate::Part>> JinjaTemplate::Render(
     // The engine's own calls std::localtime, which is not thread-safe.
     SetFunction(context, "strftime_now", [&](const jinja::func_args& args) -> jinja::value {
       args.ensure_count(1, 1);
-      return jinja::mk_val<jinja::value_string>(absl::FormatTime(
-          args.get_pos(0)->as_string().str(), variables.now, absl::LocalTimeZone()));
+      return jinja::mk_val<jinja::value_string>(
+          absl::FormatTime(args.get_pos(0)->as_string().str(), variables.now, time_zone));
     });
     const jinja::value result = jinja::runtime(context).execute(program_->program);
     const jinja::value_string text = jinja::runtime::gather_string_parts(result);
@@ -166,6 +178,10 @@ absl::StatusOr<std::vector<JinjaTemplate::Part>> JinjaTemplate::Render(
     }
     return parts;
   });
+  if (out_of_memory && !parts.ok()) {
+    return absl::ResourceExhaustedError("chat template: needs too much memory");
+  }
+  return parts;
 }
 
 }  // namespace kvec::coordinator::text

@@ -1,16 +1,20 @@
 #!/bin/bash
 # Fetches the sources of the Jinja engine that renders chat templates: llama.cpp's common/jinja (MIT),
 # out of the PyPI source package of llama-cpp-python. They go to build/third_party/jinja
-# (KVEC_THIRD_PARTY_DIR/jinja if that is set), where CMake compiles them. A second run does nothing.
+# (KVEC_THIRD_PARTY_DIR/jinja if that is set), where CMake compiles them, with jinja_bounds.patch, which
+# bounds what a hostile template can do. A second run does nothing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 version=0.3.36
 sha256=832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e
 
+patch=$PWD/deploy/local/jinja_bounds.patch
+state="$version, patch $(sha256sum <"$patch" | head -c 16)"
+
 third_party=${KVEC_THIRD_PARTY_DIR:-$PWD/build/third_party}
 target=$third_party/jinja
-if [[ $(cat "$target/VERSION" 2>/dev/null) == "$version" ]]; then exit 0; fi
+if [[ $(cat "$target/VERSION" 2>/dev/null) == "$state" ]]; then exit 0; fi
 
 mkdir -p "$third_party"
 work=$(mktemp -d "$third_party/.download.XXXXXX")
@@ -32,6 +36,7 @@ cat >"$work/sources/common/ggml.h" <<'HEADER'
 #include <cstdlib>
 #define GGML_ASSERT(condition) ((condition) ? (void)0 : std::abort())
 HEADER
-echo "$version" >"$work/sources/VERSION"
+patch --quiet --strip 1 --directory "$work/sources" <"$patch"
+echo "$state" >"$work/sources/VERSION"
 rm -rf "$target"
 mv "$work/sources" "$target"

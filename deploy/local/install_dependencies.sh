@@ -5,7 +5,7 @@ set -euo pipefail
 
 packages=(
   # to build
-  cmake g++ git ninja-build ccache pkg-config
+  cmake g++ git ninja-build ccache patch pkg-config
   # libraries
   libabsl-dev libcli11-dev libdnnl-dev libgoogle-glog-dev libgrpc++-dev libhwy-dev libicu-dev
   libpcre2-dev libprotobuf-dev libssl-dev libucx-dev nlohmann-json3-dev prometheus-cpp-dev

@@ -9,8 +9,7 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using kvec::coordinator::text::ChatTemplate;
-  static const auto* const kModel =
-      kvec::coordinator::server::MakeTestModel().release();
+  static const auto* const kModel = kvec::coordinator::server::MakeTestModel().release();
   const std::vector<std::string> parts = kvec::SplitParts(kvec::AsText(data, size), 3);
   const auto chat = ChatTemplate::Create(parts[0], *kModel->tokenizer);
   if (!chat.ok()) return 0;

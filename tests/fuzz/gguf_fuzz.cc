@@ -1,5 +1,5 @@
-// A GGUF file, as the coordinator and the workers open it: the directory, the configuration, and the
-// tokenizer and chat template made of it.
+// A GGUF file, as the coordinator and the workers open it: the directory, the configuration, and
+// the tokenizer and chat template made of it.
 #include <memory>
 
 #include "common/model/model_files.h"

@@ -1,6 +1,6 @@
 // The JSON files of a Hugging Face folder: config.json, tokenizer_config.json,
-// generation_config.json and model.safetensors.index.json, separated as SplitParts says. The weights
-// and tokenizer.json have targets of their own and are those of a tiny llama here.
+// generation_config.json and model.safetensors.index.json, separated as SplitParts says. The
+// weights and tokenizer.json have targets of their own and are those of a tiny llama here.
 #include <string>
 #include <vector>
 

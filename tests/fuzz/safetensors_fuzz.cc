@@ -1,7 +1,6 @@
 // The directory of a safetensors file.
-#include "common/model/safetensors_file.h"
-
 #include "absl/types/span.h"
+#include "common/model/safetensors_file.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto entries = kvec::ParseSafetensors({data, size});

@@ -1,6 +1,6 @@
 // What a coordinator sends on Cluster.Attach, as a worker carries it out: a series of
-// CoordinatorMessages, each with its length before it, for an engine over a tiny model. The worker's
-// own part, beside this, is the stream.
+// CoordinatorMessages, each with its length before it, for an engine over a tiny model. The
+// worker's own part, beside this, is the stream.
 #include <memory>
 
 #include "common/logging.h"
@@ -30,8 +30,8 @@ class FuzzedWorker {
     if (message.has_step()) engine_->Execute(message.step()).IgnoreError();
     if (message.has_form_group()) {
       const kvec::v1::Placement& placement = message.form_group().placement();
-      MakeEngine({static_cast<int>(placement.first_layer()),
-                  static_cast<int>(placement.num_layers())})
+      MakeEngine(
+          {static_cast<int>(placement.first_layer()), static_cast<int>(placement.num_layers())})
           .IgnoreError();
       engine_->set_sentence_end_bits(message.form_group().sentence_end_bits());
     }

@@ -126,5 +126,76 @@ TEST(JinjaTemplateTest, EndsEndlessWork) {
   }
 }
 
+TEST(JinjaTemplateTest, HoldsNoMoreMemoryThanItMay) {
+  for (const char* source :
+       {"{% set ns = namespace(s='0123456789abcdef') %}"
+        "{% for i in range(40) %}{% set ns.s = ns.s + ns.s %}{% endfor %}{{ ns.s }}",
+        "{% macro f(a, n) %}{% if n %}{{ f(a + a, n - 1) }}{% endif %}{% endmacro %}{{ f([1], 40) "
+        "}}",
+        "{{ 'x' * 1000000000000 }}", "{{ ('a' * 10000) | replace('a', 'b' * 100000) }}",
+        "{{ 'a' | indent(1000000000000, true) }}",
+        "{% macro f(x) %}{{ x }}{{ x }}{% endmacro %}{% set ns = namespace(s='abc') %}"
+        "{% for i in range(40) %}{% set ns.s = f(ns.s) %}{% endfor %}"}) {
+    const absl::Status status = Render(source).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << source << ": " << status;
+  }
+}
+
+TEST(JinjaTemplateTest, AllocatesNoMoreInAllThanItMay) {
+  const absl::Status status =
+      Render(
+          "{% set s = 'x' * 100000 %}{% for i in range(100000) %}{% set t = s + s %}{% endfor %}")
+          .status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+}
+
+TEST(JinjaTemplateTest, RendersALongConversation) {
+  const std::vector<ChatMessage> messages(2'000, {"user", std::string(2'000, 'x')});
+  const auto text = Render(
+      "{% for m in messages %}{% set c = m.content | trim %}<{{ m.role + '>' + c }}{% endfor %}",
+      messages);
+  ASSERT_TRUE(text.ok()) << text.status();
+  EXPECT_EQ(text->size(), 2'000 * 2'006u);
+}
+
+TEST(JinjaTemplateTest, SurvivesValuesNestedDeeply) {
+  const std::string deep_list = "{%set v=[]%}" + Repeat("{%set v=[v]%}", 50'000);
+  const std::string deep_tuple = "{%set v=1%}" + Repeat("{%set v=(v,1)%}", 50'000);
+  const std::string deep_object = "{%set v={}%}" + Repeat("{%set v={1:v}%}", 50'000);
+  for (const std::string& deep : {deep_list, deep_tuple, deep_object}) {
+    // Freed, but never walked.
+    EXPECT_TRUE(Render(deep).ok()) << deep.substr(0, 20);
+    for (const char* use : {"{{ v | tojson }}", "{{ {v: 1} }}{{ '' ~ v }}"}) {
+      EXPECT_FALSE(Render(deep + use).ok()) << deep.substr(0, 20) << use;
+    }
+  }
+}
+
+// Such a value would never be freed, and its text has no end.
+TEST(JinjaTemplateTest, RefusesValuesThatHoldThemselves) {
+  for (const char* source :
+       {"{% set ns = namespace() %}{% set ns.me = ns %}{{ ns | tojson }}",
+        "{% set ns = namespace() %}{% set ns.me = [{'a': ns}] %}",
+        "{% set ns = namespace() %}{% set ns.me = ns.items %}",
+        "{% macro f() %}{% set ns = namespace() %}{% set ns.c = caller %}{% endmacro %}"
+        "{% call f() %}x{% endcall %}",
+        "{% set a = [] %}{% if a.append(a) %}{% endif %}{{ a }}"}) {
+    EXPECT_EQ(Render(source).status().code(), absl::StatusCode::kInvalidArgument) << source;
+  }
+}
+
+TEST(JinjaTemplateTest, SurvivesArithmeticOnSizes) {
+  for (const char* source :
+       {"{{ 'abc'[::9223372036854775807] }}", "{{ 'abc'[1::9223372036854775807] }}",
+        "{{ 'abc'[::-9223372036854775807] }}", "{{ [[[1]]] | tojson(indent=2147483647) }}",
+        "{{ (nothing | upper) * 1000000000000 }}", "{{ '' * 1000000000000 }}",
+        "{{ 1 % 0 }}{{ 1 / 0 }}", "{{ 'a' | indent(-1) }}",
+        // No order: 10 < '9x' < 9 < 10.
+        "{{ ([10, '9x', 9] + [9, '9x', 10, 9, '9x', 10, 9, 10, '9x', 9, 10, 9, '9x', 10, 9, 10,"
+        " '9x', 9, 10]) | sort }}"}) {
+    Render(source).IgnoreError();
+  }
+}
+
 }  // namespace
 }  // namespace kvec::coordinator::text
