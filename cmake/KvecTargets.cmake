@@ -1,7 +1,9 @@
 # kvec_library, kvec_binary, kvec_test, kvec_benchmark: a folder is a library is a namespace.
 
 add_library(kvec_options INTERFACE)
-target_compile_options(kvec_options INTERFACE -Wall -Wextra -Wno-unused-parameter -Werror)
+target_compile_options(kvec_options INTERFACE
+  "$<$<COMPILE_LANGUAGE:C,CXX>:-Wall;-Wextra;-Wno-unused-parameter;-Werror>"
+  "$<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Wno-unused-parameter>")
 target_include_directories(kvec_options INTERFACE ${CMAKE_SOURCE_DIR})
 if(KVEC_SANITIZE)
   target_compile_options(kvec_options INTERFACE -fsanitize=${KVEC_SANITIZE} -fno-omit-frame-pointer -g)

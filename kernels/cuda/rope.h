@@ -1,0 +1,25 @@
+#ifndef KVEC_KERNELS_CUDA_ROPE_H_
+#define KVEC_KERNELS_CUDA_ROPE_H_
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "common/model/model_config.h"
+#include "kernels/tensor.h"
+
+namespace kvec::kernels::cuda {
+
+// out[m, head_dim] = cosines, then sines, of positions[m] · frequencies[head_dim / 2], in double
+// precision: a float32 product loses the angle at position 100,000.
+cudaError_t RopeAngles(cudaStream_t stream, const int32_t* positions, const double* frequencies,
+                       Tensor out);
+
+// Turns the query and key heads of qkv[m, shape.qkv_cols()] in place by angles[m, head_dim],
+// normalising them first where norm has weights. head_dim is even and at most 256.
+cudaError_t NormAndRotate(cudaStream_t stream, Tensor qkv, const HeadShape& shape,
+                          const QkNorm& norm, Tensor angles, RopePairing pairing);
+
+}  // namespace kvec::kernels::cuda
+
+#endif  // KVEC_KERNELS_CUDA_ROPE_H_
