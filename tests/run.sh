@@ -51,9 +51,9 @@ KVEC_SMOLLM2_GGUF=$(deploy/local/fetch_model.sh smollm2)
 KVEC_GEMMA3_GGUF=$(deploy/local/fetch_model.sh gemma3)
 export KVEC_SMOLLM2_GGUF KVEC_GEMMA3_GGUF
 
-# NumPy, for the oracles of eviction.
+# The evaluation harness, and with it NumPy, for the oracles of eviction.
 python3 -m venv build/venv
-build/venv/bin/python -m pip install --quiet --disable-pip-version-check numpy==2.4.6
+build/venv/bin/python -m pip install --quiet --disable-pip-version-check 'tests/longcontext[test]'
 export KVEC_TEST_PYTHON=$PWD/build/venv/bin/python
 
 run_tests release

@@ -1,0 +1,99 @@
+"""What is asked, and the texts that become prompts of a wanted length."""
+
+import dataclasses
+import hashlib
+import itertools
+
+
+@dataclasses.dataclass
+class Prompt:
+    """One question as the service gets it."""
+
+    id: str
+    task: str
+    prompt_ids: list[int]
+    answer_ids: list[int]
+    answer: str
+    scored_from: int = 0  # 1 where the first answer token is a blank alone, which says nothing
+    # Answer tokens are fed and their log-probabilities compared, instead of generated freely.
+    forced: bool = False
+    depth: float | None = None  # where the needle is: 0 the beginning, 1 the end
+    length: int = 0             # wanted tokens
+
+    def fingerprint(self):
+        """Of what decides the answer: stored answers hold for this prompt only."""
+        text = f"{self.prompt_ids}{self.answer_ids}{self.forced}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclasses.dataclass
+class Draft:
+    """A prompt before its filler is cut to length."""
+
+    task: str
+    opening: str
+    question: str
+    answer_prefix: str
+    answer: str
+    filler: object                # an iterator of units
+    separator: str = " "
+    needles: list[tuple[float, str]] = dataclasses.field(default_factory=list)  # (depth, unit)
+    chat: bool = True             # through the chat template; else the plain text
+    forced: bool = False
+
+    def __post_init__(self):
+        self._units = []
+
+    def user_message(self, num_units):
+        """Opening, `num_units` of filler with the needles in their depths, question."""
+        missing = num_units - len(self._units)
+        self._units.extend(itertools.islice(self.filler, max(0, missing)))
+        units = self._units[:num_units]
+        # From the back, so that the places in front stay where they are.
+        for depth, needle in sorted(self.needles, reverse=True):
+            units.insert(round(depth * num_units), needle)
+        context = self.separator.join(units)
+        return "\n".join(part for part in (self.opening, context, self.question) if part)
+
+
+FIRST_GUESS = 60     # units
+MAX_ATTEMPTS = 6
+TOLERANCE = 0.01     # of the wanted length
+
+
+async def fit(draft, prompt_id, length, depth, tokenizer):
+    """The draft as a Prompt of about `length` tokens.
+
+    `tokenizer` has chat(message), document(text), both with the model's special tokens, and
+    text(text) without; they return token ids.
+    """
+    tokens_of = tokenizer.chat if draft.chat else tokenizer.document
+    prefix_ids = await tokenizer.text(draft.answer_prefix) if draft.answer_prefix else []
+    without_filler = draft.user_message(0)
+    empty = len(prefix_ids) + (len(await tokens_of(without_filler)) if without_filler else 0)
+    if empty >= length:
+        raise ValueError(f"prompt {prompt_id}: the question alone has {empty} tokens, "
+                         f"more than prompt_tokens {length}")
+    num_units, best = FIRST_GUESS, None
+    for _ in range(MAX_ATTEMPTS):
+        ids = await tokens_of(draft.user_message(num_units)) + prefix_ids
+        if best is None or abs(len(ids) - length) < abs(len(best) - length):
+            best = ids
+        if abs(len(ids) - length) <= TOLERANCE * length or len(ids) <= empty:
+            break
+        wanted = max(1, round(num_units * (length - empty) / (len(ids) - empty)))
+        if wanted == num_units:
+            break
+        num_units = wanted
+    answer_ids = await answer_tokens(draft.answer_prefix, prefix_ids, draft.answer, tokenizer)
+    scored_from = int(answer_ids[:1] == await tokenizer.text(" "))
+    return Prompt(prompt_id, draft.task, best, answer_ids, draft.answer, scored_from, draft.forced,
+                  depth, length)
+
+
+async def answer_tokens(prefix, prefix_ids, answer, tokenizer):
+    """The answer's tokens as they follow the prefix."""
+    whole = await tokenizer.text(prefix + answer)
+    if whole[:len(prefix_ids)] == prefix_ids:
+        return whole[len(prefix_ids):]
+    return await tokenizer.text(answer)

@@ -1,0 +1,109 @@
+"""A running kvec, through its gRPC service."""
+
+import asyncio
+import time
+
+import grpc
+from google.protobuf import json_format
+from kvec.v1 import inference_pb2 as pb
+from kvec.v1 import inference_pb2_grpc
+
+# Passing states: a worker restarts, the queue is full.
+RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 5.0
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+TOP_LOGPROBS = 20  # the most that the service gives
+
+
+class ServiceError(Exception):
+    """What a target answered instead of a result; `is_transient` after all retries."""
+
+    def __init__(self, target, error):
+        super().__init__(f"{target}: {error.code().name}: {error.details()}")
+        self.is_transient = error.code() in RETRIED
+
+
+class Service:
+    """One target. Used from one event loop; close() it at the end."""
+
+    def __init__(self, target, retry_seconds=60.0):
+        self.target = target
+        self.retry_seconds = retry_seconds
+        self._channel = grpc.aio.insecure_channel(target, options=[
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES)])
+        self._stub = inference_pb2_grpc.InferenceStub(self._channel)
+
+    async def close(self):
+        await self._channel.close()
+
+    async def model(self):
+        return await self._retried(lambda: self._stub.GetModel(pb.GetModelRequest()))
+
+    # What prompts.fit wants of a tokenizer.
+    async def chat(self, message):
+        messages = pb.ChatMessages(messages=[pb.ChatMessage(role="user", content=message)])
+        return await self._tokenize(pb.TokenizeRequest(chat=messages))
+
+    async def text(self, text):
+        return await self._tokenize(pb.TokenizeRequest(
+            text=text, add_special_tokens=False, parse_special_tokens=False))
+
+    async def document(self, text):
+        return await self._tokenize(pb.TokenizeRequest(text=text, parse_special_tokens=False))
+
+    async def template(self, text):
+        """A prompt that carries its template's special tokens as text."""
+        return await self._tokenize(pb.TokenizeRequest(text=text, add_special_tokens=False))
+
+    async def _tokenize(self, request):
+        response = await self._retried(lambda: self._stub.Tokenize(request))
+        return list(response.token_ids)
+
+    async def answer(self, prompt, policy, budget, slack_tokens):
+        """Runs one prompt under one policy: token ids, text, usage, and log-probabilities where
+        the answer is forced. Greedy; `slack_tokens` beyond the expected answer's length."""
+        request = pb.GenerateRequest(token_ids=pb.TokenIds(ids=prompt.prompt_ids))
+        request.sampling.temperature = 0
+        request.cache.policy = policy
+        if budget is not None:
+            request.cache.budget_tokens = budget
+        if prompt.forced:
+            request.forced_token_ids.extend(prompt.answer_ids)
+            request.logprobs = TOP_LOGPROBS
+        else:
+            request.stopping.max_tokens = len(prompt.answer_ids) + slack_tokens
+        return await self._retried(lambda: self._collect(request))
+
+    async def _collect(self, request):
+        answer = {"token_ids": [], "text": "", "usage": None}
+        logprobs = []
+        async for message in self._stub.Generate(request):
+            answer["token_ids"].extend(message.token_ids)
+            answer["text"] += message.text
+            logprobs.extend(message.logprobs)
+            if message.HasField("usage"):
+                usage = json_format.MessageToDict(message.usage, preserving_proto_field_name=True)
+                usage.pop("inter_token_ms", None)
+                answer["usage"] = usage
+        if logprobs:
+            answer["logprobs"] = [
+                {"chosen": round(entry.chosen.log_prob, 6),
+                 "top": [[top.token_id, round(top.log_prob, 6)] for top in entry.top]}
+                for entry in logprobs]
+        return answer
+
+    async def _retried(self, call):
+        """The call's result; tried again with growing pauses while the service is unavailable or
+        full, for at most retry_seconds."""
+        give_up = time.monotonic() + self.retry_seconds
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return await call()
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in RETRIED or time.monotonic() + pause > give_up:
+                    raise ServiceError(self.target, error) from error
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)

@@ -1,0 +1,97 @@
+"""A service that answers from the prompt itself, and prompts without one."""
+
+import concurrent.futures
+import contextlib
+
+import grpc
+import pytest
+from kvec.v1 import inference_pb2 as pb
+from kvec.v1 import inference_pb2_grpc
+
+
+class ByteTokenizer:
+    """A token per byte; what prompts.fit wants of a tokenizer."""
+
+    async def chat(self, message):
+        return list(f"<user>{message}<assistant>".encode())
+
+    async def text(self, text):
+        return list(text.encode())
+
+    document = template = text
+
+
+class FakeInference(inference_pb2_grpc.InferenceServicer):
+    """Under `full` it continues with the number that the prompt's text holds, under any other
+    policy with zeros. Fails the first `failures` Generate calls with `failure`."""
+
+    def __init__(self, fingerprint="weights"):
+        self.fingerprint = fingerprint
+        self.failures = 0
+        self.failure = grpc.StatusCode.UNAVAILABLE
+        self.generated = []  # (policy, budget) of the calls that were answered
+
+    def GetModel(self, request, context):
+        return pb.GetModelResponse(name="fake", fingerprint=self.fingerprint, num_layers=2,
+                                   num_kv_heads=1, cache_policies=["full", "kvec", "snapkv"])
+
+    def Tokenize(self, request, context):
+        text = request.text
+        if request.HasField("chat"):
+            text = f"<user>{request.chat.messages[0].content}<assistant>"
+        return pb.TokenizeResponse(token_ids=text.encode())
+
+    def Generate(self, request, context):
+        if self.failures > 0:
+            self.failures -= 1
+            context.abort(self.failure, "prompt: not today")
+        policy = request.cache.policy
+        budget = request.cache.budget_tokens or None
+        self.generated.append((policy, budget))
+        coverage = 1.0 if policy == "full" else 0.5
+        usage = pb.Usage(prompt_tokens=len(request.token_ids.ids), coverage=coverage, kv_bytes=1000,
+                         layers=[pb.LayerCacheUsage(layer=0, budget=8, kept_entries=8)])
+        if request.forced_token_ids:
+            log_prob = -0.5 if policy == "full" else -1.0
+            for token in request.forced_token_ids:
+                chosen = pb.TokenLogProb(token_id=token, log_prob=log_prob)
+                yield pb.GenerateResponse(token_ids=[token], logprobs=[
+                    pb.TokenLogProbs(chosen=chosen, top=[chosen])])
+        else:
+            text = bytes(request.token_ids.ids).decode()
+            answer = _number_in(text) if policy == "full" else "0000000"
+            yield pb.GenerateResponse(token_ids=f" {answer}".encode(), text=f" {answer}")
+        yield pb.GenerateResponse(finish_reason=pb.FINISH_REASON_LENGTH, usage=usage)
+
+
+def _number_in(text):
+    return max("".join(c if c.isdigit() else " " for c in text).split(), key=len)
+
+
+@contextlib.contextmanager
+def served(inference):
+    """host:port of a running server."""
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(4))
+    inference_pb2_grpc.add_InferenceServicer_to_server(inference, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
+@pytest.fixture
+def tokenizer():
+    return ByteTokenizer()
+
+
+@pytest.fixture
+def inference():
+    return FakeInference()
+
+
+@pytest.fixture
+def target(inference):
+    with served(inference) as address:
+        yield address

@@ -1,0 +1,77 @@
+import asyncio
+import json
+import pathlib
+
+import pytest
+from kvec_eval import samples, suite
+
+SUITES = pathlib.Path(__file__).parents[1] / "suites"
+
+
+def load(tmp_path, text):
+    path = tmp_path / "suite.yaml"
+    path.write_text(text)
+    return suite.load(path)
+
+
+@pytest.mark.parametrize("path", sorted(SUITES.glob("*.yaml")), ids=lambda path: path.name)
+def test_suites_that_are_shipped_load(path):
+    assert suite.load(path).name == path.stem
+
+
+@pytest.mark.parametrize("text, message", [
+    ("[]", "not a mapping"),
+    ("name: [", "suite.yaml"),
+    ("name: a\ntypo: 1", "unknown field 'typo'"),
+    ("tasks: {words: 1}\nprompt_tokens: [9]", "name"),
+    ("name: a", "neither tasks nor samples"),
+    ("name: a\ntasks: {words: 1}", "prompt_tokens: missing"),
+    ("name: a\ntasks: {wrods: 1}\nprompt_tokens: [9]", "unknown 'wrods'"),
+    ("name: a\ntasks: {words: -1}\nprompt_tokens: [9]", "tasks.words: -1"),
+    ("name: a\ntasks: {words: 1}\nprompt_tokens: [many]", "'many' is not a number of tokens"),
+    ("name: a\ntasks: {words: 1}\nprompt_tokens: [9]\ndepths: [2]", "2 is outside"),
+    ("name: a\ntasks: [words]\nprompt_tokens: [9]", "tasks: not a mapping"),
+])
+def test_a_bad_suite_names_what_is_wrong(tmp_path, text, message):
+    with pytest.raises(suite.SuiteError, match=message):
+        load(tmp_path, text)
+
+
+SAMPLE = {"id": "a", "task": "niah", "context": "The number is 17.", "question": " Which?",
+          "answer_prefix": " It is", "answer": " 17"}
+
+
+def read_samples(tmp_path, lines, counts, tokenizer):
+    path = tmp_path / "samples.jsonl"
+    path.write_text("\n".join(lines))
+    return asyncio.run(samples.load(path, counts, tokenizer))
+
+
+def test_a_sample_becomes_its_context_question_and_prefix(tmp_path, tokenizer):
+    lines = [json.dumps(SAMPLE | {"id": name}) for name in "abc"]
+    first, second = read_samples(tmp_path, lines, {"niah": 2}, tokenizer)
+    assert (first.id, second.id) == ("a", "b")
+    assert bytes(first.prompt_ids) == b"The number is 17. Which? It is"
+    assert (bytes(first.answer_ids), first.scored_from, first.forced) == (b" 17", 1, False)
+
+
+def test_token_ids_of_a_sample_are_taken_as_they_are(tmp_path, tokenizer):
+    line = json.dumps(SAMPLE | {"task": "lm", "prompt_ids": [1, 2], "answer_ids": [3]})
+    (prompt,) = read_samples(tmp_path, [line], {"lm": 9}, tokenizer)
+    assert (prompt.prompt_ids, prompt.answer_ids, prompt.forced) == ([1, 2], [3], True)
+
+
+@pytest.mark.parametrize("line, counts, message", [
+    ("{", {"niah": 1}, "jsonl:1: "),
+    ("[]", {"niah": 1}, "id: missing"),
+    (json.dumps(SAMPLE | {"answer": 17}), {"niah": 1}, "answer: missing or no string"),
+    (json.dumps(SAMPLE), {"lines": 1}, "no samples of task 'lines'"),
+])
+def test_a_bad_samples_file_names_the_line(tmp_path, tokenizer, line, counts, message):
+    with pytest.raises(samples.SamplesError, match=message):
+        read_samples(tmp_path, [line], counts, tokenizer)
+
+
+def test_a_suite_with_samples_wants_their_file(tokenizer):
+    with pytest.raises(suite.SuiteError, match="--samples"):
+        asyncio.run(suite.make_prompts(suite.Suite("s", samples={"lm": 1}), tokenizer))
