@@ -18,12 +18,9 @@ PageLedger::PageLedger(std::vector<WorkerCapacity> workers, uint32_t max_chunk_r
   for (WorkerCapacity& capacity : workers) {
     PageDemand demand(capacity.num_kv_heads, capacity.sliding_windows);
     const uint64_t total_pages = capacity.total_pages;
+    for (uint32_t window : capacity.sliding_windows) can_share_ = can_share_ && window == 0;
     workers_.push_back({std::move(capacity), std::move(demand), 0, 0, total_pages});
   }
-}
-
-uint64_t PageLedger::Worker::free() const {
-  return capacity.total_pages - std::min(capacity.total_pages, used + unforeseen);
 }
 
 absl::Status PageLedger::CheckFits(const Reservation& reservation) const {
@@ -39,23 +36,98 @@ absl::Status PageLedger::CheckFits(const Reservation& reservation) const {
   return absl::OkStatus();
 }
 
+uint64_t PageLedger::CopyPages(uint32_t worker, uint64_t num_blocks,
+                               const std::optional<EvictionBound>& eviction) const {
+  if (!eviction.has_value()) return 0;
+  // How the selected entries are shared out to heads, and these to workers, is not known yet.
+  const uint64_t num_heads = workers_[worker].demand.OnePerHead();
+  const uint64_t kept = eviction->max_selected + num_heads * eviction->window;
+  return std::min(num_heads * num_blocks, kept / kPageTokens + num_heads);
+}
+
+bool PageLedger::MakeFree(const std::vector<uint64_t>& pages) {
+  const auto is_short = [&](uint64_t num_reclaimed) {
+    for (size_t w = 0; w < workers_.size(); ++w) {
+      const Worker& worker = workers_[w];
+      const uint64_t used = worker.used + worker.unforeseen + pages[w];
+      if (used - num_reclaimed * worker.demand.OnePerHead() > worker.capacity.total_pages) {
+        return true;
+      }
+    }
+    return false;
+  };
+  if (is_short(prefixes_.num_unused())) return false;
+  while (is_short(0)) {
+    reclaimed_.push_back(prefixes_.Reclaim());
+    for (Worker& worker : workers_) worker.used -= worker.demand.OnePerHead();
+  }
+  return true;
+}
+
 bool PageLedger::Reserve(uint64_t sequence_id, const Reservation& reservation,
                          double keep_free_share) {
+  const uint64_t num_blocks = reservation.block_ids.size();
   std::vector<OnWorker> on_workers(workers_.size());
-  for (size_t w = 0; w < workers_.size(); ++w) {
+  std::vector<uint64_t> needed;
+  for (uint32_t w = 0; w < num_workers(); ++w) {
     const Worker& worker = workers_[w];
-    on_workers[w].charge = worker.demand.Peak(reservation.num_rows, max_chunk_rows_) +
-                           reservation.num_forks * worker.demand.OnePerHead();
-    const auto keep_free =
-        static_cast<uint64_t>(keep_free_share * static_cast<double>(worker.capacity.total_pages));
-    if (on_workers[w].charge + keep_free > worker.free()) return false;
+    OnWorker& on_worker = on_workers[w];
+    on_worker.copy_pages = CopyPages(w, num_blocks, reservation.eviction);
+    on_worker.charge = worker.demand.Peak(reservation.num_rows, max_chunk_rows_) +
+                       reservation.num_forks * worker.demand.OnePerHead() -
+                       num_blocks * worker.demand.OnePerHead() + on_worker.copy_pages;
+    needed.push_back(on_worker.charge + static_cast<uint64_t>(
+                                            keep_free_share *
+                                            static_cast<double>(worker.capacity.total_pages)));
+  }
+  prefixes_.Use(reservation.block_ids);  // what it shares is not reclaimed for it
+  if (!MakeFree(needed)) {
+    prefixes_.Release(reservation.block_ids);
+    return false;
   }
   for (size_t w = 0; w < workers_.size(); ++w) workers_[w].used += on_workers[w].charge;
   Account& account = accounts_[sequence_id];
+  account.num_rows = static_cast<uint32_t>(num_blocks) * kPageTokens;
   account.reserved_rows = reservation.num_rows;
   account.reserved_forks = reservation.num_forks;
+  account.eviction = reservation.eviction;
+  account.block_ids.assign(reservation.block_ids.begin(), reservation.block_ids.end());
+  account.num_blocks = static_cast<uint32_t>(num_blocks);
   account.workers = std::move(on_workers);
   return true;
+}
+
+PageLedger::KeptBlocks PageLedger::KeepBlocks(uint64_t sequence_id,
+                                              absl::Span<const int32_t> tokens) {
+  Account& account = accounts_.at(sequence_id);
+  KeptBlocks kept{.first_block = account.num_blocks, .block_ids = {}};
+  const uint64_t most_blocks = tokens.size() / kPageTokens;
+  if (!can_share_ || most_blocks <= account.num_blocks) return kept;
+  std::vector<uint64_t> more_copies;
+  for (uint32_t w = 0; w < num_workers(); ++w) {
+    more_copies.push_back(CopyPages(w, most_blocks, account.eviction) -
+                          account.workers[w].copy_pages);
+  }
+  if (!MakeFree(more_copies)) return kept;
+  while (account.num_blocks < most_blocks) {
+    const uint64_t parent_id = account.block_ids.empty() ? 0 : account.block_ids.back();
+    const uint64_t id = prefixes_.Add(
+        parent_id, tokens.subspan(account.num_blocks * kPageTokens, kPageTokens));
+    if (id == 0) break;
+    account.block_ids.push_back(id);
+    kept.block_ids.push_back(id);
+    ++account.num_blocks;
+  }
+  const uint64_t num_kept = kept.block_ids.size();
+  for (uint32_t w = 0; w < num_workers(); ++w) {
+    OnWorker& on_worker = account.workers[w];
+    const uint64_t copies = CopyPages(w, account.num_blocks, account.eviction);
+    const uint64_t block_pages = num_kept * workers_[w].demand.OnePerHead();
+    Charge(account, w, on_worker.charge + copies - on_worker.copy_pages - block_pages);
+    workers_[w].used += block_pages;
+    on_worker.copy_pages = copies;
+  }
+  return kept;
 }
 
 uint64_t PageLedger::PagesAtMost(const Account& account, uint32_t worker, uint32_t num_rows,
@@ -67,9 +139,12 @@ uint64_t PageLedger::PagesAtMost(const Account& account, uint32_t worker, uint32
     // differs from head to head.
     return demand.OnePerHead() * (1 + PagesOfGrowth(num_rows - account.forked_rows));
   }
-  const uint32_t shared_pages = account.shared != nullptr ? account.forked_rows / kPageTokens : 0;
-  const uint64_t if_complete = demand.HeldInStep(num_rows, step_rows, shared_pages);
-  if (on_worker.first_evicted.num_rows == 0) return if_complete;
+  const uint32_t shared_pages =
+      account.shared != nullptr ? account.forked_rows / kPageTokens : account.num_blocks;
+  if (on_worker.first_evicted.num_rows == 0) {
+    return demand.HeldInStep(num_rows, step_rows, shared_pages) + on_worker.copy_pages;
+  }
+  const uint64_t if_complete = demand.HeldInStep(num_rows, step_rows, 0);
   const auto grown_from = [&](const Report& report) {
     return report.pages + demand.OnePerHead() * PagesOfGrowth(num_rows - report.num_rows);
   };
@@ -89,9 +164,11 @@ bool PageLedger::Grow(uint64_t sequence_id, uint32_t num_rows) {
     const auto needed = [&](uint32_t w) {
       return std::max(account.workers[w].charge, PagesAtMost(account, w, rows_after, num_rows));
     };
+    std::vector<uint64_t> more;
     for (uint32_t w = 0; w < num_workers(); ++w) {
-      if (needed(w) - account.workers[w].charge > workers_[w].free()) return false;
+      more.push_back(needed(w) - account.workers[w].charge);
     }
+    if (!MakeFree(more)) return false;
     for (uint32_t w = 0; w < num_workers(); ++w) Charge(account, w, needed(w));
   }
   account.num_rows = rows_after;
@@ -106,10 +183,12 @@ void PageLedger::Fork(uint64_t parent_id, uint64_t child_id) {
     parent.shared = std::make_shared<SharedPrompt>();
     parent.shared->num_sequences = 1;
     for (uint32_t w = 0; w < num_workers(); ++w) {
+      const PageDemand& demand = workers_[w].demand;
       const uint64_t pages =
           parent.evicted_rows > 0
               ? PagesAtMost(child, w, child.num_rows, 0)
-              : workers_[w].demand.HeldOfFirst(parent.num_rows / kPageTokens, parent.num_rows);
+              : demand.HeldOfFirst(parent.num_rows / kPageTokens, parent.num_rows) -
+                    parent.num_blocks * demand.OnePerHead();
       parent.shared->pages.push_back(pages);
       workers_[w].used += pages;
     }
@@ -126,6 +205,7 @@ void PageLedger::Fork(uint64_t parent_id, uint64_t child_id) {
   child.forked_rows = parent.forked_rows;
   child.reserved_rows = 0;
   child.reserved_forks = 0;
+  prefixes_.Use(child.block_ids);
   for (uint32_t w = 0; w < num_workers(); ++w) {
     const uint64_t partial_pages = workers_[w].demand.OnePerHead();
     Charge(parent, w, parent.workers[w].charge - partial_pages);
@@ -153,6 +233,7 @@ void PageLedger::Release(uint64_t sequence_id) {
   const auto found = accounts_.find(sequence_id);
   if (found == accounts_.end()) return;
   Account& account = found->second;
+  prefixes_.Release(account.block_ids);
   for (uint32_t w = 0; w < num_workers(); ++w) Charge(account, w, 0);
   if (account.shared != nullptr && --account.shared->num_sequences == 0) {
     for (uint32_t w = 0; w < num_workers(); ++w) workers_[w].used -= account.shared->pages[w];
@@ -172,9 +253,16 @@ void PageLedger::Settle(Account& account) {
 std::vector<uint64_t> PageLedger::EndStep() {
   for (uint64_t sequence_id : in_step_) {
     const auto found = accounts_.find(sequence_id);
-    if (found != accounts_.end()) Settle(found->second);
+    if (found == accounts_.end()) continue;
+    Account& account = found->second;
+    Settle(account);
+    if (account.evicted_rows == 0) continue;
+    // What it shared it has copied when the Step has run.
+    prefixes_.Release(account.block_ids);
+    account.block_ids.clear();
   }
   in_step_.clear();
+  prefixes_.Publish();
   std::vector<uint64_t> used;
   used.reserve(workers_.size());
   for (const Worker& worker : workers_) used.push_back(worker.used);
@@ -234,7 +322,8 @@ PageLedger::Bytes PageLedger::TakeBytes(uint64_t sequence_id) {
     const uint64_t shared_pages = account.shared != nullptr ? account.shared->pages[w] : 0;
     uint64_t pages = on_worker.last.num_rows > 0
                          ? on_worker.last.pages
-                         : PagesAtMost(account, w, account.num_rows, 0) + shared_pages;
+                         : PagesAtMost(account, w, account.num_rows, 0) + shared_pages +
+                               account.block_ids.size() * demand.OnePerHead();
     uint64_t entries = demand.Entries(account.num_rows);
     if (account.evicted_rows > 0) {
       entries =
@@ -250,6 +339,14 @@ PageLedger::Bytes PageLedger::TakeBytes(uint64_t sequence_id) {
   }
   if (account.shared != nullptr) account.shared->is_counted = true;
   return bytes;
+}
+
+std::vector<uint64_t> PageLedger::reclaimable_pages() const {
+  std::vector<uint64_t> pages;
+  for (const Worker& worker : workers_) {
+    pages.push_back(prefixes_.num_unused() * worker.demand.OnePerHead());
+  }
+  return pages;
 }
 
 std::vector<uint64_t> PageLedger::reported_free_pages() const {

@@ -3,11 +3,15 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
+#include "absl/types/span.h"
 #include "coordinator/scheduler/page_demand.h"
+#include "coordinator/scheduler/prefix_index.h"
 #include "coordinator/scheduler/scheduler.h"
 
 namespace kvec::coordinator::scheduler {
@@ -19,14 +23,27 @@ namespace kvec::coordinator::scheduler {
 //
 // A Step's composition ends with EndStep: until then the charge of a sequence that has work in it
 // is what it holds while the Step runs, pages that slide out at its end included.
+//
+// Blocks that the workers keep are charged apart from the sequences that share them. Those that
+// nobody uses are reclaimed before anything is said not to fit.
 class PageLedger {
  public:
   // Sequences grow by at most max_chunk_rows in a Step.
   PageLedger(std::vector<WorkerCapacity> workers, uint32_t max_chunk_rows);
 
+  // What an eviction leaves on all workers.
+  struct EvictionBound {
+    uint64_t max_selected = 0;  // entries of all layers and heads
+    uint32_t window = 0;        // entries of each head beside these
+  };
+
   struct Reservation {
     uint32_t num_rows = 0;   // reached in chunks
     uint32_t num_forks = 0;  // made when they are reached
+    // Kept blocks that hold the first rows, as PrefixIndex::Find gave them.
+    absl::Span<const uint64_t> block_ids = {};
+    // Of the eviction to come: pages that are shared can't be compacted in place.
+    std::optional<EvictionBound> eviction = {};
   };
 
   // RESOURCE_EXHAUSTED when this were too much for an empty pool.
@@ -38,6 +55,18 @@ class PageLedger {
   // The sequence gets num_rows more rows in the Step being composed. False, with nothing changed,
   // when they do not fit.
   bool Grow(uint64_t sequence_id, uint32_t num_rows);
+  // Consecutive blocks of a sequence that the Step being composed is to keep.
+  struct KeptBlocks {
+    uint32_t first_block = 0;
+    std::vector<uint64_t> block_ids;
+  };
+  // Keeps the blocks that hold `tokens`, the sequence's first rows, which are queued: the full ones
+  // that are not kept yet, as far as no other sequence's block has the same tokens. None when there
+  // is no room for the copies that the sequence's eviction would then have to make.
+  KeptBlocks KeepBlocks(uint64_t sequence_id, absl::Span<const int32_t> tokens);
+  // Kept blocks that the Step being composed is to free.
+  std::vector<uint64_t> TakeReclaimed() { return std::exchange(reclaimed_, {}); }
+
   // Opens an account for a fork, out of the parent's reservation. If the parent was evicted from,
   // all workers have reported that.
   void Fork(uint64_t parent_id, uint64_t child_id);
@@ -72,6 +101,13 @@ class PageLedger {
   // asked for only.
   Bytes TakeBytes(uint64_t sequence_id);
 
+  // Whether pages can be shared between requests: not where some slide out of a window, which a later
+  // request would miss.
+  bool can_share() const { return can_share_; }
+  const PrefixIndex& prefixes() const { return prefixes_; }
+  // Per worker, in kept blocks that no sequence uses.
+  std::vector<uint64_t> reclaimable_pages() const;
+
   uint32_t num_workers() const { return static_cast<uint32_t>(workers_.size()); }
   uint32_t num_kv_heads(uint32_t worker) const { return workers_[worker].capacity.num_kv_heads; }
   std::vector<uint64_t> reported_free_pages() const;
@@ -95,6 +131,7 @@ class PageLedger {
     Report last;
     Report first_evicted;       // the first one since the eviction
     uint64_t kept_entries = 0;  // by the eviction
+    uint64_t copy_pages = 0;    // reserved for the eviction's copies of shared pages
   };
 
   struct Account {
@@ -104,6 +141,11 @@ class PageLedger {
     uint32_t evicted_rows = 0;  // num_rows at the eviction; 0: none
     uint32_t forked_rows = 0;   // num_rows when it was forked from, or made; 0: neither
     std::shared_ptr<SharedPrompt> shared;
+    std::optional<EvictionBound> eviction;  // to come
+    std::vector<uint64_t> block_ids;        // in use; empty again after the eviction
+    // Leading pages of each head that blocks are charged for; those of an eviction, until it is
+    // reported.
+    uint32_t num_blocks = 0;
     std::vector<OnWorker> workers;
   };
 
@@ -113,17 +155,25 @@ class PageLedger {
     uint64_t used = 0;        // charged
     uint64_t unforeseen = 0;  // reported as used beyond what was charged
     uint64_t reported_free = 0;
-    uint64_t free() const;
   };
 
   // Pages held after `num_rows` rows, at most; with step_rows > 0 while the last step_rows of them
   // run.
   uint64_t PagesAtMost(const Account& account, uint32_t worker, uint32_t num_rows,
                        uint32_t step_rows) const;
+  // Pages that an eviction copies at most when the first num_blocks pages of each head are shared.
+  uint64_t CopyPages(uint32_t worker, uint64_t num_blocks,
+                     const std::optional<EvictionBound>& eviction) const;
+  // Reclaims blocks until every worker has this many pages free, [workers]. False, with nothing
+  // changed, when all unused ones would not do.
+  bool MakeFree(const std::vector<uint64_t>& pages);
   void Charge(Account& account, uint32_t worker, uint64_t pages);
   void Settle(Account& account);
 
   const uint32_t max_chunk_rows_;
+  bool can_share_ = true;
+  PrefixIndex prefixes_;
+  std::vector<uint64_t> reclaimed_;  // blocks, for the Step being composed
   std::vector<Worker> workers_;
   absl::flat_hash_map<uint64_t, Account> accounts_;  // by sequence id
   std::vector<uint64_t> in_step_;  // sequences with work in the Step being composed

@@ -27,6 +27,7 @@ void RequestMetrics::OnChoiceFinished(uint64_t kv_bytes, uint64_t logical_kv_byt
 void RequestMetrics::Fill(uint32_t prompt_tokens, v1::Usage& usage) const {
   usage.set_prompt_tokens(prompt_tokens);
   usage.set_completion_tokens(completion_tokens_);
+  usage.set_cached_tokens(cached_tokens_);
   usage.set_preemptions(preemptions_);
   usage.set_kv_bytes(kv_bytes_);
   usage.set_logical_kv_bytes(logical_kv_bytes_);

@@ -17,6 +17,8 @@ class RequestMetrics {
 
   // A Step has work of the request; only the first call counts.
   void OnScheduled(absl::Time now);
+  // The prompt's first num_tokens were found in the cache.
+  void OnCached(uint32_t num_tokens) { cached_tokens_ = num_tokens; }
   void OnToken(uint32_t choice, absl::Time now);
   void OnPreempted() { ++preemptions_; }
   // A choice has ended and held these bytes of pages.
@@ -32,6 +34,7 @@ class RequestMetrics {
   std::optional<absl::Time> first_token_of_choice_0_;
   absl::Time last_token_of_choice_0_;
   std::vector<float> inter_token_ms_;
+  uint32_t cached_tokens_ = 0;
   uint32_t completion_tokens_ = 0;
   uint32_t preemptions_ = 0;
   uint64_t kv_bytes_ = 0;

@@ -39,11 +39,11 @@ void RequestTable::RemoveResident(Sequence& sequence) {
   if (--sequence.request().num_resident == 0) --num_running_;
 }
 
-void RequestTable::Start(Sequence& sequence, uint64_t sequence_id) {
+void RequestTable::Start(Sequence& sequence, uint64_t sequence_id, uint32_t num_cached_rows) {
   queue_.Remove(&sequence);
   RequestState& request = sequence.request();
   request.was_started = true;
-  sequence.Start(sequence_id);
+  sequence.Start(sequence_id, num_cached_rows);
   AddResident(sequence);
   if (sequence.choice() != 0) return;
   for (const Sequence& choice : request.choices) {

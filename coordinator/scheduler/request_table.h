@@ -38,8 +38,8 @@ class RequestTable {
   absl::Status Add(const std::shared_ptr<RequestState>& request);
   std::shared_ptr<RequestState> Find(absl::string_view request_id) const;
 
-  // A waiting sequence goes to the workers.
-  void Start(Sequence& sequence, uint64_t sequence_id);
+  // A waiting sequence goes to the workers, where its first num_cached_rows rows are already.
+  void Start(Sequence& sequence, uint64_t sequence_id, uint32_t num_cached_rows);
   // A choice is forked from the resident choice 0.
   void StartForked(Sequence& sequence, uint64_t sequence_id);
   // A resident sequence goes back to the queue, to be replayed. Choices that were to be forked from

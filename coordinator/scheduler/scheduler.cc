@@ -87,6 +87,7 @@ class ContinuousScheduler : public Scheduler {
   void ExpireDeadlines(absl::Time now) override;
   SchedulerCounts counts() const override;
   std::vector<uint64_t> free_pages() const override;
+  std::vector<uint64_t> cached_pages() const override;
 
  private:
   absl::Status AllocateBudgets(RequestState& request) const;
@@ -202,13 +203,21 @@ SchedulerCounts ContinuousScheduler::counts() const {
           .steps = num_steps_,
           .generated_tokens = num_generated_,
           .prompt_tokens = totals_.prompt_tokens,
-          .preemptions = requests_.num_preemptions()};
+          .preemptions = requests_.num_preemptions(),
+          .prefix_cache_queries = totals_.prefix_cache_queries,
+          .prefix_cache_hits = totals_.prefix_cache_hits};
 }
 
 std::vector<uint64_t> ContinuousScheduler::free_pages() const {
   const std::lock_guard lock(mutex_);
   if (group_ == nullptr) return {};
   return group_->ledger.reported_free_pages();
+}
+
+std::vector<uint64_t> ContinuousScheduler::cached_pages() const {
+  const std::lock_guard lock(mutex_);
+  if (group_ == nullptr) return {};
+  return group_->ledger.reclaimable_pages();
 }
 
 }  // namespace

@@ -33,6 +33,9 @@ struct SchedulerOptions {
   uint32_t max_waiting_requests = 1024;
   uint64_t max_waiting_tokens = 1 << 22;  // prompt tokens
   uint32_t max_steps_in_flight = 2;       // or the number of stages + 1 if that is more
+  // Prompts that begin alike share pages, and their prefill, as long as no other request needs the
+  // room. Has no effect on models with sliding windows.
+  bool prefix_caching = true;
 };
 
 struct SchedulerCounts {
@@ -43,6 +46,8 @@ struct SchedulerCounts {
   uint64_t generated_tokens = 0;
   uint64_t prompt_tokens = 0;
   uint64_t preemptions = 0;
+  uint64_t prefix_cache_queries = 0;  // prompt tokens looked for in the cache
+  uint64_t prefix_cache_hits = 0;     // and found there
 };
 
 // Continuous batching over one group of workers. A pure state machine: no threads, no RPC, no
@@ -84,6 +89,8 @@ class Scheduler {
 
   virtual SchedulerCounts counts() const = 0;
   virtual std::vector<uint64_t> free_pages() const = 0;  // per worker, as last reported
+  // Per worker: held by the prefix cache alone, and given up as soon as a request needs them.
+  virtual std::vector<uint64_t> cached_pages() const = 0;
 };
 
 // Thread-safe. Without `budgets` only requests with cache policy "full" are accepted.

@@ -34,10 +34,20 @@ bool Sequence::WantsMoreTokens() const {
 
 bool Sequence::WantsDecode() const { return state_ == State::kDecode && WantsMoreTokens(); }
 
-void Sequence::Start(uint64_t sequence_id) {
+uint32_t Sequence::max_cached_rows() const {
+  const Request& request = request_.request;
+  if (next_scored_ < request_.prompt_tokens()) return 0;
+  uint32_t own_rows = 1;
+  if (!request_.layer_budgets.empty()) {
+    own_rows = std::max({own_rows, request.cache.observation_window(), request.cache.wide_window()});
+  }
+  return request_.prompt_tokens() - std::min(request_.prompt_tokens(), own_rows);
+}
+
+void Sequence::Start(uint64_t sequence_id, uint32_t num_cached_rows) {
   state_ = State::kChunks;
   sequence_id_ = sequence_id;
-  num_rows_ = 0;
+  num_rows_ = num_cached_rows;
   num_chunk_rows_ = num_known_rows();
   ++num_starts_;
 }

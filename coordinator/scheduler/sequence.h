@@ -57,12 +57,15 @@ class Sequence {
   // Rows that the sequence needs pages for before it may start. What is generated after an eviction
   // finds the room that the eviction has made.
   uint32_t num_reserved_rows() const;
+  // Rows at the prompt's begin that may come from earlier requests: not those that the client wants
+  // scored, not the last one, which samples, and none whose query the eviction scores by.
+  uint32_t max_cached_rows() const;
   // Whether the sequence will feed another token after those that are queued.
   bool WantsDecode() const;
   bool NeedsFork() const { return state_ == State::kForkDue && WantsMoreTokens(); }
 
-  // The sequence goes to the workers and begins with its first token.
-  void Start(uint64_t sequence_id);
+  // The sequence goes to the workers and begins with the first token that is not cached there.
+  void Start(uint64_t sequence_id, uint32_t num_cached_rows);
   // It leaves them; what was generated stays.
   void Suspend();
   void Finish();

@@ -1,10 +1,13 @@
 #include "coordinator/scheduler/step_composer.h"
 
 #include <algorithm>
+#include <numeric>
+#include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 
 namespace kvec::coordinator::scheduler {
 namespace {
@@ -12,6 +15,15 @@ namespace {
 // Of the pool, not given to a new sequence while others run: they will soon want another page, and
 // preempting the newcomer for it would waste its prefill.
 constexpr double kKeepFreeShare = 0.01;
+
+// What the request's eviction will leave; nothing when there is none.
+std::optional<PageLedger::EvictionBound> EvictionBound(const RequestState& request) {
+  if (request.layer_budgets.empty()) return std::nullopt;
+  const std::vector<uint32_t>& budgets = request.layer_budgets;
+  return PageLedger::EvictionBound{
+      .max_selected = std::accumulate(budgets.begin(), budgets.end(), uint64_t{0}),
+      .window = request.request.cache.observation_window()};
+}
 
 }  // namespace
 
@@ -24,7 +36,8 @@ StepComposer::StepComposer(const SchedulerOptions& options, uint32_t num_stages,
       micro_batches_(num_stages) {}
 
 bool StepComposer::Composed::is_empty() const {
-  return step.work_size() == 0 && step.freed_sequence_ids_size() == 0 && step.forks_size() == 0;
+  return step.work_size() == 0 && step.freed_sequence_ids_size() == 0 && step.forks_size() == 0 &&
+         step.freed_block_ids_size() == 0;
 }
 
 StepComposer::Composed StepComposer::Compose(size_t num_in_flight, absl::Time now) {
@@ -37,6 +50,8 @@ StepComposer::Composed StepComposer::Compose(size_t num_in_flight, absl::Time no
   AddChunks();
   if (composed_.is_empty() && num_in_flight == 0) BreakDeadlock();
   if (composed_.is_empty()) AddFrees();  // of a request that has just failed for want of pages
+  const std::vector<uint64_t> reclaimed = ledger_.TakeReclaimed();
+  composed_.step.mutable_freed_block_ids()->Assign(reclaimed.begin(), reclaimed.end());
   return std::move(composed_);
 }
 
@@ -162,20 +177,48 @@ StepComposer::Admission StepComposer::Start(Sequence& sequence) {
   if (requests_.num_slots() + 1 + reservation.num_forks > options_.max_running_sequences) {
     return Admission::kMustWait;
   }
-  const double keep_free_share = requests_.residents().empty() ? 0 : kKeepFreeShare;
-  const uint64_t sequence_id = totals_.last_sequence_id + 1;
-  if (!ledger_.Reserve(sequence_id, reservation, keep_free_share)) {
+  v1::SequenceStart start;
+  if (!Reserve(sequence, reservation, start)) {
     // It has grown beyond the pool, token by token: prefilled in chunks it needs more.
     const absl::Status fits = ledger_.CheckFits(reservation);
     if (fits.ok()) return Admission::kMustWait;
     requests_.Finish(request, fits);
     return Admission::kFailed;
   }
-  totals_.last_sequence_id = sequence_id;
-  FillStart(sequence, sequence_id, *composed_.step.add_starts());
-  requests_.Start(sequence, sequence_id);
+  const uint64_t sequence_id = ++totals_.last_sequence_id;
+  FillStart(sequence, sequence_id, start);
+  const auto num_cached_rows = static_cast<uint32_t>(start.cached_token_ids_size());
+  *composed_.step.add_starts() = std::move(start);
+  requests_.Start(sequence, sequence_id, num_cached_rows);
   request.metrics.OnScheduled(now_);
+  if (options_.prefix_caching && sequence.choice() == 0 && !sequence.is_replay()) {
+    request.metrics.OnCached(num_cached_rows);
+    totals_.prefix_cache_queries += request.prompt_tokens();
+    totals_.prefix_cache_hits += num_cached_rows;
+  }
   return Admission::kStarted;
+}
+
+bool StepComposer::Reserve(const Sequence& sequence, PageLedger::Reservation reservation,
+                           v1::SequenceStart& start) {
+  const double keep_free_share = requests_.residents().empty() ? 0 : kKeepFreeShare;
+  const uint64_t sequence_id = totals_.last_sequence_id + 1;
+  const Request& request = sequence.request().request;
+  const auto cacheable =
+      absl::MakeConstSpan(request.prompt).first(sequence.max_cached_rows());
+  const std::vector<uint64_t> block_ids = ledger_.prefixes().Find(cacheable);
+  reservation.block_ids = block_ids;
+  reservation.eviction = EvictionBound(sequence.request());
+  if (!ledger_.Reserve(sequence_id, reservation, keep_free_share)) {
+    // Without shared pages it needs no room for copies.
+    if (block_ids.empty()) return false;
+    reservation.block_ids = {};
+    return ledger_.Reserve(sequence_id, reservation, keep_free_share);
+  }
+  start.mutable_block_ids()->Assign(block_ids.begin(), block_ids.end());
+  const auto cached = cacheable.first(block_ids.size() * PrefixIndex::kBlockTokens);
+  start.mutable_cached_token_ids()->Assign(cached.begin(), cached.end());
+  return true;
 }
 
 uint32_t StepComposer::AddChunk(Sequence& sequence, uint32_t max_rows) {
@@ -184,11 +227,27 @@ uint32_t StepComposer::AddChunk(Sequence& sequence, uint32_t max_rows) {
   v1::SequenceWork& work = *composed_.step.add_work();
   WorkPlan plan = sequence.QueueChunk(num_rows, work);
   if (work.is_prompt() && !sequence.is_replay()) totals_.prompt_tokens += num_rows;
+  if (work.is_prompt()) KeepPrompt(sequence, plan.rows_after);
   if (plan.rows_after == sequence.request().prompt_tokens()) EndPrompt(sequence, work, plan);
   if (sequence.state() == Sequence::State::kDecode) AddToMicroBatch(sequence);
   Record(sequence, plan);
   rows_left_ -= num_rows;
   return num_rows;
+}
+
+void StepComposer::KeepPrompt(const Sequence& sequence, uint32_t num_rows) {
+  const RequestState& request = sequence.request();
+  if (!options_.prefix_caching) return;
+  // Before its end nobody knows whether there will be room for the copies that an eviction makes of
+  // what is kept.
+  if (!request.layer_budgets.empty() && num_rows < request.prompt_tokens()) return;
+  const PageLedger::KeptBlocks kept = ledger_.KeepBlocks(
+      sequence.sequence_id(), absl::MakeConstSpan(request.request.prompt).first(num_rows));
+  if (kept.block_ids.empty()) return;
+  v1::BlockKeep& keep = *composed_.step.add_keeps();
+  keep.set_sequence_id(sequence.sequence_id());
+  keep.set_first_block(kept.first_block);
+  keep.mutable_block_ids()->Assign(kept.block_ids.begin(), kept.block_ids.end());
 }
 
 void StepComposer::EndPrompt(Sequence& sequence, v1::SequenceWork& work, WorkPlan& plan) {

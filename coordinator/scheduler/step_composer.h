@@ -26,6 +26,8 @@ class StepComposer {
  public:
   struct Totals {
     uint64_t prompt_tokens = 0;  // queued, replays not counted
+    uint64_t prefix_cache_queries = 0;  // prompt tokens looked for in the cache
+    uint64_t prefix_cache_hits = 0;     // and found there
     uint64_t last_sequence_id = 0;
   };
 
@@ -65,10 +67,16 @@ class StepComposer {
   enum class Admission { kStarted, kMustWait, kFailed };
   // Starts a waiting sequence if it fits now; fails its request if it never will.
   Admission Start(Sequence& sequence);
+  // Reserves pages for a waiting sequence, and fills in which kept blocks it shares. False when it
+  // does not fit now.
+  bool Reserve(const Sequence& sequence, PageLedger::Reservation reservation,
+               v1::SequenceStart& start);
   void ForkChoices(const ForkParent& parent);
   void AddDecode(Sequence& sequence);
   // Returns the rows added, 0 when the sequence must wait for pages.
   uint32_t AddChunk(Sequence& sequence, uint32_t max_rows);
+  // Has the workers keep what is complete of the prompt, for prompts to come.
+  void KeepPrompt(const Sequence& sequence, uint32_t num_rows);
   void EndPrompt(Sequence& sequence, v1::SequenceWork& work, WorkPlan& plan);
   void AddToMicroBatch(Sequence& sequence);
   void Record(Sequence& sequence, const WorkPlan& plan);

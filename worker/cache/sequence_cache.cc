@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/logging.h"
 
 namespace kvec::worker::cache {
 namespace {
@@ -51,6 +52,34 @@ absl::Status SequenceCache::Append(int num_tokens) {
   num_tokens_ += num_tokens;
   num_pages_ += needed;
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<int32_t>> SequenceCache::BlockPages(int index) const {
+  std::vector<int32_t> pages;
+  pages.reserve(tables_.size());
+  for (const HeadTable& table : tables_) {
+    if (table.num_entries != num_tokens_ || table.num_released > index ||
+        table.num_entries < (index + 1) * kPageTokens) {
+      return absl::InternalError(absl::StrCat("block ", index, ": a head of ", num_tokens_,
+                                              " tokens has ", table.num_entries, " entries, ",
+                                              table.num_released, " pages slid out"));
+    }
+    pages.push_back(table.pages[index]);
+  }
+  return pages;
+}
+
+void SequenceCache::AppendShared(absl::Span<const int32_t> block_pages) {
+  for (size_t index = 0; index < tables_.size(); ++index) {
+    HeadTable& table = tables_[index];
+    CHECK_EQ(table.num_entries % kPageTokens, 0) << "a head's last page is not full";
+    pool_.AddReference(block_pages[index]);
+    table.pages.push_back(block_pages[index]);
+    table.num_entries += kPageTokens;
+    RefreshView(static_cast<int>(index));
+  }
+  num_tokens_ += kPageTokens;
+  num_pages_ += static_cast<int64_t>(tables_.size());
 }
 
 void SequenceCache::ReleaseSlidOut() {

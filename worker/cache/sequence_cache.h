@@ -39,6 +39,13 @@ class SequenceCache {
   // when the pool has too few pages.
   absl::Status Append(int num_tokens);
 
+  // The page number `index` of every head, [num_layers · num_kv_heads]: full, as it was filled.
+  // INTERNAL when it is not full yet, or something was evicted or slid out before its end.
+  absl::StatusOr<std::vector<int32_t>> BlockPages(int index) const;
+  // Appends such pages, and shares them with whoever holds them. Every head must end at a page
+  // border.
+  void AppendShared(absl::Span<const int32_t> block_pages);
+
   // Releases the pages that no later token of a layer with a sliding window sees.
   void ReleaseSlidOut();
 

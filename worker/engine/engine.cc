@@ -54,6 +54,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const ModelFiles& files,
   }
   KVEC_ASSIGN_OR_RETURN(engine->arena_, device.AllocateKvArena(spec));
   engine->pool_ = std::make_unique<cache::PagePool>(static_cast<int32_t>(spec.num_pages));
+  engine->blocks_ = std::make_unique<cache::KeptBlocks>(*engine->pool_);
   KVEC_ASSIGN_OR_RETURN(
       engine->transformer_,
       model::Transformer::Create(config, *engine->weights_, engine->heads_, device,
@@ -66,7 +67,10 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const ModelFiles& files,
   return engine;
 }
 
-void Engine::Reset() { sequences_.clear(); }
+void Engine::Reset() {
+  sequences_.clear();
+  blocks_->Clear();
+}
 
 v1::GroupReady Engine::Capacity() const {
   v1::GroupReady ready;
@@ -78,10 +82,30 @@ v1::GroupReady Engine::Capacity() const {
   return ready;
 }
 
+absl::Status Engine::Free(const v1::Step& step) {
+  for (uint64_t id : step.freed_sequence_ids()) {
+    if (sequences_.erase(id) == 0) {
+      return absl::InternalError(absl::StrCat("sequence ", id, ": not known, cannot free"));
+    }
+  }
+  for (uint64_t id : step.freed_block_ids()) KVEC_RETURN_IF_ERROR(blocks_->Free(id));
+  return absl::OkStatus();
+}
+
 absl::Status Engine::Start(const v1::SequenceStart& start) {
   auto cache = std::make_unique<cache::SequenceCache>(cache_shape_, *pool_);
+  KVEC_RETURN_IF_ERROR(blocks_->Share(start.block_ids(), *cache));
+  if (cache->num_tokens() != start.cached_token_ids_size()) {
+    return absl::InternalError(absl::StrCat("sequence ", start.sequence_id(), ": ",
+                                            start.cached_token_ids_size(),
+                                            " cached_token_ids, its blocks hold ",
+                                            cache->num_tokens()));
+  }
   auto sequence = std::make_unique<Sequence>(start, std::move(cache));
   KVEC_RETURN_IF_ERROR(evictor_->Prepare(*sequence));
+  for (int i = 0; i < start.cached_token_ids_size(); ++i) {
+    sequence->Count(static_cast<int32_t>(start.cached_token_ids(i)), static_cast<uint32_t>(i));
+  }
   if (sequences_.try_emplace(start.sequence_id(), std::move(sequence)).second) {
     return absl::OkStatus();
   }
@@ -99,6 +123,15 @@ absl::Status Engine::Fork(const v1::SequenceFork& fork) {
   }
   return absl::InternalError(
       absl::StrCat("sequence ", fork.child().sequence_id(), ": started twice"));
+}
+
+absl::Status Engine::Keep(const v1::BlockKeep& keep) {
+  KVEC_ASSIGN_OR_RETURN(Sequence* const sequence, Find(keep.sequence_id()));
+  int index = static_cast<int>(keep.first_block());
+  for (uint64_t id : keep.block_ids()) {
+    KVEC_RETURN_IF_ERROR(blocks_->Keep(id, sequence->cache(), index++));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<Sequence*> Engine::Find(uint64_t id) {
@@ -124,16 +157,13 @@ absl::StatusOr<v1::StepResult> Engine::Execute(const v1::Step& step) {
   progress_.steps_begun.fetch_add(1);
   progress_.in_step = true;
   const absl::Cleanup end_step = [this] { progress_.in_step = false; };
-  for (uint64_t id : step.freed_sequence_ids()) {
-    if (sequences_.erase(id) == 0) {
-      return absl::InternalError(absl::StrCat("sequence ", id, ": not known, cannot free"));
-    }
-  }
+  KVEC_RETURN_IF_ERROR(Free(step));
   for (const v1::SequenceStart& start : step.starts()) KVEC_RETURN_IF_ERROR(Start(start));
   std::vector<v1::EvictionReport> evictions;
   KVEC_RETURN_IF_ERROR(Evict(step, evictions));
   for (const v1::SequenceFork& fork : step.forks()) KVEC_RETURN_IF_ERROR(Fork(fork));
   KVEC_ASSIGN_OR_RETURN(v1::StepResult result, RunWork(step));
+  for (const v1::BlockKeep& keep : step.keeps()) KVEC_RETURN_IF_ERROR(Keep(keep));
   KVEC_RETURN_IF_ERROR(Evict(step, evictions));
   ReportPages(step, result);
   result.mutable_evictions()->Assign(evictions.begin(), evictions.end());

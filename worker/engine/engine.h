@@ -12,6 +12,7 @@
 #include "common/model/model_files.h"
 #include "kernels/device.h"
 #include "kvec/v1/cluster.pb.h"
+#include "worker/cache/kept_blocks.h"
 #include "worker/cache/page_pool.h"
 #include "worker/cache/sequence_cache.h"
 #include "worker/engine/progress.h"
@@ -49,7 +50,7 @@ class Engine {
     evictor_->set_sentence_end_bits(std::move(bits));
   }
 
-  // Forgets all sequences and frees their pages.
+  // Forgets all sequences and kept blocks and frees their pages.
   void Reset();
 
   // What a worker says of itself when its group is ready.
@@ -62,10 +63,13 @@ class Engine {
   Engine(kernels::Device& device, const Options& options, Progress& progress)
       : device_(device), options_(options), progress_(progress) {}
 
+  // Frees sequences and kept blocks.
+  absl::Status Free(const v1::Step& step);
   absl::Status Start(const v1::SequenceStart& start);
   absl::Status Fork(const v1::SequenceFork& fork);
   // Carries out the orders of prompts that are complete, if they are not carried out yet.
   absl::Status Evict(const v1::Step& step, std::vector<v1::EvictionReport>& reports);
+  absl::Status Keep(const v1::BlockKeep& keep);
   absl::StatusOr<Sequence*> Find(uint64_t id);
   absl::StatusOr<v1::StepResult> RunWork(const v1::Step& step);
   // Frees what slid out of windows, and tells the pages of every sequence that the Step changed.
@@ -83,6 +87,7 @@ class Engine {
   std::unique_ptr<cache::PagePool> pool_;
   std::unique_ptr<model::Transformer> transformer_;
   std::unique_ptr<PromptEvictor> evictor_;
+  std::unique_ptr<cache::KeptBlocks> blocks_;
   SequenceMap sequences_;
 };
 

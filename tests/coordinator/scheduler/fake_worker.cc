@@ -53,6 +53,7 @@ absl::StatusOr<v1::StepResult> FakeWorker::Execute(const v1::Step& step) {
     Free(found->second);
     sequences_.erase(found);
   }
+  for (uint64_t id : step.freed_block_ids()) KVEC_RETURN_IF_ERROR(FreeBlock(id));
   for (const v1::SequenceStart& start : step.starts()) KVEC_RETURN_IF_ERROR(Start(start));
   for (const v1::SequenceFork& fork : step.forks()) KVEC_RETURN_IF_ERROR(Fork(fork));
   std::set<uint64_t> worked;
@@ -65,6 +66,7 @@ absl::StatusOr<v1::StepResult> FakeWorker::Execute(const v1::Step& step) {
   }
   most_pages_in_step_ = capacity_.total_pages - free_.size();
   for (const v1::SequenceWork& work : step.work()) KVEC_RETURN_IF_ERROR(Work(work, result));
+  for (const v1::BlockKeep& keep : step.keeps()) KVEC_RETURN_IF_ERROR(Keep(keep));
   for (const v1::EvictionOrder& order : step.evictions())
     KVEC_RETURN_IF_ERROR(Evict(order, result));
   for (uint64_t id : worked) {
@@ -82,6 +84,64 @@ absl::Status FakeWorker::Start(const v1::SequenceStart& start) {
   if (!is_new) return Fault(start.sequence_id(), "started twice");
   entry->second.start = start;
   entry->second.tables.resize(capacity_.sliding_windows.size() * capacity_.num_kv_heads);
+  return Share(start, entry->second);
+}
+
+absl::Status FakeWorker::Share(const v1::SequenceStart& start, Sequence& sequence) {
+  if (start.cached_token_ids_size() !=
+      start.block_ids_size() * static_cast<int>(kTokensPerPage)) {
+    return Fault(start.sequence_id(), "another number of cached tokens than its blocks have");
+  }
+  for (uint32_t token : start.cached_token_ids()) {
+    sequence.state = FakeModel::Feed(sequence.state, static_cast<int32_t>(token), true);
+    sequence.states.push_back(sequence.state);
+  }
+  for (uint64_t block_id : start.block_ids()) {
+    const auto block = kept_blocks_.find(block_id);
+    if (block == kept_blocks_.end()) return Fault(start.sequence_id(), "shares an unknown block");
+    sequence.num_tokens += kTokensPerPage;
+    if (block->second.state != sequence.states[sequence.num_tokens - 1]) {
+      return Fault(start.sequence_id(), "shares a block of other tokens");
+    }
+    for (size_t i = 0; i < sequence.tables.size(); ++i) {
+      ++references_[block->second.pages[i]];
+      sequence.tables[i].pages.push_back(block->second.pages[i]);
+      sequence.tables[i].num_entries += kTokensPerPage;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FakeWorker::Keep(const v1::BlockKeep& keep) {
+  const auto found = sequences_.find(keep.sequence_id());
+  if (found == sequences_.end()) return Fault(keep.sequence_id(), "kept, but not known");
+  const Sequence& sequence = found->second;
+  for (int i = 0; i < keep.block_ids_size(); ++i) {
+    const uint32_t index = keep.first_block() + static_cast<uint32_t>(i);
+    const uint32_t num_tokens = (index + 1) * kTokensPerPage;
+    if (num_tokens > sequence.num_tokens) return Fault(keep.sequence_id(), "kept too early");
+    Block block{{}, sequence.states[num_tokens - 1]};
+    for (const Table& table : sequence.tables) {
+      if (table.num_entries != sequence.num_tokens || table.num_released > index) {
+        return Fault(keep.sequence_id(), "kept too late");
+      }
+      block.pages.push_back(table.pages[index]);
+      ++references_[table.pages[index]];
+    }
+    if (!kept_blocks_.try_emplace(keep.block_ids(i), std::move(block)).second) {
+      return Fault(keep.sequence_id(), "a block is kept twice");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FakeWorker::FreeBlock(uint64_t block_id) {
+  const auto found = kept_blocks_.find(block_id);
+  if (found == kept_blocks_.end()) {
+    return absl::InternalError(absl::StrCat("block ", block_id, ": freed, but not known"));
+  }
+  for (uint32_t page : found->second.pages) ReleasePage(page);
+  kept_blocks_.erase(found);
   return absl::OkStatus();
 }
 
@@ -119,12 +179,25 @@ absl::Status FakeWorker::Evict(const v1::EvictionOrder& order, v1::StepResult& r
   }
   const std::vector<uint32_t> budgets(order.layer_budgets().begin(), order.layer_budgets().end());
   sequence.state = FakeModel::Evict(sequence.state, budgets);
+  std::vector<uint32_t> shared;
   for (size_t i = 0; i < sequence.tables.size(); ++i) {
     Table& table = sequence.tables[i];
     if (window_of(i) != 0) continue;
     const uint32_t layer = static_cast<uint32_t>(i) / capacity_.num_kv_heads;
     const uint32_t share = budgets[layer % budgets.size()] / capacity_.num_kv_heads + i % 2;
     table.num_entries = std::min(table.num_entries, std::max(1u, share));
+    const size_t num_pages = (table.num_entries + kTokensPerPage - 1) / kTokensPerPage;
+    // What others share is not written: all copies are made before anything is freed.
+    for (size_t page = 0; page < num_pages; ++page) {
+      if (references_[table.pages[page]] == 1) continue;
+      shared.push_back(table.pages[page]);
+      KVEC_ASSIGN_OR_RETURN(table.pages[page], AllocatePage());
+    }
+  }
+  for (uint32_t page : shared) ReleasePage(page);
+  for (size_t i = 0; i < sequence.tables.size(); ++i) {
+    Table& table = sequence.tables[i];
+    if (window_of(i) != 0) continue;
     const size_t num_pages = (table.num_entries + kTokensPerPage - 1) / kTokensPerPage;
     for (; table.pages.size() > num_pages; table.pages.pop_back()) ReleasePage(table.pages.back());
   }
@@ -194,6 +267,7 @@ absl::Status FakeWorker::Work(const v1::SequenceWork& work, v1::StepResult& resu
     if (i > 0 && work.score_tokens()) score(tokens[i]);
     sequence.state = FakeModel::Feed(sequence.state, tokens[i], work.is_prompt());
     sequence.logits = sequence.state;
+    sequence.states.push_back(sequence.state);
     ++sequence.num_tokens;
   }
   if (work.has_next_token_id()) score(static_cast<int32_t>(work.next_token_id()));

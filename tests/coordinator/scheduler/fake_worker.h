@@ -28,6 +28,10 @@ class FakeWorker {
   // Used while the rows of the last Step ran.
   uint64_t most_pages_in_step() const { return most_pages_in_step_; }
   size_t num_sequences() const { return sequences_.size(); }
+  // One of every head.
+  uint64_t num_kept_pages() const {
+    return kept_blocks_.size() * capacity_.sliding_windows.size() * capacity_.num_kv_heads;
+  }
 
  private:
   struct Table {
@@ -42,12 +46,21 @@ class FakeWorker {
     uint32_t num_tokens = 0;
     FakeModel::State state = FakeModel::kEmpty;
     FakeModel::State logits = FakeModel::kEmpty;  // of the last row
+    std::vector<FakeModel::State> states;         // after each row
     std::map<uint32_t, int32_t> sampled;          // choice → its last token
     bool is_forkable = false;
     uint64_t num_pages() const;
   };
 
+  struct Block {
+    std::vector<uint32_t> pages;  // [layers, KV heads]
+    FakeModel::State state;       // after its last row
+  };
+
   absl::Status Start(const v1::SequenceStart& start);
+  absl::Status Share(const v1::SequenceStart& start, Sequence& sequence);
+  absl::Status Keep(const v1::BlockKeep& keep);
+  absl::Status FreeBlock(uint64_t block_id);
   absl::Status Fork(const v1::SequenceFork& fork);
   absl::Status Evict(const v1::EvictionOrder& order, v1::StepResult& result);
   absl::Status Work(const v1::SequenceWork& work, v1::StepResult& result);
@@ -67,6 +80,7 @@ class FakeWorker {
   std::vector<uint32_t> references_;  // [pages]
   uint64_t most_pages_in_step_ = 0;
   std::map<uint64_t, Sequence> sequences_;
+  std::map<uint64_t, Block> kept_blocks_;
 };
 
 }  // namespace kvec::coordinator::scheduler

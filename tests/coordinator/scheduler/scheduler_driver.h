@@ -43,6 +43,7 @@ inline SchedulerOptions SmallSteps() {
   options.step_tokens = 32;
   options.mixed_prompt_tokens = 8;
   options.max_running_sequences = 16;
+  options.prefix_caching = false;  // tests of it set it
   return options;
 }
 

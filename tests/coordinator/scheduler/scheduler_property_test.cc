@@ -24,10 +24,15 @@ namespace {
 constexpr uint32_t kMaxPrompt = 90;
 constexpr uint32_t kMaxTokens = 40;
 constexpr uint32_t kMaxChoices = 5;
+constexpr uint32_t kMostLayers = 9;
 
 std::vector<uint32_t> BudgetsFor(const v1::CachePolicy& policy, uint32_t prompt_tokens) {
   if (policy.policy() == "full" || policy.budget_tokens() >= prompt_tokens) return {};
-  return {policy.budget_tokens(), policy.budget_tokens() / 2 + 1};
+  std::vector<uint32_t> budgets;
+  for (uint32_t layer = 0; layer < kMostLayers; ++layer) {
+    budgets.push_back(policy.budget_tokens() / (layer % 2 + 1));
+  }
+  return budgets;
 }
 
 class FakeAllocator : public BudgetAllocator {
@@ -48,6 +53,7 @@ struct Scenario {
   bool has_evictions = false;
   double cancel_share = 0;
   double group_loss_share = 0;  // of the events
+  bool has_prefixes = false;    // prompts begin alike, and prefix caching is on
 };
 
 void PrintTo(const Scenario& scenario, std::ostream* out) { *out << scenario.name; }
@@ -60,9 +66,12 @@ class Simulation {
     options_.max_running_sequences =
         Uniform(kMaxChoices, std::max(kMaxChoices, options_.step_tokens));
     options_.max_steps_in_flight = Uniform(1, 4);
+    options_.prefix_caching = scenario.has_prefixes;
     scheduler_ = CreateScheduler(options_, std::make_shared<FakeAllocator>());
     num_unsent_ = scenario.num_requests;
   }
+
+  uint64_t num_hits() const { return scheduler_->counts().prefix_cache_hits; }
 
   void Run() {
     // Generous: a stuck request would need more.
@@ -168,6 +177,14 @@ class Simulation {
     for (uint32_t i = 0; i < prompt_tokens; ++i) {
       request.prompt.push_back(static_cast<int32_t>(Uniform(0, FakeModel::kVocabSize - 1)));
     }
+    if (scenario_.has_prefixes) {
+      // One of three beginnings, all or a part of it.
+      const auto beginning = static_cast<int32_t>(Uniform(0, 2));
+      const uint32_t num_alike = Chance(0.5) ? prompt_tokens : Uniform(0, prompt_tokens);
+      for (uint32_t i = 0; i < num_alike; ++i) {
+        request.prompt[i] = (beginning + static_cast<int32_t>(i) * 7) % FakeModel::kVocabSize;
+      }
+    }
     request.sampling.set_seed(random_());
     request.sampling.set_logprobs(Chance(0.3) ? static_cast<int32_t>(Uniform(0, 3)) : -1);
     request.sampling.set_prompt_logprobs(Chance(0.2) ? static_cast<int32_t>(Uniform(0, 2)) : -1);
@@ -238,7 +255,9 @@ class Simulation {
 
   void CheckOutcomes() {
     for (uint32_t w = 0; w < group_->size(); ++w) {
-      EXPECT_EQ(group_->worker(w).num_free_pages(), group_->worker(w).capacity().total_pages);
+      const FakeWorker& worker = group_->worker(w);
+      EXPECT_EQ(worker.num_free_pages() + worker.num_kept_pages(), worker.capacity().total_pages);
+      EXPECT_EQ(scheduler_->cached_pages()[w], worker.num_kept_pages());
     }
     EXPECT_EQ(scheduler_->counts().num_running, 0);
     EXPECT_EQ(scheduler_->counts().num_waiting, 0);
@@ -300,11 +319,15 @@ class Simulation {
 class SchedulerPropertyTest : public ::testing::TestWithParam<Scenario> {};
 
 TEST_P(SchedulerPropertyTest, GivesEveryRequestTheTokensOfAnUndisturbedRun) {
+  uint64_t num_hits = 0;
   for (uint64_t seed = 1; seed <= 60; ++seed) {
     SCOPED_TRACE(absl::StrCat("seed ", seed));
-    Simulation(GetParam(), seed).Run();
+    Simulation simulation(GetParam(), seed);
+    simulation.Run();
     if (HasFailure()) return;
+    num_hits += simulation.num_hits();
   }
+  EXPECT_EQ(num_hits > 0, GetParam().has_prefixes);
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -317,6 +340,20 @@ INSTANTIATE_TEST_SUITE_P(
         Scenario{.name = "Pipeline", .num_stages = 3, .num_ranks = 2, .pool_scale = 1.5},
         Scenario{.name = "LostGroups", .num_stages = 2, .group_loss_share = 0.003},
         Scenario{.name = "Evictions", .sliding_windows = {0, 0, 33}, .has_evictions = true},
+        Scenario{.name = "Prefixes", .pool_scale = 20, .has_prefixes = true},
+        Scenario{.name = "PrefixesInATinyPool", .has_prefixes = true},
+        Scenario{.name = "PrefixesAndEvictions",
+                 .num_ranks = 2,
+                 .pool_scale = 1.3,
+                 .has_evictions = true,
+                 .has_prefixes = true},
+        Scenario{.name = "PrefixesOfAPipelineThatIsLost",
+                 .num_stages = 2,
+                 .num_ranks = 2,
+                 .has_evictions = true,
+                 .cancel_share = 0.5,
+                 .group_loss_share = 0.002,
+                 .has_prefixes = true},
         Scenario{.name = "EvictionsAndLosses",
                  .num_stages = 2,
                  .num_ranks = 2,
