@@ -13,19 +13,22 @@
 namespace kvec::coordinator::server {
 namespace {
 
+constexpr size_t kAnyLength = 0;
 constexpr absl::string_view kRoles[] = {"system", "user", "assistant", "tool"};
 
 template <typename Request>
-absl::StatusOr<std::vector<int32_t>> EncodeText(const Request& request, const ServedModel& model) {
+absl::StatusOr<std::vector<int32_t>> EncodeText(const Request& request, const ServedModel& model,
+                                                size_t max_tokens) {
   if (request.text().empty()) return absl::InvalidArgumentError("text: empty");
   text::EncodeOptions options;
   options.add_special = !request.has_add_special_tokens() || request.add_special_tokens();
   options.parse_special = !request.has_parse_special_tokens() || request.parse_special_tokens();
+  options.max_tokens = max_tokens;
   return model.tokenizer->Encode(request.text(), options);
 }
 
 absl::StatusOr<std::vector<int32_t>> EncodeChat(const v1::ChatMessages& chat,
-                                                const ServedModel& model) {
+                                                const ServedModel& model, size_t max_tokens) {
   if (chat.messages().empty()) return absl::InvalidArgumentError("chat.messages: empty");
   std::vector<text::ChatMessage> messages;
   for (int i = 0; i < chat.messages_size(); ++i) {
@@ -38,7 +41,7 @@ absl::StatusOr<std::vector<int32_t>> EncodeChat(const v1::ChatMessages& chat,
     messages.push_back({message.role(), message.content()});
   }
   absl::StatusOr<std::vector<int32_t>> ids =
-      model.chat_template->Encode(messages, chat.template_arguments_json());
+      model.chat_template->Encode(messages, chat.template_arguments_json(), max_tokens);
   if (!ids.ok()) {
     return absl::Status(ids.status().code(), absl::StrCat("chat: ", ids.status().message()));
   }
@@ -70,11 +73,12 @@ absl::StatusOr<std::vector<int32_t>> CheckTokenIds(absl::string_view field,
 
 absl::StatusOr<std::vector<int32_t>> EncodePrompt(const v1::GenerateRequest& request,
                                                   const ServedModel& model) {
+  const auto max_tokens = static_cast<size_t>(model.config.context_length);
   switch (request.input_case()) {
     case v1::GenerateRequest::kText:
-      return NotEmpty("text", EncodeText(request, model));
+      return NotEmpty("text", EncodeText(request, model, max_tokens));
     case v1::GenerateRequest::kChat:
-      return NotEmpty("chat", EncodeChat(request.chat(), model));
+      return NotEmpty("chat", EncodeChat(request.chat(), model, max_tokens));
     case v1::GenerateRequest::kTokenIds:
       return NotEmpty("token_ids.ids",
                       CheckTokenIds("token_ids.ids", request.token_ids().ids(), model));
@@ -88,9 +92,9 @@ absl::StatusOr<std::vector<int32_t>> EncodePrompt(const v1::TokenizeRequest& req
                                                   const ServedModel& model) {
   switch (request.input_case()) {
     case v1::TokenizeRequest::kText:
-      return EncodeText(request, model);
+      return EncodeText(request, model, kAnyLength);
     case v1::TokenizeRequest::kChat:
-      return EncodeChat(request.chat(), model);
+      return EncodeChat(request.chat(), model, kAnyLength);
     case v1::TokenizeRequest::INPUT_NOT_SET:
       break;
   }

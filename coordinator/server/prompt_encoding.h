@@ -13,8 +13,9 @@
 namespace kvec::coordinator::server {
 
 // The token ids of a request's input. INVALID_ARGUMENT names the field: no input, an empty one, an
-// id outside the vocabulary, a chat the template cannot render; FAILED_PRECONDITION for a chat when
-// the model has no chat template.
+// id outside the vocabulary, a chat the template cannot render, and of a GenerateRequest a text
+// that is longer than any that the context can hold. FAILED_PRECONDITION for a chat when the model
+// has no chat template.
 absl::StatusOr<std::vector<int32_t>> EncodePrompt(const v1::GenerateRequest& request,
                                                   const ServedModel& model);
 absl::StatusOr<std::vector<int32_t>> EncodePrompt(const v1::TokenizeRequest& request,

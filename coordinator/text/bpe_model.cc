@@ -23,6 +23,17 @@ absl::Status BpeModel::Encode(absl::string_view text, Place place,
   });
 }
 
+size_t BpeModel::max_shrink() const {
+  if (options_.pre_tokenizer.removes_text()) return 0;
+  for (int byte = 0; byte < 256; ++byte) {
+    const bool is_in_utf8 = byte < 0xC0 || (byte >= 0xC2 && byte <= 0xF4);
+    if (is_in_utf8 && options_.byte_ids[byte] < 0) return 0;
+  }
+  // Among characters there is U+2581, three bytes, which a token adds as a space.
+  const size_t shrink = options_.symbols == Symbols::kCharacters ? 3 : 1;
+  return shrink * MaxShrink(options_.normalizer);
+}
+
 void BpeModel::EncodePiece(absl::string_view piece, std::vector<int32_t>& symbols) const {
   if (options_.ignore_merges) {
     const auto whole = options_.vocabulary.find(piece);

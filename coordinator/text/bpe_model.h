@@ -45,6 +45,7 @@ class BpeModel final : public SubwordModel {
 
   absl::Status Encode(absl::string_view text, Place place,
                       std::vector<int32_t>& ids) const override;
+  size_t max_shrink() const override;
 
  private:
   void EncodePiece(absl::string_view piece, std::vector<int32_t>& symbols) const;

@@ -69,7 +69,8 @@ class ModelChatTemplate final : public ChatTemplate {
       : jinja_(std::move(jinja)), tokenizer_(tokenizer) {}
 
   absl::StatusOr<std::vector<int32_t>> Encode(absl::Span<const ChatMessage> messages,
-                                              absl::string_view arguments_json) const override {
+                                              absl::string_view arguments_json,
+                                              size_t max_tokens) const override {
     if (!jinja_.has_value()) {
       return absl::FailedPreconditionError("messages: the model has no chat template");
     }
@@ -94,7 +95,8 @@ class ModelChatTemplate final : public ChatTemplate {
       text += part.text;
     }
     // BOS is the template's affair.
-    return tokenizer_.Encode(text, {.add_special = false, .plain_ranges = user_ranges});
+    return tokenizer_.Encode(
+        text, {.add_special = false, .plain_ranges = user_ranges, .max_tokens = max_tokens});
   }
 
  private:

@@ -1,6 +1,7 @@
 #ifndef KVEC_COORDINATOR_TEXT_CHAT_TEMPLATE_H_
 #define KVEC_COORDINATOR_TEXT_CHAT_TEMPLATE_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -30,9 +31,11 @@ class ChatTemplate {
 
   // The prompt's token ids, with the generation prompt. Special tokens of the template become
   // tokens; the same text typed by a user stays text. arguments_json is empty or one JSON object.
-  // INVALID_ARGUMENT for what the template refuses, in its words, or cannot render.
+  // INVALID_ARGUMENT for what the template refuses, in its words, or cannot render, and for a text
+  // too long for max_tokens as in EncodeOptions.
   virtual absl::StatusOr<std::vector<int32_t>> Encode(absl::Span<const ChatMessage> messages,
-                                                      absl::string_view arguments_json) const = 0;
+                                                      absl::string_view arguments_json,
+                                                      size_t max_tokens = 0) const = 0;
 };
 
 }  // namespace kvec::coordinator::text

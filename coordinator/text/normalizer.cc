@@ -11,6 +11,19 @@
 
 namespace kvec::coordinator::text {
 
+size_t MaxShrink(const std::vector<NormalizerStep>& steps) {
+  // Of Unicode 15's characters none shrinks further under NFC: 9 bytes of Hangul to 3, the 3 of
+  // the Kelvin sign to 1.
+  constexpr size_t kNfcShrink = 3;
+  size_t shrink = 1;
+  for (const NormalizerStep& step : steps) {
+    if (step.kind == NormalizerStep::Kind::kNfc) shrink *= kNfcShrink;
+    const bool replaces = step.kind == NormalizerStep::Kind::kReplace;
+    if (replaces && step.content.size() < step.pattern.size()) return 0;
+  }
+  return shrink;
+}
+
 absl::StatusOr<std::string> Normalize(absl::string_view text, Place place,
                                       const std::vector<NormalizerStep>& steps) {
   std::string result(text);

@@ -1,6 +1,7 @@
 #ifndef KVEC_COORDINATOR_TEXT_NORMALIZER_H_
 #define KVEC_COORDINATOR_TEXT_NORMALIZER_H_
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,9 @@ struct NormalizerStep {
 inline bool AddsPrefix(NormalizerStep::Kind kind) {
   return kind != NormalizerStep::Kind::kNfc && kind != NormalizerStep::Kind::kReplace;
 }
+
+// How many bytes of a text become one at most; 0: any number.
+size_t MaxShrink(const std::vector<NormalizerStep>& steps);
 
 // Applies the steps in order to valid UTF-8. INVALID_ARGUMENT as NormalizeNfc; RESOURCE_EXHAUSTED
 // when replacements make the text larger than 2 GiB.

@@ -1,5 +1,6 @@
 #include "coordinator/text/pre_tokenizer.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -174,7 +175,12 @@ absl::StatusOr<PreTokenizer> PreTokenizer::Create(const std::vector<SplitRule>& 
   for (const SplitRule& rule : rules) {
     KVEC_ASSIGN_OR_RETURN(compiled.emplace_back(), Rule::Create(rule));
   }
-  return PreTokenizer(std::move(compiled));
+  PreTokenizer result(std::move(compiled));
+  result.removes_text_ = std::any_of(rules.begin(), rules.end(), [](const SplitRule& rule) {
+    return rule.behavior == SplitRule::Behavior::kRemoveGaps ||
+           rule.behavior == SplitRule::Behavior::kRemoveMatches;
+  });
+  return result;
 }
 
 absl::Status PreTokenizer::Split(absl::string_view text, EmitPiece emit) const {

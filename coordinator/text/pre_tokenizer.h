@@ -40,6 +40,9 @@ class PreTokenizer {
   PreTokenizer& operator=(PreTokenizer&&) noexcept;
   ~PreTokenizer();
 
+  // Whether a rule leaves text out.
+  bool removes_text() const { return removes_text_; }
+
   // Calls `emit` with the pieces of `text` (valid UTF-8) in order; stops at its first error.
   // RESOURCE_EXHAUSTED when a pattern needs too much backtracking for this text.
   absl::Status Split(absl::string_view text, EmitPiece emit) const;
@@ -50,6 +53,7 @@ class PreTokenizer {
   explicit PreTokenizer(std::vector<std::unique_ptr<Rule>> rules);
 
   std::vector<std::unique_ptr<Rule>> rules_;
+  bool removes_text_ = false;
 };
 
 }  // namespace kvec::coordinator::text

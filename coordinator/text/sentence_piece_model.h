@@ -40,6 +40,8 @@ class SentencePieceModel final : public SubwordModel {
 
   absl::Status Encode(absl::string_view text, Place place,
                       std::vector<int32_t>& ids) const override;
+  // U+2581, three bytes, is a space in what a token adds to a text.
+  size_t max_shrink() const override { return options_.byte_ids.has_value() ? 3 : 0; }
 
  private:
   // Appends the ids of text without user-defined pieces.

@@ -1,6 +1,7 @@
 #ifndef KVEC_COORDINATOR_TEXT_SUBWORD_MODEL_H_
 #define KVEC_COORDINATOR_TEXT_SUBWORD_MODEL_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -20,6 +21,10 @@ class SubwordModel {
   // Appends the ids of `text`, which is valid UTF-8 and not empty.
   virtual absl::Status Encode(absl::string_view text, Place place,
                               std::vector<int32_t>& ids) const = 0;
+
+  // A text of n bytes gives tokens that add at least n / max_shrink() bytes to a text; 0: no such
+  // bound, since the model drops text or makes one token of whatever it does not know.
+  virtual size_t max_shrink() const = 0;
 };
 
 }  // namespace kvec::coordinator::text

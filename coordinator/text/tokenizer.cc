@@ -1,5 +1,6 @@
 #include "coordinator/text/tokenizer.h"
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
@@ -17,13 +18,20 @@ namespace {
 class VocabularyTokenizer final : public Tokenizer {
  public:
   explicit VocabularyTokenizer(VocabularyAndModel parts)
-      : vocabulary_(std::move(parts.vocabulary)), model_(std::move(parts.model)) {}
+      : vocabulary_(std::move(parts.vocabulary)), model_(std::move(parts.model)) {
+    size_t longest = 0;
+    for (const std::string& bytes : vocabulary_.token_bytes) {
+      longest = std::max(longest, bytes.size());
+    }
+    max_bytes_per_token_ = longest * model_->max_shrink();
+  }
 
   absl::StatusOr<std::vector<int32_t>> Encode(absl::string_view text,
                                               const EncodeOptions& options) const override {
     if (text.size() > std::numeric_limits<int32_t>::max()) {
       return absl::InvalidArgumentError(absl::StrCat("text: ", text.size(), " bytes"));
     }
+    KVEC_RETURN_IF_ERROR(CheckLength(text, options.max_tokens));
     if (const size_t offset = FindInvalidUtf8(text); offset != absl::string_view::npos) {
       return absl::InvalidArgumentError(absl::StrCat("text: byte ", offset, " is not valid UTF-8"));
     }
@@ -57,8 +65,18 @@ class VocabularyTokenizer final : public Tokenizer {
   bool adds_space_prefix() const override { return vocabulary_.add_space_prefix; }
 
  private:
+  absl::Status CheckLength(absl::string_view text, size_t max_tokens) const {
+    if (max_tokens == 0 || max_bytes_per_token_ == 0) return absl::OkStatus();
+    const size_t min_tokens = text.size() / max_bytes_per_token_;
+    if (min_tokens <= max_tokens) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat("text: ", text.size(), " bytes are at least ",
+                                                   min_tokens, " tokens, at most ", max_tokens,
+                                                   " are possible"));
+  }
+
   const Vocabulary vocabulary_;
   const std::unique_ptr<SubwordModel> model_;
+  size_t max_bytes_per_token_ = 0;  // of a text; 0: no bound
 };
 
 absl::StatusOr<VocabularyAndModel> Load(const TokenizerData& data) {

@@ -27,6 +27,9 @@ struct EncodeOptions {
   // Ascending, disjoint. Text that touches one of these is never a special token: what a user typed
   // inside a chat template's text. The ordinary tokens around are as if the ranges were not there.
   absl::Span<const ByteRange> plain_ranges = {};
+  // A text that cannot be so few tokens is refused by its length, before it takes time; one that
+  // might be is encoded whole, to however many it is. 0: any text is encoded.
+  size_t max_tokens = 0;
 };
 
 // Text ↔ token ids for one vocabulary. Immutable after Create; any thread.
@@ -37,7 +40,8 @@ class Tokenizer {
   // INVALID_ARGUMENT for a vocabulary that no tokenizer can be made of; names what is wrong.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Create(const TokenizerData& data);
 
-  // INVALID_ARGUMENT for text that is not UTF-8 (names the byte's offset).
+  // INVALID_ARGUMENT for text that is not UTF-8 (names the byte's offset), and for text that is too
+  // long for max_tokens.
   virtual absl::StatusOr<std::vector<int32_t>> Encode(absl::string_view text,
                                                       const EncodeOptions& options) const = 0;
 

@@ -74,6 +74,15 @@ std::vector<BadRequest> BadInputs() {
        "token_ids.ids[1]: 258"},
       {"TokenIdBeyondSigned", [](R& r) { r.mutable_token_ids()->add_ids(4'000'000'000u); },
        "4000000000"},
+      {"TextFarBeyondContext", [](R& r) { r.set_text(std::string(1 << 20, 'a')); },
+       "text: 1048576 bytes are at least 131072 tokens, at most 8192 are possible"},
+      {"ChatFarBeyondContext",
+       [](R& r) {
+         v1::ChatMessage& message = *r.mutable_chat()->add_messages();
+         message.set_role("user");
+         message.set_content(std::string(1 << 20, 'a'));
+       },
+       "chat: text: 1048584 bytes are at least 131073 tokens"},
       {"PromptFillsContext", [](R& r) { r.set_text(std::string(kTestContext, 'a')); },
        "prompt: 8192 tokens leave no room in the context of 8192"},
       {"SessionId", [](R& r) { r.set_session_id("s"); }, "session_id: \"s\""},

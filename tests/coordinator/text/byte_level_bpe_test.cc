@@ -1,6 +1,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <random>
+#include <string>
 #include <thread>
 #include <utility>
 
@@ -178,6 +181,22 @@ TEST(ByteLevelBpeTest, RejectsVocabulariesThatMakeNoTokenizer) {
     EXPECT_EQ(tokenizer.status().code(), absl::StatusCode::kInvalidArgument) << bad.message;
     EXPECT_THAT(tokenizer.status().message(), HasSubstr(bad.message));
   }
+}
+
+// At most as many tokens as the text is: never refused. Far fewer than it can be: always.
+TEST(ByteLevelBpeTest, RefusesByLengthWhatCannotBeSoFewTokens) {
+  const auto tokenizer = MakeTokenizer(SmallByteLevelData());
+  std::mt19937 generator(7);
+  for (int i = 0; i < 200; ++i) {
+    const std::string text = RandomText(generator, 20);
+    const auto ids = tokenizer->Encode(text, {});
+    ASSERT_TRUE(ids.ok()) << ids.status();
+    const auto again = tokenizer->Encode(text, {.max_tokens = std::max<size_t>(1, ids->size())});
+    EXPECT_TRUE(again.ok()) << again.status();
+  }
+  const auto ids = tokenizer->Encode(std::string(10'000, 'a'), {.max_tokens = 100});
+  EXPECT_EQ(ids.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(ids.status().message(), HasSubstr("text: 10000 bytes are at least "));
 }
 
 }  // namespace
