@@ -1,19 +1,22 @@
 #!/bin/bash
 # Installs what is missing, builds everything and runs every test: unit and integration.
 #
-#   tests/run.sh [--sanitizers]
+#   tests/run.sh [--sanitizers] [--fuzz]
 #
 # --sanitizers: the unit tests once more under AddressSanitizer with UBSan, and under
-# ThreadSanitizer. The last line of output is "N passed, N failed", summed over all runs.
+# ThreadSanitizer. --fuzz: 10,000 byte flips of a real model's header, and every fuzz target for
+# KVEC_FUZZ_SECONDS (60; see tests/fuzz/run.sh). The last line of output is "N passed, N failed",
+# summed over all runs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-sanitizers=no
+sanitizers=no fuzz=no
 for option in "$@"; do
   case "$option" in
     --sanitizers) sanitizers=yes ;;
-    -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0" && exit 0 ;;
-    *) echo "tests/run.sh: unknown option '$option'; known: --sanitizers" >&2 && exit 2 ;;
+    --fuzz) fuzz=yes ;;
+    -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0" && exit 0 ;;
+    *) echo "tests/run.sh: unknown option '$option'; known: --sanitizers, --fuzz" >&2 && exit 2 ;;
   esac
 done
 
@@ -46,6 +49,18 @@ PYTHON
   if ((run_skipped > 0)); then echo "$run_skipped tests of $1 were skipped" >&2; fi
 }
 
+# Each target counts as a test.
+run_fuzz_targets() {
+  local last
+  last=$(tests/fuzz/run.sh | tee >(cat >&2) | tail -n 1) || true
+  if [[ $last =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
+    passed=$((passed + BASH_REMATCH[1]))
+    failed=$((failed + BASH_REMATCH[2]))
+  else
+    failed=$((failed + 1))
+  fi
+}
+
 deploy/local/build.sh --tests release
 KVEC_SMOLLM2_GGUF=$(deploy/local/fetch_model.sh smollm2)
 KVEC_GEMMA3_GGUF=$(deploy/local/fetch_model.sh gemma3)
@@ -62,5 +77,9 @@ if [[ $sanitizers == yes ]]; then
     deploy/local/build.sh --tests "$preset"
     run_tests "$preset" --label-exclude integration
   done
+fi
+if [[ $fuzz == yes ]]; then
+  KVEC_HEADER_FLIPS=10000 run_tests release --tests-regex HeaderFlips
+  run_fuzz_targets
 fi
 ((failed == 0))

@@ -28,6 +28,14 @@ MemoryFile::MemoryFile(absl::string_view content)
          static_cast<ssize_t>(content.size()));
 }
 
+void MemoryFile::Resize(size_t size) {
+  PCHECK(ftruncate(descriptor_, static_cast<off_t>(size)) == 0);
+}
+
+void MemoryFile::Overwrite(size_t position, char byte) {
+  PCHECK(pwrite(descriptor_, &byte, 1, static_cast<off_t>(position)) == 1);
+}
+
 MemoryFile::~MemoryFile() { close(descriptor_); }
 
 }  // namespace kvec

@@ -28,6 +28,10 @@ class MemoryFile {
 
   const std::string& path() const { return path_; }
 
+  // Grows by zero bytes that take no memory, or shrinks.
+  void Resize(size_t size);
+  void Overwrite(size_t position, char byte);
+
  private:
   int descriptor_;
   std::string path_;
