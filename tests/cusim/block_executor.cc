@@ -80,6 +80,9 @@ void BlockExecutor::StartThreads(int num_threads) {
     Thread& thread = threads_[i];
     if (thread.fiber == nullptr) thread.fiber = std::make_unique<Fiber>();
     thread.fiber->Start(&ThreadMain);
+    const unsigned index = static_cast<unsigned>(i);
+    thread.index = {index % blockDim.x, index / blockDim.x % blockDim.y,
+                    index / blockDim.x / blockDim.y};
     thread.state = State::kReady;
     thread.exchange = nullptr;
     warps_[static_cast<size_t>(i / kWarpLanes)].lanes |= 1u << (i % kWarpLanes);
@@ -95,9 +98,7 @@ void BlockExecutor::RunThreads(std::vector<int> warp_order) {
       fault_ = Deadlock();
       return;
     }
-    const unsigned index = static_cast<unsigned>(current_);
-    threadIdx = {index % blockDim.x, index / blockDim.x % blockDim.y,
-                 index / blockDim.x / blockDim.y};
+    threadIdx = current().index;
     current().fiber->Resume();
   }
 }

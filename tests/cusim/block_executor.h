@@ -44,6 +44,7 @@ class BlockExecutor {
   enum class State : uint8_t { kReady, kAtBarrier, kInExchange, kExited };
   struct Thread {
     std::unique_ptr<Fiber> fiber;
+    uint3 index;  // its threadIdx
     State state = State::kReady;
     std::source_location at;           // of what it waits for
     WarpExchange* exchange = nullptr;  // that it may read

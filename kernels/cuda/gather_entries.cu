@@ -1,0 +1,115 @@
+#include <cuda_runtime.h>
+
+#include <cstddef>
+
+#include "kernels/cuda/gather_entries.h"
+#include "kernels/cuda/launch.h"
+
+namespace kvec::kernels::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kPieceBytes = 16;
+constexpr int kPiecesPerThread = 4;
+
+// The arena as 16-byte pieces: numbers are moved, not read.
+class Pieces {
+ public:
+  __device__ explicit Pieces(const KvPages& kv)
+      : pieces_(static_cast<uint4*>(kv.pages)),
+        per_row_(kv.head_dim * (kv.type == KvType::kF32 ? 4 : 2) / kPieceBytes) {}
+
+  // Of an entry: its key's, then its value's.
+  __device__ int per_entry() const { return 2 * per_row_; }
+  __device__ int per_page() const { return kPageTokens * per_entry(); }
+
+  __device__ uint4& At(int32_t page, int offset, int piece) const {
+    const int row = piece < per_row_ ? offset : kPageTokens + offset;
+    const int col = piece < per_row_ ? piece : piece - per_row_;
+    return Page(page)[row * per_row_ + col];
+  }
+  __device__ uint4* Page(int32_t page) const {
+    return pieces_ + static_cast<size_t>(page) * static_cast<size_t>(per_page());
+  }
+
+ private:
+  uint4* const pieces_;
+  const int per_row_;
+};
+
+__device__ int32_t& PositionAt(const KvPages& kv, int32_t page, int offset) {
+  return kv.positions[static_cast<size_t>(page) * kPageTokens + static_cast<size_t>(offset)];
+}
+
+// A block per head. Pieces are numbered by their place to write to. Entries only ever move forward,
+// so that a place is read at a number no higher than that of its being written: in each round all
+// threads read before any writes.
+__global__ void __launch_bounds__(kThreads)
+    GatherEntriesKernel(const GatherTask* tasks, const int32_t* words, KvPages kv) {
+  const GatherTask task = tasks[blockIdx.x];
+  const int32_t* const pages = words + task.first_page;
+  const int32_t* const kept = words + task.first_kept;
+  const int32_t* const to_pages = words + task.first_to_page;
+  const Pieces pieces(kv);
+  const int per_entry = pieces.per_entry();
+  const int num_pieces = task.num_kept * per_entry;
+  for (int begin = 0; begin < num_pieces; begin += kThreads * kPiecesPerThread) {
+    uint4 moved[kPiecesPerThread] = {};
+    int32_t positions[kPiecesPerThread] = {};
+#pragma unroll
+    for (int i = 0; i < kPiecesPerThread; ++i) {
+      const int number = begin + i * kThreads + static_cast<int>(threadIdx.x);
+      if (number >= num_pieces) continue;
+      const int entry = kept[number / per_entry];
+      const int32_t page = pages[entry / kPageTokens];
+      moved[i] = pieces.At(page, entry % kPageTokens, number % per_entry);
+      if (number % per_entry == 0) {
+        positions[i] = PositionAt(kv, page, entry % kPageTokens);
+      }
+    }
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < kPiecesPerThread; ++i) {
+      const int number = begin + i * kThreads + static_cast<int>(threadIdx.x);
+      if (number >= num_pieces) continue;
+      const int place = number / per_entry;
+      const int32_t page = to_pages[place / kPageTokens];
+      pieces.At(page, place % kPageTokens, number % per_entry) = moved[i];
+      if (number % per_entry == 0) {
+        PositionAt(kv, page, place % kPageTokens) = positions[i];
+      }
+    }
+    __syncthreads();
+  }
+}
+
+// A block per page.
+__global__ void __launch_bounds__(kThreads)
+    CopyPagesKernel(const int32_t* from, const int32_t* to, KvPages kv) {
+  const int32_t from_page = from[blockIdx.x];
+  const int32_t to_page = to[blockIdx.x];
+  const Pieces pieces(kv);
+  for (int i = static_cast<int>(threadIdx.x); i < pieces.per_page(); i += kThreads) {
+    pieces.Page(to_page)[i] = pieces.Page(from_page)[i];
+  }
+  if (threadIdx.x < kPageTokens) {
+    const int offset = static_cast<int>(threadIdx.x);
+    PositionAt(kv, to_page, offset) = PositionAt(kv, from_page, offset);
+  }
+}
+
+}  // namespace
+
+cudaError_t GatherEntries(cudaStream_t stream, const GatherTask* tasks, int num_tasks,
+                          const int32_t* words, const KvPages& kv) {
+  return Launch(stream, {static_cast<unsigned>(num_tasks), kThreads}, GatherEntriesKernel, tasks,
+                words, kv);
+}
+
+cudaError_t CopyPages(cudaStream_t stream, const int32_t* from, const int32_t* to, int num_pages,
+                      const KvPages& kv) {
+  return Launch(stream, {static_cast<unsigned>(num_pages), kThreads}, CopyPagesKernel, from, to,
+                kv);
+}
+
+}  // namespace kvec::kernels::cuda

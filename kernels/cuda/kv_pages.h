@@ -1,0 +1,71 @@
+#ifndef KVEC_KERNELS_CUDA_KV_PAGES_H_
+#define KVEC_KERNELS_CUDA_KV_PAGES_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/kv_arena.h"
+#include "kernels/tensor.h"
+
+// What kernels see of the arena and of the page tables: plain pointers into the device's memory.
+namespace kvec::kernels::cuda {
+
+// A page is its keys [16 tokens][head_dim], then its values [16 tokens][head_dim], in the arena's
+// type: an entry's key is one run of 16-byte loads. Beside the pages lie the positions
+// [num_pages][16].
+struct KvPages {
+  void* pages = nullptr;
+  int32_t* positions = nullptr;
+  int head_dim = 0;
+  KvType type = KvType::kBF16;
+};
+
+// One (sequence, KV head)'s part of the page tables.
+struct HeadTable {
+  int32_t first_page;   // in PagedBatch::page_ids
+  int32_t num_entries;  // the rows of this Step included
+};
+
+// A row of a sequence in a Step. It sees num_entries - num_after entries of each of its KV heads,
+// the last of which is its own.
+struct BatchRow {
+  int32_t row;        // of the qkv tensor
+  int32_t sequence;   // of the batch
+  int32_t num_after;  // rows of the same sequence behind it
+};
+
+// Neighbouring rows of a prompt, the first of which has num_after rows behind it.
+struct RowTile {
+  BatchRow first;
+  int32_t num_rows;  // at most kTileRows
+};
+
+inline constexpr int kTileRows = 16;
+
+// A Step's page tables as one array, with each head's place in it: heads hold different numbers of
+// entries.
+struct PagedBatch {
+  const int32_t* page_ids = nullptr;
+  const HeadTable* tables = nullptr;  // [num_sequences, num_kv_heads]
+  const BatchRow* rows = nullptr;     // [num_rows], of all roles
+  int num_rows = 0;
+  const BatchRow* decode_rows = nullptr;  // [num_decode_rows]: generated tokens
+  int num_decode_rows = 0;
+  const RowTile* prefill_tiles = nullptr;  // [num_prefill_tiles]
+  int num_prefill_tiles = 0;
+  int max_decode_entries = 0;  // that a generated token sees
+};
+
+struct AttentionArguments {
+  Tensor qkv;  // [m, shape.qkv_cols()]
+  HeadShape shape;
+  int sliding_window = 0;   // 0: none
+  float log2_scale = 1.0f;  // of q·k, times log2(e): the softmax is taken to base 2
+  KvPages kv;
+  PagedBatch batch;
+  Tensor out;  // [m, num_heads · head_dim]
+};
+
+}  // namespace kvec::kernels::cuda
+
+#endif  // KVEC_KERNELS_CUDA_KV_PAGES_H_

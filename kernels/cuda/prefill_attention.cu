@@ -1,0 +1,201 @@
+// Prefill attention over per-head page tables, in float32 on the ordinary cores: every card runs
+// it, and it keeps the rule that a row's bits depend on its role and place only.
+//
+// A block takes a tile of up to 16 rows and one query head, and walks over the head's entries in
+// tiles of 32 with a running softmax. Eight threads share a row.
+
+#include <cuda_runtime.h>
+
+#include "kernels/cuda/kv_access.h"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/prefill_attention.h"
+#include "kernels/cuda/warp_math.h"
+
+namespace kvec::kernels::cuda {
+namespace {
+
+constexpr int kRowLanes = 8;
+constexpr int kThreads = kTileRows * kRowLanes;
+constexpr int kTileEntries = 32;
+constexpr int kScoresPerLane = kTileEntries / kRowLanes;
+constexpr int kMaxHeadDim = 256;
+
+// A block's shared memory. Rows are one float longer than they are read, so that the lanes of a
+// warp, which read down a column, find it in different banks.
+struct TileMemory {
+  float* queries;  // [kTileRows][head_dim + 1], times the scale
+  float* entries;  // [kTileEntries][head_dim + 1], keys and then values
+  float* weights;  // [kTileRows][kTileEntries + 1]
+
+  static __host__ __device__ int Floats(int head_dim) {
+    return (kTileRows + kTileEntries) * (head_dim + 1) + kTileRows * (kTileEntries + 1);
+  }
+  __device__ TileMemory(float* shared, int head_dim)
+      : queries(shared),
+        entries(queries + kTileRows * (head_dim + 1)),
+        weights(entries + kTileEntries * (head_dim + 1)) {}
+};
+
+// What a block works on: rows of a prompt, for one query head.
+struct RowTask {
+  RowTile tile;
+  int head;
+  const int32_t* pages;
+  int num_visible;    // of the thread's row; 0: it has none
+  int first_visible;  // that the thread's row sees
+  int tile_begin;     // the first entry that any row sees
+  int tile_end;       // behind the last
+
+  __device__ RowTask(const AttentionArguments& a, int row)
+      : tile(a.batch.prefill_tiles[blockIdx.x]), head(static_cast<int>(blockIdx.y)) {
+    const int kv_head = (head + a.shape.group_offset) / a.shape.group_size;
+    const HeadTable table = a.batch.tables[tile.first.sequence * a.shape.num_kv_heads + kv_head];
+    pages = a.batch.page_ids + table.first_page;
+    const int visible_to_first = table.num_entries - tile.first.num_after;
+    num_visible = row < tile.num_rows ? visible_to_first + row : 0;
+    first_visible = FirstVisible(num_visible, a.sliding_window);
+    tile_begin = FirstVisible(visible_to_first, a.sliding_window);
+    tile_end = visible_to_first + tile.num_rows - 1;
+  }
+
+  static __device__ int FirstVisible(int num_visible, int sliding_window) {
+    return sliding_window > 0 && num_visible > sliding_window ? num_visible - sliding_window : 0;
+  }
+};
+
+// Widens the keys or values of entries [begin, begin + kTileEntries) to `to`; zeros for those that
+// no row of the tile sees, whose pages may be gone.
+template <typename Stored>
+__device__ void LoadEntries(const RowTask& task, const Entries<Stored>& entries, bool values,
+                            int begin, int head_dim, float* to) {
+  const int num_vectors = head_dim / kVectorSize<Stored>;
+  for (int i = static_cast<int>(threadIdx.x); i < kTileEntries * num_vectors; i += kThreads) {
+    const int entry = begin + i / num_vectors;
+    const int col = i % num_vectors * kVectorSize<Stored>;
+    float numbers[kVectorSize<Stored>] = {};
+    if (entry >= task.tile_begin && entry < task.tile_end) {
+      LoadVector((values ? entries.Value(task.pages, entry) : entries.Key(task.pages, entry)) + col,
+                 numbers);
+    }
+    float* const row = to + (entry - begin) * (head_dim + 1) + col;
+#pragma unroll
+    for (int j = 0; j < kVectorSize<Stored>; ++j) row[j] = numbers[j];
+  }
+}
+
+// A row's softmax so far.
+struct RunningSoftmax {
+  float max = kNegativeInfinity;
+  float sum = 0;
+
+  // Turns the thread's scores, those of its row's entries first_entry + kRowLanes · i, into
+  // weights. Returns what all earlier weights are to be multiplied with.
+  __device__ float Update(const RowTask& task, int first_entry, float (&scores)[kScoresPerLane]) {
+    float tile_max = kNegativeInfinity;
+#pragma unroll
+    for (int i = 0; i < kScoresPerLane; ++i) {
+      const int entry = first_entry + i * kRowLanes;
+      if (entry < task.first_visible || entry >= task.num_visible) scores[i] = kNegativeInfinity;
+      tile_max = fmaxf(tile_max, scores[i]);
+    }
+    const float new_max = fmaxf(max, WarpMax<kRowLanes>(tile_max));
+    // A row that has seen nothing yet keeps weights of 0.
+    const float base = new_max == kNegativeInfinity ? 0.0f : new_max;
+    const float rescale = exp2f(max - base);
+    float tile_sum = 0;
+#pragma unroll
+    for (int i = 0; i < kScoresPerLane; ++i) {
+      scores[i] = exp2f(scores[i] - base);
+      tile_sum += scores[i];
+    }
+    sum = sum * rescale + WarpSum<kRowLanes>(tile_sum);
+    max = new_max;
+    return rescale;
+  }
+};
+
+// kDims: numbers of the output row that a thread keeps. Grid [tiles, num_heads].
+template <typename Stored, int kDims>
+__global__ void __launch_bounds__(kThreads) PrefillKernel(AttentionArguments a) {
+  const int head_dim = a.shape.head_dim;
+  const int stride = head_dim + 1;
+  const int row = static_cast<int>(threadIdx.x) / kRowLanes;
+  const int lane = static_cast<int>(threadIdx.x) % kRowLanes;
+  const RowTask task(a, row);
+  KVEC_DYNAMIC_SHARED_ARRAY(float, shared);
+  const TileMemory memory(shared, head_dim);
+
+  for (int i = static_cast<int>(threadIdx.x); i < kTileRows * head_dim; i += kThreads) {
+    const int query = i / head_dim;
+    const int col = i % head_dim;
+    const float* const q =
+        a.qkv.data + (task.tile.first.row + query) * a.qkv.stride + task.head * head_dim;
+    memory.queries[query * stride + col] =
+        query < task.tile.num_rows ? q[col] * a.log2_scale : 0.0f;
+  }
+  const Entries<Stored> entries(a.kv);
+  const float* const query = memory.queries + row * stride;
+  float* const weights = memory.weights + row * (kTileEntries + 1);
+  RunningSoftmax softmax;
+  float out[kDims] = {};
+  for (int begin = task.tile_begin / kTileEntries * kTileEntries; begin < task.tile_end;
+       begin += kTileEntries) {
+    LoadEntries(task, entries, /*values=*/false, begin, head_dim, memory.entries);
+    __syncthreads();
+    float scores[kScoresPerLane] = {};
+    for (int i = 0; i < head_dim; ++i) {
+#pragma unroll
+      for (int j = 0; j < kScoresPerLane; ++j) {
+        scores[j] += query[i] * memory.entries[(lane + j * kRowLanes) * stride + i];
+      }
+    }
+    const float rescale = softmax.Update(task, begin + lane, scores);
+#pragma unroll
+    for (int j = 0; j < kScoresPerLane; ++j) weights[lane + j * kRowLanes] = scores[j];
+    __syncthreads();
+    LoadEntries(task, entries, /*values=*/true, begin, head_dim, memory.entries);
+    __syncthreads();
+#pragma unroll
+    for (int j = 0; j < kDims; ++j) out[j] *= rescale;
+    for (int entry = 0; entry < kTileEntries; ++entry) {
+      const float weight = weights[entry];
+#pragma unroll
+      for (int j = 0; j < kDims; ++j) {
+        const int col = lane + j * kRowLanes;
+        if (col < head_dim) out[j] += weight * memory.entries[entry * stride + col];
+      }
+    }
+    __syncthreads();
+  }
+  if (row >= task.tile.num_rows) return;
+  float* const to = a.out.data + (task.tile.first.row + row) * a.out.stride + task.head * head_dim;
+#pragma unroll
+  for (int j = 0; j < kDims; ++j) {
+    const int col = lane + j * kRowLanes;
+    if (col < head_dim) to[col] = out[j] / softmax.sum;
+  }
+}
+
+template <typename Stored>
+cudaError_t LaunchPrefill(cudaStream_t stream, const AttentionArguments& a) {
+  const dim3 grid(static_cast<unsigned>(a.batch.num_prefill_tiles),
+                  static_cast<unsigned>(a.shape.num_heads));
+  const size_t shared_bytes =
+      static_cast<size_t>(TileMemory::Floats(a.shape.head_dim)) * sizeof(float);
+  const int dims = DivideUp(a.shape.head_dim, kRowLanes);
+  const auto kernel = dims <= 8    ? PrefillKernel<Stored, 8>
+                      : dims <= 16 ? PrefillKernel<Stored, 16>
+                                   : PrefillKernel<Stored, kMaxHeadDim / kRowLanes>;
+  return Launch(stream, {grid, kThreads, shared_bytes}, kernel, a);
+}
+
+}  // namespace
+
+cudaError_t PrefillAttention(cudaStream_t stream, const AttentionArguments& arguments) {
+  if (arguments.batch.num_prefill_tiles == 0) return cudaSuccess;
+  return WithStored(arguments.kv.type, [&](auto stored) {
+    return LaunchPrefill<decltype(stored)>(stream, arguments);
+  });
+}
+
+}  // namespace kvec::kernels::cuda

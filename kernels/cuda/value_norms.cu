@@ -1,0 +1,54 @@
+#include <cuda_runtime.h>
+
+#include "kernels/cuda/kv_access.h"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/value_norms.h"
+#include "kernels/cuda/warp_math.h"
+
+namespace kvec::kernels::cuda {
+namespace {
+
+constexpr int kThreads = 128;
+constexpr int kLanes = 8;  // share a value: a block takes one page
+
+// Grid [pages, heads].
+template <typename Stored>
+__global__ void __launch_bounds__(kThreads)
+    ValueNormsKernel(PagedBatch batch, int num_entries, KvPages kv, float* norms) {
+  const int lane = static_cast<int>(threadIdx.x) % kLanes;
+  const int entry =
+      static_cast<int>(blockIdx.x) * kPageTokens + static_cast<int>(threadIdx.x) / kLanes;
+  const int head = static_cast<int>(blockIdx.y);
+  float squares = 0;
+  if (entry < num_entries) {
+    const Entries<Stored> entries(kv);
+    const Stored* const value =
+        entries.Value(batch.page_ids + batch.tables[head].first_page, entry);
+    for (int i = lane * kVectorSize<Stored>; i < kv.head_dim; i += kLanes * kVectorSize<Stored>) {
+      float v[kVectorSize<Stored>];
+      LoadVector(value + i, v);
+#pragma unroll
+      for (int j = 0; j < kVectorSize<Stored>; ++j) squares += v[j] * v[j];
+    }
+  }
+  squares = WarpSum<kLanes>(squares);
+  if (lane == 0 && entry < num_entries) {
+    norms[static_cast<size_t>(head) * static_cast<size_t>(num_entries) +
+          static_cast<size_t>(entry)] = sqrtf(squares);
+  }
+}
+
+}  // namespace
+
+cudaError_t ValueNorms(cudaStream_t stream, const PagedBatch& batch, int num_heads, int num_entries,
+                       const KvPages& kv, float* norms) {
+  static_assert(kThreads / kLanes == kPageTokens);
+  const dim3 grid(static_cast<unsigned>(DivideUp(num_entries, kPageTokens)),
+                  static_cast<unsigned>(num_heads));
+  return WithStored(kv.type, [&](auto stored) {
+    return Launch(stream, {grid, kThreads}, ValueNormsKernel<decltype(stored)>, batch, num_entries,
+                  kv, norms);
+  });
+}
+
+}  // namespace kvec::kernels::cuda

@@ -1,0 +1,183 @@
+// Prefill and decode attention over per-head page tables.
+
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/kernels/cpu/paged_attention.h"
+#include "tests/kernels/cuda/paged_cache.h"
+
+namespace kvec::kernels::cuda {
+namespace {
+
+using cpu::LargestDifference;
+using cpu::ReferenceAttention;
+using cpu::RowsOf;
+
+constexpr float kTolerance = 1e-5f;  // values are of order 1
+
+struct ShapeCase {
+  HeadShape shape;
+  KvType type;
+};
+
+// head_dim 64 … 256, groups of 1 … 16.
+constexpr ShapeCase kShapes[] = {
+    {{.num_heads = 3, .num_kv_heads = 1, .head_dim = 64, .group_size = 3}, KvType::kBF16},
+    {{.num_heads = 2, .num_kv_heads = 2, .head_dim = 80, .group_size = 1}, KvType::kF16},
+    {{.num_heads = 4, .num_kv_heads = 2, .head_dim = 96, .group_size = 2}, KvType::kF32},
+    {{.num_heads = 7, .num_kv_heads = 1, .head_dim = 128, .group_size = 7}, KvType::kBF16},
+    {{.num_heads = 4, .num_kv_heads = 1, .head_dim = 256, .group_size = 4}, KvType::kBF16},
+    {{.num_heads = 16, .num_kv_heads = 1, .head_dim = 64, .group_size = 16}, KvType::kF32},
+    {{.num_heads = 12, .num_kv_heads = 1, .head_dim = 256, .group_size = 12}, KvType::kF32},
+    // The ranks of 9 heads in groups of 3, cut 5 to 4.
+    {{.num_heads = 5, .num_kv_heads = 2, .head_dim = 64, .group_size = 3}, KvType::kF16},
+    {{.num_heads = 4, .num_kv_heads = 2, .head_dim = 64, .group_size = 3, .group_offset = 2},
+     KvType::kF32},
+};
+
+int PagesFor(const HeadShape& shape, int entries) {
+  return shape.num_kv_heads * (entries / kPageTokens + 1);
+}
+
+class CudaAttentionTest : public KernelTest {
+ protected:
+  PagedCache MakeCache(const ShapeCase& c, int entries, int num_sequences = 1) {
+    return PagedCache(c.shape, c.type, num_sequences * PagesFor(c.shape, entries), stream_);
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Orders, CudaAttentionTest, kAllOrders, OrderName);
+
+TEST_P(CudaAttentionTest, PromptMatchesDoublePrecision) {
+  for (const ShapeCase& c : kShapes) {
+    for (int tokens : {1, 7, 17, 97}) {
+      const Matrix qkv = Matrix::Random(tokens, c.shape.qkv_cols(), 1);
+      PagedCache cache = MakeCache(c, tokens);
+      const Matrix out = RunAttention(cache, qkv, {{cache.AddSequence(), tokens, true}});
+      EXPECT_LE(LargestDifference(out, ReferenceAttention(qkv, c.shape, c.type, 0, 0.125)),
+                kTolerance)
+          << "head_dim " << c.shape.head_dim << ", " << tokens << " tokens";
+      EXPECT_TRUE(out.GapsAreIntact());
+    }
+  }
+}
+
+TEST_P(CudaAttentionTest, GeneratedMatchesDoublePrecision) {
+  for (const ShapeCase& c : kShapes) {
+    for (int tokens : {1, 7, 17, 97}) {
+      const Matrix qkv = Matrix::Random(tokens, c.shape.qkv_cols(), 2);
+      PagedCache cache = MakeCache(c, tokens);
+      const Matrix out = RunAttention(cache, qkv, {{cache.AddSequence(), tokens, false}});
+      EXPECT_LE(LargestDifference(out, ReferenceAttention(qkv, c.shape, c.type, 0, 0.125)),
+                kTolerance)
+          << "head_dim " << c.shape.head_dim << ", " << tokens << " tokens";
+      EXPECT_TRUE(out.GapsAreIntact());
+    }
+  }
+}
+
+TEST_P(CudaAttentionTest, SplitsOfALongSequenceMerge) {
+  const ShapeCase& c = kShapes[0];
+  for (int tokens : {256, 258, 513, 800}) {
+    const Matrix qkv = Matrix::Random(tokens, c.shape.qkv_cols(), 3, 2.0f);
+    const Matrix expected =
+        RowsOf(ReferenceAttention(qkv, c.shape, c.type, 0, 0.125), tokens - 3, tokens);
+    PagedCache cache = MakeCache(c, tokens);
+    const int sequence = cache.AddSequence();
+    AppendRows(cache, RowsOf(qkv, 0, tokens - 3), {{sequence, tokens - 3, true}});
+    const Matrix last = RowsOf(qkv, tokens - 3, tokens);
+    // The workspace has room for two rows at once.
+    const Matrix out = RunAttention(cache, last, {{sequence, 3, false}}, {.workspace_rows = 2});
+    EXPECT_LE(LargestDifference(out, expected), 2 * kTolerance) << tokens;
+  }
+}
+
+TEST_P(CudaAttentionTest, LargeScoresNeitherOverflowNorVanish) {
+  const ShapeCase c{{.num_heads = 1, .num_kv_heads = 1, .head_dim = 64, .group_size = 1},
+                    KvType::kF32};
+  const Matrix qkv = Matrix::Random(60, c.shape.qkv_cols(), 4, 30.0f);
+  const Matrix expected = ReferenceAttention(qkv, c.shape, c.type, 0, 0.125);
+  for (bool is_prompt : {true, false}) {
+    PagedCache cache = MakeCache(c, 60);
+    const Matrix out = RunAttention(cache, qkv, {{cache.AddSequence(), 60, is_prompt}});
+    EXPECT_LE(LargestDifference(out, expected), 0.5f);  // values of 30 and scores of 1e4
+  }
+}
+
+TEST_P(CudaAttentionTest, SlidingWindowReadsNoPageThatSlidOut) {
+  const ShapeCase& c = kShapes[7];
+  const int tokens = 300;
+  const int step = 20;
+  const Matrix qkv = Matrix::Random(tokens, c.shape.qkv_cols(), 5);
+  for (int window : {1, 15, 17, 100, 511}) {
+    const Matrix expected = ReferenceAttention(qkv, c.shape, c.type, window, 0.125);
+    for (bool is_prompt : {true, false}) {
+      for (int begin : {0, 90, tokens - step}) {
+        PagedCache cache = MakeCache(c, tokens);
+        const int sequence = cache.AddSequence();
+        AppendRows(cache, RowsOf(qkv, 0, begin), {{sequence, begin, true}});
+        const int gone = std::max(0, begin + 1 - window) / kPageTokens;
+        for (int head = 0; head < c.shape.num_kv_heads; ++head) {
+          std::fill_n(cache.table(sequence, head).begin(), gone, 2000000000);  // would fault
+        }
+        const Matrix out = RunAttention(cache, RowsOf(qkv, begin, begin + step),
+                                        {{sequence, step, is_prompt}}, {.sliding_window = window});
+        EXPECT_LE(LargestDifference(out, RowsOf(expected, begin, begin + step)), kTolerance)
+            << "window " << window << ", rows from " << begin;
+      }
+    }
+  }
+}
+
+TEST_P(CudaAttentionTest, BitsDependNeitherOnChunksNorOnNeighbours) {
+  const ShapeCase& c = kShapes[0];
+  const int tokens = 100;
+  const Matrix qkv = Matrix::Random(tokens, c.shape.qkv_cols(), 6);
+  for (int window : {0, 40}) {
+    for (bool is_prompt : {true, false}) {
+      PagedCache alone = MakeCache(c, tokens);
+      const Matrix whole = RunAttention(alone, qkv, {{alone.AddSequence(), tokens, is_prompt}},
+                                        {.sliding_window = window});
+      PagedCache cache = MakeCache(c, tokens, 2);
+      const int sequence = cache.AddSequence();
+      const int neighbour = cache.AddSequence();
+      for (int begin = 0; begin < tokens;) {
+        const int end = std::min(tokens, begin + 37);
+        Matrix rows(end - begin + 2, qkv.cols());
+        for (int row = 0; row < rows.rows(); ++row) {
+          for (int col = 0; col < qkv.cols(); ++col) {
+            rows.at(row, col) = row < 2 ? 1.0f : qkv.at(begin + row - 2, col);
+          }
+        }
+        const Matrix out = RunAttention(
+            cache, rows, {{neighbour, 2, !is_prompt}, {sequence, end - begin, is_prompt}},
+            {.sliding_window = window});
+        EXPECT_EQ(RowsOf(out, 2, out.rows()), RowsOf(whole, begin, end));
+        begin = end;
+      }
+    }
+  }
+}
+
+TEST_P(CudaAttentionTest, HeadsMayHoldDifferentNumbersOfEntries) {
+  const HeadShape shape{.num_heads = 4, .num_kv_heads = 2, .head_dim = 64, .group_size = 2};
+  const Matrix past = Matrix::Random(90, shape.qkv_cols(), 10);
+  const Matrix row = Matrix::Random(1, shape.qkv_cols(), 11);
+  for (bool is_prompt : {true, false}) {
+    std::vector<Matrix> results;
+    for (int length : {50, 90}) {
+      PagedCache cache(shape, KvType::kF32, 32, stream_);
+      AppendRows(cache, RowsOf(past, 0, length), {{cache.AddSequence(), length, true}});
+      results.push_back(RunAttention(cache, row, {{0, 1, is_prompt}}));
+    }
+    PagedCache cache(shape, KvType::kF32, 32, stream_);
+    AppendRows(cache, past, {{cache.AddSequence(), 90, true}});
+    cache.GrowHead(0, 0, -40);  // the first head loses its last entries
+    const Matrix out = RunAttention(cache, row, {{0, 1, is_prompt}});
+    for (int col = 0; col < out.cols(); ++col) {
+      EXPECT_EQ(out.at(0, col), results[col < 2 * 64 ? 0 : 1].at(0, col)) << "column " << col;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace kvec::kernels::cuda
