@@ -71,7 +71,7 @@ void BenchCommand::AddServiceOptions() {
   std::vector<std::string>& worker = service_.worker_flags;
   AddPassedOption(*command_, "--threads", "N", "Threads of the worker", model, worker);
   AddPassedOption(*command_, "--isa", "NAME", "scalar, avx2, avx512", model, worker);
-  AddPassedOption(*command_, "--kv-type", "TYPE", "auto, bf16, f16, f32", model, worker);
+  AddPassedOption(*command_, "--kv-type", "TYPE", "auto, bf16, f16, f32, int8", model, worker);
   AddPassedOption(*command_, "--kv-bytes", "N", "Size of the KV arena", model, worker);
   AddPassedOption(*command_, "--kv-pages", "N", "Size of the KV arena", model, worker);
   AddPassedOption(*command_, "--step-tokens", "N", "Tokens of a Step at most", model,

@@ -1,6 +1,7 @@
 #include "kernels/cpu/append_kv.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
@@ -11,6 +12,8 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/append_kv.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "kernels/cpu/hadamard-inl.h"
+#include "kernels/cpu/int8_number-inl.h"
 #include "kernels/cpu/kv_number-inl.h"
 #include "kernels/cpu/vector_math-inl.h"
 
@@ -45,35 +48,74 @@ HWY_INLINE void StoreKeys(const float* k, int64_t stride, int num_tokens, int of
   }
 }
 
+// Rows of one sequence that one page of a KV head takes.
+struct PageRows {
+  int32_t page;
+  int offset;  // of the first token in the page
+  int num_tokens;
+  const float* k;  // [num_tokens, head_dim]
+  const float* v;  // [num_tokens, head_dim]
+  int64_t stride;  // between tokens, of both
+};
+
+template <class Number>
+HWY_INLINE void StoreNumbers(const PageRows& rows, CpuKvArena& arena) {
+  using Stored = typename Number::Stored;
+  const int head_dim = arena.spec().head_dim;
+  StoreKeys<Number>(rows.k, rows.stride, rows.num_tokens, rows.offset, head_dim,
+                    reinterpret_cast<Stored*>(arena.keys(rows.page)));
+  Stored* values = reinterpret_cast<Stored*>(arena.values(rows.page));
+  for (int token = 0; token < rows.num_tokens; ++token) {
+    StoreHead<Number>(rows.v + token * rows.stride, head_dim,
+                      values + (rows.offset + token) * head_dim);
+  }
+}
+
+HWY_INLINE void StoreInt8(const PageRows& rows, CpuKvArena& arena) {
+  const size_t head_dim = static_cast<size_t>(arena.spec().head_dim);
+  float rotated[CpuKvArena::kMaxHeadDim];
+  int8_t numbers[CpuKvArena::kMaxHeadDim];
+  for (int i = 0; i < rows.num_tokens; ++i) {
+    const size_t token = static_cast<size_t>(rows.offset + i);
+    RotateHead(rows.k + i * rows.stride, head_dim, 1.0f, rotated);
+    arena.key_scales(rows.page)[token] = QuantizeHead(rotated, head_dim, numbers);
+    uint8_t* to = arena.keys(rows.page) + 2 * token;
+    for (size_t dim = 0; dim < head_dim; dim += 2, to += 2 * kPageTokens) {
+      std::memcpy(to, numbers + dim, 2);
+    }
+    arena.value_scales(rows.page)[token] =
+        QuantizeHead(rows.v + i * rows.stride, head_dim, numbers);
+    to = arena.values(rows.page) + token / 2 * 2 * head_dim + token % 2;
+    for (size_t dim = 0; dim < head_dim; ++dim) to[2 * dim] = static_cast<uint8_t>(numbers[dim]);
+  }
+}
+
 // Stores rows [begin, end) of one sequence for one KV head.
 void AppendRows(Tensor qkv, const HeadShape& shape, const int32_t* positions,
                 const AttentionSequence& sequence, int kv_head, int begin, int end,
                 CpuKvArena& arena) {
   const HeadPages& head = sequence.heads[static_cast<size_t>(kv_head)];
-  const int head_dim = shape.head_dim;
   const int first_entry = head.num_entries - sequence.num_rows;
-  WithKvNumber(arena.spec().type, [&](auto number) HWY_ATTR {
-    using Number = decltype(number);
-    using Stored = typename Number::Stored;
-    for (int row = begin; row < end;) {
-      const int entry = first_entry + row;
-      const int32_t page = head.pages[entry / kPageTokens];
-      const int offset = entry % kPageTokens;
-      const int num_tokens = std::min(kPageTokens - offset, end - row);
-      const int tensor_row = sequence.row_begin + row;
-      const float* k = qkv.data + tensor_row * qkv.stride +
-                       static_cast<int64_t>(shape.num_heads + kv_head) * head_dim;
-      const float* v = k + static_cast<int64_t>(shape.num_kv_heads) * head_dim;
-      StoreKeys<Number>(k, qkv.stride, num_tokens, offset, head_dim,
-                        reinterpret_cast<Stored*>(arena.keys(page)));
-      Stored* values = reinterpret_cast<Stored*>(arena.values(page));
-      for (int token = 0; token < num_tokens; ++token) {
-        StoreHead<Number>(v + token * qkv.stride, head_dim, values + (offset + token) * head_dim);
-      }
-      std::copy_n(positions + tensor_row, num_tokens, arena.positions(page) + offset);
-      row += num_tokens;
+  for (int row = begin; row < end;) {
+    const int entry = first_entry + row;
+    const int tensor_row = sequence.row_begin + row;
+    const float* k = qkv.data + tensor_row * qkv.stride +
+                     static_cast<int64_t>(shape.num_heads + kv_head) * shape.head_dim;
+    const PageRows rows{.page = head.pages[entry / kPageTokens],
+                        .offset = entry % kPageTokens,
+                        .num_tokens = std::min(kPageTokens - entry % kPageTokens, end - row),
+                        .k = k,
+                        .v = k + static_cast<int64_t>(shape.num_kv_heads) * shape.head_dim,
+                        .stride = qkv.stride};
+    if (arena.spec().type == KvType::kInt8) {
+      StoreInt8(rows, arena);
+    } else {
+      WithKvNumber(arena.spec().type, [&](auto number)
+                                          HWY_ATTR { StoreNumbers<decltype(number)>(rows, arena); });
     }
-  });
+    std::copy_n(positions + tensor_row, rows.num_tokens, arena.positions(rows.page) + rows.offset);
+    row += rows.num_tokens;
+  }
 }
 
 }  // namespace HWY_NAMESPACE

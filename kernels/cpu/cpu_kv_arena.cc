@@ -48,6 +48,7 @@ absl::Status CheckSpec(const KvArenaSpec& spec) {
 CpuKvArena::CpuKvArena(const KvArenaSpec& spec, void* mapping, size_t mapped_bytes)
     : spec_(spec),
       page_bytes_(spec.page_bytes()),
+      numbers_bytes_(spec.numbers_bytes()),
       mapping_(mapping),
       mapped_bytes_(mapped_bytes),
       pages_(AlignedToHugePage(mapping)),

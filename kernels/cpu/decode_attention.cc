@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/cpu/decode_row.h"
+#include "kernels/cpu/int8_decode_split.h"
 #include "kernels/cpu/parallel_rows.h"
 #include "kernels/cpu/scratch_buffer.h"
 
@@ -13,6 +14,7 @@
 #include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "kernels/cpu/decode_heads-inl.h"
 #include "kernels/cpu/kv_number-inl.h"
 #include "kernels/cpu/register_block-inl.h"
 #include "kernels/cpu/softmax_row-inl.h"
@@ -20,32 +22,6 @@
 HWY_BEFORE_NAMESPACE();
 namespace kvec::kernels::cpu {
 namespace HWY_NAMESPACE {
-
-// Query heads and registers that are multiplied at a time: with 4 heads the sums of AVX-512 and
-// AVX2 stay in registers and every load of a page serves 4 products.
-constexpr int kDecodeHeads = 4;
-#if HWY_TARGET == HWY_AVX2
-constexpr int kDecodeVecs = 2;
-#else
-constexpr int kDecodeVecs = 4;
-#endif
-
-constexpr size_t kScoreStride = kDecodeSplitEntries + kDecodeVecs * kPageTokens;
-
-// Calls fn(std::integral_constant<int, n>()) for n = 1 … kDecodeHeads.
-template <class Fn>
-HWY_INLINE void WithHeadCount(int count, const Fn& fn) {
-  switch (count) {
-    case 1:
-      return fn(std::integral_constant<int, 1>());
-    case 2:
-      return fn(std::integral_constant<int, 2>());
-    case 3:
-      return fn(std::integral_constant<int, 3>());
-    default:
-      return fn(std::integral_constant<int, kDecodeHeads>());
-  }
-}
 
 // What RunDecodeSplit works in and on.
 struct SplitOperands {
@@ -303,10 +279,16 @@ void DecodeAttention(ThreadPool& pool, const AttentionInputs& inputs,
   }
   if (plan.rows.empty()) return;
   float* partials = scratch.Reserve(plan.partials_size);
+  const bool is_int8 = inputs.arena->spec().type == KvType::kInt8;
   const auto run_split = [&](int task) {
     const DecodeSplit& split = plan.splits[static_cast<size_t>(task)];
-    HWY_DYNAMIC_DISPATCH(RunDecodeSplit)
-    (inputs, plan.rows[split.row], split.entries, partials + split.partials);
+    const DecodeRow& row = plan.rows[split.row];
+    if (is_int8) {
+      RunInt8DecodeSplit(inputs, row, split.entries, partials + split.partials);
+    } else {
+      HWY_DYNAMIC_DISPATCH(RunDecodeSplit)
+      (inputs, row, split.entries, partials + split.partials);
+    }
   };
   const int num_splits = static_cast<int>(plan.splits.size());
   if (plan.num_entries <= kInlineEntries) {

@@ -49,8 +49,12 @@ struct Float16Number {
 
   template <class D>
   static HWY_INLINE hn::Vec<D> Load(D d, const Stored* from) {
+#if HWY_TARGET == HWY_SCALAR
+    return hn::Set(d, HalfToFloat(*from));  // Highway's scalar conversion knows no infinity or NaN
+#else
     const hn::Rebind<hwy::float16_t, D> df16;
     return hn::PromoteTo(d, hn::LoadU(df16, reinterpret_cast<const hwy::float16_t*>(from)));
+#endif
   }
 
   // Rounds to nearest even.
@@ -79,7 +83,8 @@ struct Float32Number {
   }
 };
 
-// Calls fn(Number()) with the struct of `type`.
+// Calls fn(Number()) with the struct of `type`, which is not kInt8: numbers that have a scale are
+// read otherwise (int8_number-inl.h).
 template <class Fn>
 HWY_INLINE void WithKvNumber(KvType type, const Fn& fn) {
   switch (type) {
@@ -89,6 +94,8 @@ HWY_INLINE void WithKvNumber(KvType type, const Fn& fn) {
       return fn(Float16Number());
     case KvType::kF32:
       return fn(Float32Number());
+    case KvType::kInt8:
+      return;
   }
 }
 

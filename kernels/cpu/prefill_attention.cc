@@ -12,6 +12,8 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/prefill_attention.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "kernels/cpu/int8_number-inl.h"
+#include "kernels/cpu/key_panels-inl.h"
 #include "kernels/cpu/kv_number-inl.h"
 #include "kernels/cpu/panel_product-inl.h"
 #include "kernels/cpu/softmax_row-inl.h"
@@ -48,9 +50,6 @@ class BlockOperands {
     return (value + multiple - 1) / multiple * multiple;
   }
 
-  // Keys of a panel of keys.
-  static size_t KeyPanelKeys() { return kPanelVecs * Lanes(); }
-
   // Values have panels of nearly equal width, so that none is too narrow for the processor's pipes.
   size_t NumValuePanels() const { return (padded_dims / Lanes() + kPanelVecs - 1) / kPanelVecs; }
   // The first dimension of a panel of values; of the one behind the last: padded_dims.
@@ -71,52 +70,67 @@ class BlockOperands {
 
 HWY_INLINE void LoadQueries(const AttentionInputs& inputs, const PrefillBlock& block,
                             const BlockOperands& operands) {
-  const hn::CappedTag<float, 8> d;  // head_dim is a multiple of 8
-  const auto scale = hn::Set(d, inputs.log2_scale);
   float* to = operands.queries;
   for (int row = 0; row < block.num_rows(); ++row) {
     const int tensor_row = block.sequence->row_begin + block.token_begin + row / block.group.count;
     const int head = block.group.first + row % block.group.count;
     const float* from = inputs.qkv.data + tensor_row * inputs.qkv.stride +
                         static_cast<int64_t>(head) * inputs.shape.head_dim;
-    for (size_t i = 0; i < operands.head_dim; i += hn::Lanes(d), to += hn::Lanes(d)) {
-      hn::StoreU(hn::Mul(hn::LoadU(d, from + i), scale), d, to);
-    }
+    ScaleQuery(*inputs.arena, from, inputs.log2_scale, to);
+    to += operands.head_dim;
   }
   std::fill(to, operands.queries + operands.padded_rows * operands.head_dim, 0.0f);
 }
 
-// Widens the keys of a page into its place among the panels.
+// Widens values of a page, the dimensions [begin, begin + width), to to[kPageTokens, width]. The
+// last register may reach beyond a row; those lanes never leave the scratch.
 template <class Number>
-HWY_INLINE void LoadKeys(const typename Number::Stored* page, size_t first_key,
-                         const BlockOperands& operands) {
+HWY_INLINE void WidenValues(const typename Number::Stored* page, size_t head_dim, size_t begin,
+                            size_t width, float* to) {
   const hn::ScalableTag<float> d;
-  const size_t panel_keys = BlockOperands::KeyPanelKeys();
-  for (size_t part = 0; part < kPageTokens; part += hn::Lanes(d)) {
-    const size_t key = first_key + part;
-    float* to =
-        operands.keys + key / panel_keys * panel_keys * operands.head_dim + key % panel_keys;
-    for (size_t dim = 0; dim < operands.head_dim; ++dim) {
-      hn::Store(Number::Load(d, page + dim * kPageTokens + part), d, to + dim * panel_keys);
+  for (size_t token = 0; token < kPageTokens; ++token, to += width) {
+    const auto* from = page + token * head_dim + begin;
+    for (size_t i = 0; i < width; i += hn::Lanes(d)) {
+      hn::Store(Number::Load(d, from + i), d, to + i);
     }
   }
 }
 
-template <class Number>
-HWY_INLINE void LoadValues(const typename Number::Stored* page, size_t first_key,
-                           const BlockOperands& operands) {
+HWY_INLINE void WidenInt8Values(const CpuKvArena& arena, int32_t page, size_t begin, size_t width,
+                                float* to) {
   const hn::ScalableTag<float> d;
+  const size_t head_dim = static_cast<size_t>(arena.spec().head_dim);
+  const uint16_t* scales = arena.value_scales(page);
+  for (size_t token = 0; token < kPageTokens; token += 2, to += 2 * width) {
+    const uint8_t* from = arena.values(page) + token * head_dim + 2 * begin;
+    const auto first_scale = hn::Set(d, HalfToFloat(scales[token]));
+    const auto second_scale = hn::Set(d, HalfToFloat(scales[token + 1]));
+    for (size_t i = 0; i < width; i += hn::Lanes(d)) {
+      hn::Vec<decltype(d)> first;
+      hn::Vec<decltype(d)> second;
+      LoadPairs(d, from + 2 * i, first, second);
+      hn::Store(hn::Mul(first, first_scale), d, to + i);
+      hn::Store(hn::Mul(second, second_scale), d, to + width + i);
+    }
+  }
+}
+
+// Loads the values of a page into their place among the panels.
+HWY_INLINE void LoadValues(const CpuKvArena& arena, int32_t page, size_t first_key,
+                           const BlockOperands& operands) {
   for (size_t panel = 0; panel < operands.NumValuePanels(); ++panel) {
     const size_t begin = operands.ValuePanelBegin(panel);
     const size_t width = operands.ValuePanelBegin(panel + 1) - begin;
     float* to = operands.values + begin * kTileKeys + first_key * width;
-    for (size_t token = 0; token < kPageTokens; ++token, to += width) {
-      // The last register may reach beyond the row; those lanes never leave the scratch.
-      const auto* from = page + token * operands.head_dim + begin;
-      for (size_t i = 0; i < width; i += hn::Lanes(d)) {
-        hn::Store(Number::Load(d, from + i), d, to + i);
-      }
+    if (arena.spec().type == KvType::kInt8) {
+      WidenInt8Values(arena, page, begin, width, to);
+      continue;
     }
+    WithKvNumber(arena.spec().type, [&](auto number) HWY_ATTR {
+      using Number = decltype(number);
+      WidenValues<Number>(reinterpret_cast<const typename Number::Stored*>(arena.values(page)),
+                          operands.head_dim, begin, width, to);
+    });
   }
 }
 
@@ -125,18 +139,12 @@ HWY_INLINE void LoadTile(const AttentionInputs& inputs, const PrefillBlock& bloc
                          VisibleEntries visible, const BlockOperands& operands) {
   const int begin = std::max(tile_begin, visible.begin) / kPageTokens;
   const int end = std::min(tile_begin + kPrefillTileKeys, visible.end);
-  WithKvNumber(inputs.arena->spec().type, [&](auto number) HWY_ATTR {
-    using Number = decltype(number);
-    using Stored = typename Number::Stored;
-    for (int index = begin; index * kPageTokens < end; ++index) {
-      const int32_t page = block.head().pages[index];
-      const size_t first_key = static_cast<size_t>(index * kPageTokens - tile_begin);
-      LoadKeys<Number>(reinterpret_cast<const Stored*>(inputs.arena->keys(page)), first_key,
-                       operands);
-      LoadValues<Number>(reinterpret_cast<const Stored*>(inputs.arena->values(page)), first_key,
-                         operands);
-    }
-  });
+  for (int index = begin; index * kPageTokens < end; ++index) {
+    const int32_t page = block.head().pages[index];
+    const size_t first_key = static_cast<size_t>(index * kPageTokens - tile_begin);
+    WidenKeys(*inputs.arena, page, first_key, operands.keys);
+    LoadValues(*inputs.arena, page, first_key, operands);
+  }
 }
 
 // The keys of a tile that some rows see; empty: begin == end.
@@ -185,7 +193,7 @@ class BlockRunner {
 
   // scores = queries · keysᵀ. A panel of keys stays in the first-level cache while all rows pass.
   HWY_INLINE void MultiplyKeys(int tile) {
-    const size_t panel_keys = BlockOperands::KeyPanelKeys();
+    const size_t panel_keys = KeyPanelKeys();
     for (size_t key = 0; key < kTileKeys; key += panel_keys) {
       for (size_t strip = 0; strip < operands_.padded_rows; strip += kPanelRows) {
         const TileKeys keys = StripKeys(tile, strip);

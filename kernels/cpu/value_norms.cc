@@ -8,6 +8,7 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/value_norms.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "kernels/cpu/int8_number-inl.h"
 #include "kernels/cpu/kv_number-inl.h"
 #include "kernels/cpu/vector_math-inl.h"
 
@@ -15,8 +16,30 @@ HWY_BEFORE_NAMESPACE();
 namespace kvec::kernels::cpu {
 namespace HWY_NAMESPACE {
 
+HWY_INLINE void NormsOfInt8Page(const CpuKvArena& arena, int32_t page, int count, float* norms) {
+  const hn::CappedTag<float, 8> d;
+  const size_t head_dim = static_cast<size_t>(arena.spec().head_dim);
+  for (int token = 0; token < count; token += 2) {
+    const uint8_t* values = arena.values(page) + static_cast<size_t>(token) * head_dim;
+    auto first_squares = hn::Zero(d);
+    auto second_squares = hn::Zero(d);
+    for (size_t i = 0; i < head_dim; i += hn::Lanes(d)) {
+      hn::Vec<decltype(d)> first;
+      hn::Vec<decltype(d)> second;
+      LoadPairs(d, values + 2 * i, first, second);
+      first_squares = hn::MulAdd(first, first, first_squares);
+      second_squares = hn::MulAdd(second, second, second_squares);
+    }
+    const uint16_t* scales = arena.value_scales(page) + token;
+    norms[token] = std::sqrt(ReduceSum(d, first_squares)) * HalfToFloat(scales[0]);
+    if (token + 1 == count) return;
+    norms[token + 1] = std::sqrt(ReduceSum(d, second_squares)) * HalfToFloat(scales[1]);
+  }
+}
+
 // norms[count] of the values of a page.
 void NormsOfPage(const CpuKvArena& arena, int32_t page, int count, float* norms) {
+  if (arena.spec().type == KvType::kInt8) return NormsOfInt8Page(arena, page, count, norms);
   const hn::CappedTag<float, 8> d;  // head_dim is a multiple of 8
   const size_t head_dim = static_cast<size_t>(arena.spec().head_dim);
   WithKvNumber(arena.spec().type, [&](auto number) HWY_ATTR {

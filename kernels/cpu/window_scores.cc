@@ -13,7 +13,7 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/window_scores.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
-#include "kernels/cpu/kv_number-inl.h"
+#include "kernels/cpu/key_panels-inl.h"
 #include "kernels/cpu/panel_product-inl.h"
 #include "kernels/cpu/softmax_row-inl.h"
 
@@ -80,7 +80,7 @@ class WindowTile {
   // defined.
   HWY_INLINE void Score(int begin) {
     LoadKeys(begin);
-    const size_t panel_keys = kPanelVecs * hn::Lanes(hn::ScalableTag<float>());
+    const size_t panel_keys = KeyPanelKeys();
     for (size_t key = 0; key < kWindowTileKeys; key += panel_keys) {
       for (size_t row = 0; row < padded_rows_; row += kPanelRows) {
         MultiplyPanel<kPanelVecs>({.a = queries_ + row * head_dim_,
@@ -104,7 +104,8 @@ class WindowTile {
       for (int query = 0; query < request.num_queries; ++query) {
         const int row = (request.first_query + query) % request.queries.rows;
         const float* from = request.queries.data + row * request.queries.stride + head * head_dim_;
-        for (size_t i = 0; i < head_dim_; ++i) *to++ = from[i] * (request.scale * kLog2E);
+        ScaleQuery(*inputs_.arena, from, request.scale * kLog2E, to);
+        to += head_dim_;
       }
     }
     std::fill(to, queries_ + padded_rows_ * head_dim_, 0.0f);
@@ -112,24 +113,12 @@ class WindowTile {
 
   // Widens a tile's keys into panels of [head_dim][keys of the panel].
   HWY_INLINE void LoadKeys(int begin) {
-    const hn::ScalableTag<float> d;
-    const size_t panel_keys = kPanelVecs * hn::Lanes(d);
     const int end = std::min(begin + kWindowTileKeys, inputs_.NumEntries(kv_head_));
     const HeadPages& head = inputs_.request->heads[kv_head_];
-    WithKvNumber(inputs_.arena->spec().type, [&](auto number) HWY_ATTR {
-      using Number = decltype(number);
-      for (int entry = begin; entry < end; entry += kPageTokens) {
-        const auto* page = reinterpret_cast<const typename Number::Stored*>(
-            inputs_.arena->keys(head.pages[entry / kPageTokens]));
-        for (size_t part = 0; part < kPageTokens; part += hn::Lanes(d)) {
-          const size_t key = static_cast<size_t>(entry - begin) + part;
-          float* to = keys_ + key / panel_keys * panel_keys * head_dim_ + key % panel_keys;
-          for (size_t dim = 0; dim < head_dim_; ++dim) {
-            hn::Store(Number::Load(d, page + dim * kPageTokens + part), d, to + dim * panel_keys);
-          }
-        }
-      }
-    });
+    for (int entry = begin; entry < end; entry += kPageTokens) {
+      WidenKeys(*inputs_.arena, head.pages[entry / kPageTokens],
+                static_cast<size_t>(entry - begin), keys_);
+    }
   }
 
   const WindowInputs& inputs_;

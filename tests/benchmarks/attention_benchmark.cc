@@ -1,4 +1,5 @@
-// Attention of SmolLM2-135M's layers and of other shapes, on 1 and 2 threads. Counts:
+// Attention of SmolLM2-135M's layers and of other shapes, on 1 and 2 threads, over f16 and int8.
+// Counts:
 //     prefill  4 · head_dim flops per (query, key) pair that is not masked
 //     decode   bytes of the keys and values read, beside a plain read of as many (ReadBytes)
 // Take the minimum of several repetitions where the machine is shared:
@@ -21,7 +22,7 @@ namespace {
 // A cache of sequences of `num_entries`, and rows that attend to it.
 struct AttentionCase {
   AttentionCase(const HeadShape& shape, int num_sequences, int num_entries, int num_rows,
-                bool is_prompt)
+                bool is_prompt, KvType type)
       : shape(shape),
         values(static_cast<size_t>(num_sequences * num_rows) *
                static_cast<size_t>(shape.qkv_cols())),
@@ -31,18 +32,12 @@ struct AttentionCase {
     std::iota(pages.begin(), pages.end(), 0);
     std::shuffle(pages.begin(), pages.end(), std::mt19937(1));
     arena = *CreateCpuKvArena({.head_dim = shape.head_dim,
-                               .type = KvType::kBF16,
+                               .type = type,
                                .num_pages = static_cast<int64_t>(pages.size())});
     std::mt19937 random(2);
     std::normal_distribution<float> normal;
     for (float& value : values) value = normal(random);
-    std::uniform_int_distribution<uint32_t> exponent(0x3E00, 0x3F80);  // 0.125 … 1
-    for (size_t page = 0; page < pages.size(); ++page) {
-      auto* numbers = reinterpret_cast<uint16_t*>(arena->keys(static_cast<int32_t>(page)));
-      for (size_t i = 0; i < arena->spec().page_bytes() / 2; ++i) {
-        numbers[i] = static_cast<uint16_t>(exponent(random));
-      }
-    }
+    FillArena(random);
     heads.resize(static_cast<size_t>(num_sequences * shape.num_kv_heads));
     for (size_t i = 0; i < heads.size(); ++i) {
       heads[i] = {pages.data() + i * static_cast<size_t>(pages_per_head), num_entries};
@@ -56,6 +51,21 @@ struct AttentionCase {
     qkv = {values.data(), num_sequences * num_rows, shape.qkv_cols(), shape.qkv_cols()};
     out = {results.data(), num_sequences * num_rows, shape.num_heads * shape.head_dim,
            shape.num_heads * shape.head_dim};
+  }
+
+  // Numbers around 1.5 in f16, any in int8 with scales of 0.01.
+  void FillArena(std::mt19937& random) {
+    const KvArenaSpec& spec = arena->spec();
+    const bool is_int8 = spec.type == KvType::kInt8;
+    std::uniform_int_distribution<uint32_t> bits(0, 0x180);
+    for (size_t page = 0; page < pages.size(); ++page) {
+      auto* numbers = reinterpret_cast<uint16_t*>(arena->keys(static_cast<int32_t>(page)));
+      for (size_t i = 0; i < spec.numbers_bytes(); ++i) {
+        numbers[i] = static_cast<uint16_t>(is_int8 ? 16277 * i : 0x3E00 + bits(random));
+      }
+      if (!is_int8) continue;
+      std::fill_n(arena->key_scales(static_cast<int32_t>(page)), 2 * kPageTokens, 0x211F);
+    }
   }
 
   HeadShape shape;
@@ -87,20 +97,21 @@ void Run(benchmark::State& state, const AttentionCase& attention_case, int num_t
 }
 
 // Arguments: query heads, KV heads, head_dim, entries, rows of the chunk, threads.
+template <KvType type>
 void Prefill(benchmark::State& state) {
   const HeadShape shape = Shape(static_cast<int>(state.range(0)), static_cast<int>(state.range(1)),
                                 static_cast<int>(state.range(2)));
   const int num_entries = static_cast<int>(state.range(3));
   const int num_rows = static_cast<int>(state.range(4));
-  Run(state, AttentionCase(shape, 1, num_entries, num_rows, true),
+  Run(state, AttentionCase(shape, 1, num_entries, num_rows, true, type),
       static_cast<int>(state.range(5)));
   const double pairs = shape.num_heads * (1.0 * num_rows * (num_entries - num_rows) +
                                           num_rows * (num_rows + 1.0) / 2);
   state.counters["flops"] = benchmark::Counter(4.0 * shape.head_dim * pairs,
                                                benchmark::Counter::kIsIterationInvariantRate);
 }
-BENCHMARK(Prefill)
-    ->ArgNames({"heads", "kv_heads", "head_dim", "entries", "rows", "threads"})
+void PrefillArguments(benchmark::internal::Benchmark* benchmark) {
+  benchmark->ArgNames({"heads", "kv_heads", "head_dim", "entries", "rows", "threads"})
     ->Args({3, 1, 64, 4096, 4096, 1})
     ->Args({9, 3, 64, 4096, 4096, 2})
     ->Args({9, 3, 64, 4096, 512, 2})
@@ -110,20 +121,24 @@ BENCHMARK(Prefill)
     ->Args({4, 1, 256, 4096, 512, 2})
     ->MeasureProcessCPUTime()
     ->UseRealTime();
+}
+BENCHMARK(Prefill<KvType::kF16>)->Apply(PrefillArguments);
+BENCHMARK(Prefill<KvType::kInt8>)->Apply(PrefillArguments);
 
 // Arguments: query heads, KV heads, head_dim, sequences, entries, threads.
+template <KvType type>
 void Decode(benchmark::State& state) {
   const HeadShape shape = Shape(static_cast<int>(state.range(0)), static_cast<int>(state.range(1)),
                                 static_cast<int>(state.range(2)));
   const AttentionCase attention_case(shape, static_cast<int>(state.range(3)),
-                                     static_cast<int>(state.range(4)), 1, false);
+                                     static_cast<int>(state.range(4)), 1, false, type);
   Run(state, attention_case, static_cast<int>(state.range(5)));
   const KvArenaSpec& spec = attention_case.arena->spec();
   state.SetBytesProcessed(state.iterations() * spec.num_pages *
                           static_cast<int64_t>(spec.page_bytes()));
 }
-BENCHMARK(Decode)
-    ->ArgNames({"heads", "kv_heads", "head_dim", "sequences", "entries", "threads"})
+void DecodeArguments(benchmark::internal::Benchmark* benchmark) {
+  benchmark->ArgNames({"heads", "kv_heads", "head_dim", "sequences", "entries", "threads"})
     ->Args({9, 3, 64, 1, 16, 2})
     ->Args({9, 3, 64, 1, 256, 2})
     ->Args({9, 3, 64, 1, 8000, 1})
@@ -134,6 +149,9 @@ BENCHMARK(Decode)
     ->Args({32, 2, 128, 4, 8000, 2})
     ->MeasureProcessCPUTime()
     ->UseRealTime();
+}
+BENCHMARK(Decode<KvType::kF16>)->Apply(DecodeArguments);
+BENCHMARK(Decode<KvType::kInt8>)->Apply(DecodeArguments);
 
 // Reads as many bytes as Decode, in order. Arguments: MiB, threads.
 void ReadBytes(benchmark::State& state) {

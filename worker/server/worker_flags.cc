@@ -34,7 +34,8 @@ void AddFlags(CLI::App& app, WorkerFlags& flags) {
                  "Size of the KV arena in pages of 16 tokens of one KV head of one layer")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--kv-type", flags.kv_type,
-                 "Type of cached keys and values: auto, bf16, f16, f32")
+                 "Type of cached keys and values: auto (f16), bf16, f16, f32, or int8: half the memory "
+                 "of f16")
       ->capture_default_str();
   app.add_option("--max-step-tokens", flags.max_step_tokens,
                  "Rows of a Step at most; not below the coordinator's --step-tokens")
@@ -66,8 +67,9 @@ absl::StatusOr<kernels::KvType> ResolveKvType(const std::string& name) {
   if (name == "bf16") return kernels::KvType::kBF16;
   if (name == "auto" || name == "f16") return kernels::KvType::kF16;
   if (name == "f32") return kernels::KvType::kF32;
+  if (name == "int8") return kernels::KvType::kInt8;
   return absl::InvalidArgumentError(
-      absl::StrCat("--kv-type: unknown \"", name, "\"; known: auto, bf16, f16, f32"));
+      absl::StrCat("--kv-type: unknown \"", name, "\"; known: auto, bf16, f16, f32, int8"));
 }
 
 int64_t ResolveKvBytes(const WorkerFlags& flags, const ModelConfig& config,

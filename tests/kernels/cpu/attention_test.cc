@@ -1,5 +1,6 @@
 #include "kernels/cpu/attention.h"
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,12 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr float kTolerance = 1e-5f;  // values are of order 1
+// Queries and weights are rounded to 16 bits.
+constexpr float kInt8DecodeTolerance = 5e-4f;
+
+float Tolerance(KvType type, bool is_prompt) {
+  return type == KvType::kInt8 && !is_prompt ? kInt8DecodeTolerance : kTolerance;
+}
 
 struct ShapeCase {
   HeadShape shape;
@@ -33,6 +40,11 @@ constexpr ShapeCase kShapes[] = {
     {{.num_heads = 5, .num_kv_heads = 2, .head_dim = 64, .group_size = 3}, KvType::kF32},
     {{.num_heads = 4, .num_kv_heads = 2, .head_dim = 64, .group_size = 3, .group_offset = 2},
      KvType::kF32},
+    {{.num_heads = 9, .num_kv_heads = 3, .head_dim = 64, .group_size = 3}, KvType::kInt8},
+    {{.num_heads = 4, .num_kv_heads = 1, .head_dim = 256, .group_size = 4}, KvType::kInt8},
+    {{.num_heads = 5, .num_kv_heads = 1, .head_dim = 72, .group_size = 5}, KvType::kInt8},
+    {{.num_heads = 2, .num_kv_heads = 1, .head_dim = 8, .group_size = 2}, KvType::kInt8},
+    {{.num_heads = 1, .num_kv_heads = 1, .head_dim = 512, .group_size = 1}, KvType::kInt8},
 };
 
 int PagesFor(const HeadShape& shape, int entries) {
@@ -48,8 +60,9 @@ TEST_P(AttentionTest, PromptMatchesDoublePrecision) {
       Matrix qkv = Matrix::Random(tokens, c.shape.qkv_cols(), 1);
       PagedCache cache(c.shape, c.type, PagesFor(c.shape, tokens));
       const Matrix out = RunAttention(cache, qkv, {{cache.AddSequence(), tokens, true}});
-      EXPECT_LE(LargestDifference(out, ReferenceAttention(qkv, c.shape, c.type, 0, 0.125)),
-                kTolerance)
+      const Matrix stored = AsStored(cache, 0, qkv);
+      EXPECT_LE(LargestDifference(out, ReferenceAttention(stored, c.shape, 0, 0.125)),
+                Tolerance(c.type, true))
           << "head_dim " << c.shape.head_dim << ", " << tokens << " tokens";
       EXPECT_TRUE(out.GapsAreIntact());
     }
@@ -62,8 +75,9 @@ TEST_P(AttentionTest, GeneratedMatchesDoublePrecision) {
       Matrix qkv = Matrix::Random(tokens, c.shape.qkv_cols(), 2);
       PagedCache cache(c.shape, c.type, PagesFor(c.shape, tokens));
       const Matrix out = RunAttention(cache, qkv, {{cache.AddSequence(), tokens, false}});
-      EXPECT_LE(LargestDifference(out, ReferenceAttention(qkv, c.shape, c.type, 0, 0.125)),
-                kTolerance)
+      const Matrix stored = AsStored(cache, 0, qkv);
+      EXPECT_LE(LargestDifference(out, ReferenceAttention(stored, c.shape, 0, 0.125)),
+                Tolerance(c.type, false))
           << "head_dim " << c.shape.head_dim << ", " << tokens << " tokens";
       EXPECT_TRUE(out.GapsAreIntact());
     }
@@ -74,7 +88,7 @@ TEST_P(AttentionTest, LongSequencesMatchDoublePrecision) {
   const HeadShape shape{.num_heads = 2, .num_kv_heads = 1, .head_dim = 16, .group_size = 2};
   const int tokens = 1100;
   Matrix qkv = Matrix::Random(tokens, shape.qkv_cols(), 3, 2.0f);
-  const Matrix expected = ReferenceAttention(qkv, shape, KvType::kF32, 0, 0.25);
+  const Matrix expected = ReferenceAttention(qkv, shape, 0, 0.25);
   for (bool is_prompt : {true, false}) {
     PagedCache cache(shape, KvType::kF32, PagesFor(shape, tokens));
     const Matrix out =
@@ -86,7 +100,7 @@ TEST_P(AttentionTest, LongSequencesMatchDoublePrecision) {
 TEST_P(AttentionTest, LargeScoresNeitherOverflowNorVanish) {
   const HeadShape shape{.num_heads = 1, .num_kv_heads = 1, .head_dim = 8, .group_size = 1};
   Matrix qkv = Matrix::Random(200, shape.qkv_cols(), 4, 100.0f);
-  const Matrix expected = ReferenceAttention(qkv, shape, KvType::kF32, 0, 0.125);
+  const Matrix expected = ReferenceAttention(qkv, shape, 0, 0.125);
   for (bool is_prompt : {true, false}) {
     PagedCache cache(shape, KvType::kF32, PagesFor(shape, 200));
     const Matrix out = RunAttention(cache, qkv, {{cache.AddSequence(), 200, is_prompt}});
@@ -94,27 +108,37 @@ TEST_P(AttentionTest, LargeScoresNeitherOverflowNorVanish) {
   }
 }
 
+// Runs all rows in steps, with page ids that would fault if they were read where pages slid out.
+void CheckSlidingWindow(const ShapeCase& c, Matrix& qkv, const Matrix& stored, int window,
+                        bool is_prompt) {
+  const Matrix expected = ReferenceAttention(stored, c.shape, window, 0.125);
+  PagedCache cache(c.shape, c.type, PagesFor(c.shape, qkv.rows()));
+  const int sequence = cache.AddSequence();
+  const int step = 33;
+  for (int begin = 0; begin < qkv.rows(); begin += step) {
+    const int gone = std::max(0, begin + 1 - window) / kPageTokens;
+    for (int head = 0; head < c.shape.num_kv_heads; ++head) {
+      std::fill_n(cache.table(sequence, head).begin(), gone, 2000000000);
+    }
+    Matrix chunk = RowsOf(qkv, begin, begin + step);
+    const Matrix out =
+        RunAttention(cache, chunk, {{sequence, step, is_prompt}}, {.sliding_window = window});
+    EXPECT_LE(LargestDifference(out, RowsOf(expected, begin, begin + step)),
+              Tolerance(c.type, is_prompt))
+        << "window " << window << ", rows from " << begin;
+  }
+}
+
 TEST_P(AttentionTest, SlidingWindowReadsNoPageThatSlidOut) {
   const HeadShape shape = kShapes[0].shape;
-  const int tokens = 330;
-  Matrix qkv = Matrix::Random(tokens, shape.qkv_cols(), 5);
-  for (int window : {1, 15, 16, 17, 100, 128, 511}) {
-    const Matrix expected = ReferenceAttention(qkv, shape, KvType::kBF16, window, 0.125);
-    for (bool is_prompt : {true, false}) {
-      PagedCache cache(shape, KvType::kBF16, PagesFor(shape, tokens));
-      const int sequence = cache.AddSequence();
-      const int step = 33;
-      for (int begin = 0; begin < tokens; begin += step) {
-        // An id that would fault if it were read.
-        const int gone = std::max(0, begin + 1 - window) / kPageTokens;
-        for (int head = 0; head < shape.num_kv_heads; ++head) {
-          std::fill_n(cache.table(sequence, head).begin(), gone, 2000000000);
-        }
-        Matrix chunk = RowsOf(qkv, begin, begin + step);
-        const Matrix out =
-            RunAttention(cache, chunk, {{sequence, step, is_prompt}}, {.sliding_window = window});
-        EXPECT_LE(LargestDifference(out, RowsOf(expected, begin, begin + step)), kTolerance)
-            << "window " << window << ", rows from " << begin;
+  for (KvType type : {KvType::kBF16, KvType::kInt8}) {
+    Matrix qkv = Matrix::Random(330, shape.qkv_cols(), 5);
+    PagedCache whole(shape, type, PagesFor(shape, qkv.rows()));
+    RunAttention(whole, qkv, {{whole.AddSequence(), qkv.rows(), true}});
+    const Matrix stored = AsStored(whole, 0, qkv);
+    for (int window : {1, 15, 16, 17, 100, 128, 511}) {
+      for (bool is_prompt : {true, false}) {
+        CheckSlidingWindow({shape, type}, qkv, stored, window, is_prompt);
       }
     }
   }
@@ -138,7 +162,7 @@ Matrix RunInChunks(const HeadShape& shape, KvType type, Matrix& qkv, int chunk, 
 }
 
 TEST_P(AttentionTest, BitsDependNeitherOnChunksNorOnThreads) {
-  for (const ShapeCase& c : {kShapes[0], kShapes[1], kShapes[3]}) {
+  for (const ShapeCase& c : {kShapes[0], kShapes[1], kShapes[3], kShapes[10]}) {
     for (int window : {0, 200}) {
       Matrix qkv = Matrix::Random(577, c.shape.qkv_cols(), 6);
       for (bool is_prompt : {true, false}) {
@@ -158,17 +182,16 @@ TEST_P(AttentionTest, BitsDependNeitherOnChunksNorOnThreads) {
   }
 }
 
-TEST_P(AttentionTest, BitsDoNotDependOnNeighbours) {
-  const HeadShape shape = kShapes[0].shape;
+void CheckNeighbours(const HeadShape& shape, KvType type) {
   const std::vector<SequenceRun> runs = {
       {0, 40, true}, {1, 1, false}, {2, 300, true}, {3, 2, false}};
   Matrix past = Matrix::Random(700, shape.qkv_cols(), 8);
   Matrix rows = Matrix::Random(343, shape.qkv_cols(), 9);
-  PagedCache together(shape, KvType::kBF16, 4 * PagesFor(shape, 1100));
+  PagedCache together(shape, type, 4 * PagesFor(shape, 1100));
   std::vector<Matrix> alone;
   int begin = 0;
   for (const SequenceRun& run : runs) {
-    PagedCache cache(shape, KvType::kBF16, PagesFor(shape, 1100));
+    PagedCache cache(shape, type, PagesFor(shape, 1100));
     cache.AddSequence();
     together.AddSequence();
     RunAttention(cache, past, {{0, 700, true}});
@@ -185,26 +208,30 @@ TEST_P(AttentionTest, BitsDoNotDependOnNeighbours) {
   }
 }
 
-TEST_P(AttentionTest, HeadsMayHoldDifferentNumbersOfEntries) {
-  // After an eviction: what a head holds is the end of the sequence.
+TEST_P(AttentionTest, BitsDoNotDependOnNeighbours) {
+  for (KvType type : {KvType::kBF16, KvType::kInt8}) CheckNeighbours(kShapes[0].shape, type);
+}
+
+// After an eviction: what a head holds is the end of the sequence.
+void CheckUnevenHeads(KvType type) {
   const HeadShape shape{.num_heads = 4, .num_kv_heads = 2, .head_dim = 64, .group_size = 2};
   Matrix past = Matrix::Random(150, shape.qkv_cols(), 10);
   Matrix row = Matrix::Random(1, shape.qkv_cols(), 11);
   for (bool is_prompt : {true, false}) {
     std::vector<Matrix> results;
     for (int length : {50, 150}) {
-      PagedCache cache(shape, KvType::kF32, 64);
+      PagedCache cache(shape, type, 64);
       cache.AddSequence();
       Matrix kept = RowsOf(past, 150 - length, 150);
       RunAttention(cache, kept, {{0, length, true}});
       results.push_back(RunAttention(cache, row, {{0, 1, is_prompt}}));
     }
-    PagedCache cache(shape, KvType::kF32, 64);
+    PagedCache cache(shape, type, 64);
     cache.AddSequence();
     Matrix kept = RowsOf(past, 100, 150);
     RunAttention(cache, past, {{0, 150, true}});
     // The first head now gets only the last 50 entries.
-    PagedCache shorter(shape, KvType::kF32, 64);
+    PagedCache shorter(shape, type, 64);
     shorter.AddSequence();
     RunAttention(shorter, kept, {{0, 50, true}});
     for (int32_t page = 0; page < 4; ++page) {
@@ -217,6 +244,10 @@ TEST_P(AttentionTest, HeadsMayHoldDifferentNumbersOfEntries) {
       EXPECT_EQ(out.at(0, col), results[col < 2 * 64 ? 0 : 1].at(0, col)) << "column " << col;
     }
   }
+}
+
+TEST_P(AttentionTest, HeadsMayHoldDifferentNumbersOfEntries) {
+  for (KvType type : {KvType::kF32, KvType::kInt8}) CheckUnevenHeads(type);
 }
 
 TEST(AttentionArgumentsTest, RejectsWhatDoesNotFitTogether) {

@@ -1,5 +1,7 @@
 #include "kernels/cpu/cpu_kv_arena.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <numeric>
 #include <vector>
@@ -60,6 +62,63 @@ TEST_P(AppendKvTest, StoresRoundedKeysByDimensionAndValuesByToken) {
   }
 }
 
+TEST_P(AppendKvTest, StoresInt8WithinHalfAStepOfTheLargestNumber) {
+  for (int head_dim : {8, 64, 72, 256, 512}) {
+    const HeadShape shape{.num_heads = 2, .num_kv_heads = 2, .head_dim = head_dim, .group_size = 1};
+    PagedCache cache(shape, KvType::kInt8, 8);
+    Matrix qkv = Matrix::Random(53, shape.qkv_cols(), 1, 3.0f);
+    for (int col = 0; col < qkv.cols(); ++col) qkv.at(7, col) = 0.0f;  // an entry without a scale
+    RunAttention(cache, qkv, {{cache.AddSequence(), 53, true}});
+    const Matrix stored = AsStored(cache, 0, qkv);
+    for (int entry = 0; entry < 53; ++entry) {
+      for (int head = 0; head < 2; ++head) {
+        const int k = (2 + head) * head_dim;
+        const int v = k + 2 * head_dim;
+        double key_error = 0;
+        double key_norm = 0;
+        float largest_value = 0;
+        for (int i = 0; i < head_dim; ++i) {
+          key_error += std::pow(stored.at(entry, k + i) - qkv.at(entry, k + i), 2);
+          key_norm += std::pow(qkv.at(entry, k + i), 2);
+          largest_value = std::max(largest_value, std::fabs(qkv.at(entry, v + i)));
+        }
+        for (int i = 0; i < head_dim; ++i) {
+          ASSERT_NEAR(stored.at(entry, v + i), qkv.at(entry, v + i), 0.502f / 127 * largest_value);
+        }
+        // No number of a rotated key is larger than its norm.
+        EXPECT_LE(key_error, head_dim * key_norm * std::pow(0.502 / 127, 2));
+        // And most are far smaller: random keys lose less than 1 % of their norm.
+        EXPECT_LE(key_error, 1e-4 * key_norm);
+      }
+    }
+  }
+}
+
+TEST_P(AppendKvTest, Int8SpreadsALargeDimension) {
+  // Without the rotation all other numbers of such a key would be 0.
+  const HeadShape shape{.num_heads = 1, .num_kv_heads = 1, .head_dim = 64, .group_size = 1};
+  PagedCache cache(shape, KvType::kInt8, 1);
+  Matrix qkv = Matrix::Random(1, shape.qkv_cols(), 2, 0.1f);
+  qkv.at(0, 64 + 5) = 60.0f;
+  RunAttention(cache, qkv, {{cache.AddSequence(), 1, true}});
+  const Matrix stored = AsStored(cache, 0, qkv);
+  EXPECT_NEAR(stored.at(0, 64 + 5), 60.0f, 0.15f);
+  for (int i = 64; i < 128; ++i) EXPECT_NEAR(stored.at(0, i), qkv.at(0, i), 0.15f);
+}
+
+TEST_P(AppendKvTest, Int8KeepsNotANumberAndInfinity) {
+  const HeadShape shape{.num_heads = 1, .num_kv_heads = 1, .head_dim = 16, .group_size = 1};
+  for (float bad : {NAN, INFINITY, -INFINITY, 3e38f}) {
+    for (int column : {16, 32}) {  // a key, a value
+      PagedCache cache(shape, KvType::kInt8, 1);
+      Matrix qkv = Matrix::Random(1, shape.qkv_cols(), 2);
+      qkv.at(0, column) = bad;
+      const Matrix out = RunAttention(cache, qkv, {{cache.AddSequence(), 1, false}});
+      EXPECT_TRUE(std::isnan(out.at(0, 0))) << bad << " at " << column;
+    }
+  }
+}
+
 TEST_P(AppendKvTest, RoundsEveryKindOfNumberLikeTheScalarConversion) {
   const HeadShape shape{.num_heads = 1, .num_kv_heads = 1, .head_dim = 16, .group_size = 1};
   const float numbers[] = {0.0f,     -0.0f, 1.0f,     1.00390625f, 1.01171875f, 65504.0f,
@@ -113,15 +172,26 @@ TEST(CpuKvArenaTest, RejectsPagesItHasNot) {
   }
 }
 
+TEST(CpuKvArenaTest, CountsTheBytesOfNumbersAndScales) {
+  const auto bytes = [](KvType type) {
+    return KvArenaSpec{.head_dim = 64, .type = type}.page_bytes();
+  };
+  EXPECT_EQ(bytes(KvType::kF32), 2u * 16 * 64 * 4);
+  EXPECT_EQ(bytes(KvType::kF16), 2u * 16 * 64 * 2);
+  EXPECT_EQ(bytes(KvType::kInt8), 2u * 16 * (64 + 2));
+}
+
 TEST(CpuKvArenaTest, AlignsPagesToCacheLines) {
   for (int head_dim : {8, 72, 256}) {
-    auto arena = CreateCpuKvArena({.head_dim = head_dim, .type = KvType::kBF16, .num_pages = 5});
-    ASSERT_TRUE(arena.ok()) << arena.status();
-    for (int32_t page = 0; page < 5; ++page) {
-      EXPECT_EQ(reinterpret_cast<uintptr_t>((*arena)->keys(page)) % 64, 0u);
-      EXPECT_EQ(reinterpret_cast<uintptr_t>((*arena)->values(page)) % 64, 0u);
+    for (KvType type : {KvType::kBF16, KvType::kInt8}) {
+      auto arena = CreateCpuKvArena({.head_dim = head_dim, .type = type, .num_pages = 5});
+      ASSERT_TRUE(arena.ok()) << arena.status();
+      for (int32_t page = 0; page < 5; ++page) {
+        EXPECT_EQ(reinterpret_cast<uintptr_t>((*arena)->keys(page)) % 64, 0u);
+        EXPECT_EQ(reinterpret_cast<uintptr_t>((*arena)->values(page)) % 64, 0u);
+      }
+      EXPECT_GE((*arena)->bytes(), 5 * (*arena)->spec().page_bytes());
     }
-    EXPECT_GE((*arena)->bytes(), 5 * (*arena)->spec().page_bytes());
   }
 }
 

@@ -26,14 +26,24 @@ StoredEntry EntryOf(const CpuKvArena& arena, absl::Span<const int32_t> pages, in
   const int32_t page = pages[static_cast<size_t>(entry / kPageTokens)];
   const int offset = entry % kPageTokens;
   const size_t bytes = KvTypeBytes(arena.spec().type);
+  const bool is_int8 = arena.spec().type == KvType::kInt8;
+  const auto append = [](const void* from, size_t size, std::vector<uint8_t>& to) {
+    const auto* first = static_cast<const uint8_t*>(from);
+    to.insert(to.end(), first, first + size);
+  };
   StoredEntry stored;
   stored.position = arena.positions(page)[offset];
   for (int dim = 0; dim < arena.spec().head_dim; ++dim) {
-    const uint8_t* key = arena.keys(page) + static_cast<size_t>(dim * kPageTokens + offset) * bytes;
-    const uint8_t* value =
-        arena.values(page) + static_cast<size_t>(offset * arena.spec().head_dim + dim) * bytes;
-    stored.key.insert(stored.key.end(), key, key + bytes);
-    stored.value.insert(stored.value.end(), value, value + bytes);
+    const int key = is_int8 ? dim / 2 * 2 * kPageTokens + 2 * offset + dim % 2
+                            : dim * kPageTokens + offset;
+    const int value = is_int8 ? offset / 2 * 2 * arena.spec().head_dim + 2 * dim + offset % 2
+                              : offset * arena.spec().head_dim + dim;
+    append(arena.keys(page) + static_cast<size_t>(key) * bytes, bytes, stored.key);
+    append(arena.values(page) + static_cast<size_t>(value) * bytes, bytes, stored.value);
+  }
+  if (is_int8) {
+    append(arena.key_scales(page) + offset, sizeof(uint16_t), stored.key);
+    append(arena.value_scales(page) + offset, sizeof(uint16_t), stored.value);
   }
   return stored;
 }
@@ -110,7 +120,7 @@ void CheckGather(const GatherCase& c, double probability, uint32_t seed) {
 
 TEST(GatherEntries, MovesKeysValuesAndPositions) {
   uint32_t seed = 0;
-  for (KvType type : {KvType::kBF16, KvType::kF16, KvType::kF32}) {
+  for (KvType type : {KvType::kBF16, KvType::kF16, KvType::kF32, KvType::kInt8}) {
     for (int head_dim : {8, 64, 80}) {
       for (int num_entries : {1, 15, 17, 97, 300}) {
         for (Target target : {Target::kInPlace, Target::kOtherPages, Target::kFirstPageElsewhere}) {

@@ -27,8 +27,10 @@ inline float RoundTo(KvType type, float value) {
       return HalfToFloat(FloatToHalf(value));
     case KvType::kF32:
       return value;
+    case KvType::kInt8:
+      break;  // depends on the whole entry: see AsStored
   }
-  return 0;
+  return NAN;
 }
 
 // The pages of sequences in one layer of an arena, in random order, as after many requests.
@@ -142,9 +144,53 @@ inline Matrix RowsOf(const Matrix& matrix, int begin, int end) {
   return rows;
 }
 
+// Keys and values that an int8 arena holds, in float32; keys are turned back.
+inline float Int8KeyAt(const CpuKvArena& arena, int32_t page, int token, int dim) {
+  const int size = arena.spec().head_dim & -arena.spec().head_dim;  // of a Hadamard matrix
+  const auto* numbers = reinterpret_cast<const int8_t*>(arena.keys(page));
+  double sum = 0;
+  for (int i = 0; i < size; ++i) {
+    const int column = dim / size * size + i;
+    const int sign = __builtin_parity(static_cast<unsigned>(dim % size & i)) ? -1 : 1;
+    sum += sign * numbers[column / 2 * 2 * kPageTokens + 2 * token + column % 2];
+  }
+  return static_cast<float>(sum * HalfToFloat(arena.key_scales(page)[token]) / std::sqrt(size));
+}
+inline float Int8ValueAt(const CpuKvArena& arena, int32_t page, int token, int dim) {
+  const auto* numbers = reinterpret_cast<const int8_t*>(arena.values(page));
+  return numbers[token / 2 * 2 * arena.spec().head_dim + 2 * dim + token % 2] *
+         HalfToFloat(arena.value_scales(page)[token]);
+}
+
+// qkv with its keys and values rounded as a sequence of the cache, whose rows they are, holds them.
+inline Matrix AsStored(PagedCache& cache, int sequence, const Matrix& qkv) {
+  const HeadShape& shape = cache.shape();
+  const KvType type = cache.arena().spec().type;
+  Matrix stored = qkv;
+  for (int row = 0; row < qkv.rows(); ++row) {
+    for (int head = 0; head < shape.num_kv_heads; ++head) {
+      const int32_t page = cache.table(sequence, head)[static_cast<size_t>(row / kPageTokens)];
+      const int token = row % kPageTokens;
+      for (int dim = 0; dim < shape.head_dim; ++dim) {
+        float& key = stored.at(row, (shape.num_heads + head) * shape.head_dim + dim);
+        float& value =
+            stored.at(row, (shape.num_heads + shape.num_kv_heads + head) * shape.head_dim + dim);
+        if (type == KvType::kInt8) {
+          key = Int8KeyAt(cache.arena(), page, token, dim);
+          value = Int8ValueAt(cache.arena(), page, token, dim);
+        } else {
+          key = RoundTo(type, key);
+          value = RoundTo(type, value);
+        }
+      }
+    }
+  }
+  return stored;
+}
+
 // Attention of a whole sequence, all rows of qkv, in double precision.
-inline Matrix ReferenceAttention(const Matrix& qkv, const HeadShape& shape, KvType type,
-                                 int sliding_window, double scale) {
+inline Matrix ReferenceAttention(const Matrix& qkv, const HeadShape& shape, int sliding_window,
+                                 double scale) {
   const int dim = shape.head_dim;
   Matrix out(qkv.rows(), shape.num_heads * dim);
   for (int row = 0; row < qkv.rows(); ++row) {
@@ -156,7 +202,7 @@ inline Matrix ReferenceAttention(const Matrix& qkv, const HeadShape& shape, KvTy
       for (int entry = first; entry <= row; ++entry) {
         double score = 0;
         for (int i = 0; i < dim; ++i) {
-          score += double{qkv.at(row, head * dim + i)} * RoundTo(type, qkv.at(entry, k + i));
+          score += double{qkv.at(row, head * dim + i)} * qkv.at(entry, k + i);
         }
         weights.push_back(score * scale);
       }
@@ -166,8 +212,7 @@ inline Matrix ReferenceAttention(const Matrix& qkv, const HeadShape& shape, KvTy
       for (int i = 0; i < dim; ++i) {
         double value = 0;
         for (int entry = first; entry <= row; ++entry) {
-          value +=
-              weights[static_cast<size_t>(entry - first)] * RoundTo(type, qkv.at(entry, v + i));
+          value += weights[static_cast<size_t>(entry - first)] * qkv.at(entry, v + i);
         }
         out.at(row, head * dim + i) = static_cast<float>(value / sum);
       }

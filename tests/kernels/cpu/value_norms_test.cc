@@ -15,13 +15,14 @@ INSTANTIATE_TEST_SUITE_P(Isas, ValueNormsTest, kAllIsas, IsaTestName);
 
 TEST_P(ValueNormsTest, MatchDoublePrecision) {
   ThreadPool pool(2);
-  for (KvType type : {KvType::kBF16, KvType::kF16, KvType::kF32}) {
+  for (KvType type : {KvType::kBF16, KvType::kF16, KvType::kF32, KvType::kInt8}) {
     for (int dim : {8, 64, 72, 80, 128}) {
       const HeadShape shape{.num_heads = 3, .num_kv_heads = 3, .head_dim = dim, .group_size = 1};
       for (int entries : {1, 7, 16, 17, 97, 513}) {
         Matrix qkv = Matrix::Random(entries, shape.qkv_cols(), 5, 3.0f);
         PagedCache cache(shape, type, 3 * (entries / kPageTokens + 2));
         RunAttention(cache, qkv, {{cache.AddSequence(), entries, true}});
+        const Matrix stored = AsStored(cache, 0, qkv);
         // The heads may hold different numbers of entries.
         std::vector<HeadPages> heads = cache.Heads(0);
         heads[1].num_entries = (entries + 1) / 2;
@@ -32,7 +33,7 @@ TEST_P(ValueNormsTest, MatchDoublePrecision) {
           for (int entry = 0; entry < heads[head].num_entries; ++entry) {
             double squares = 0;
             for (int i = 0; i < dim; ++i) {
-              const double value = RoundTo(type, qkv.at(entry, (6 + head) * dim + i));
+              const double value = stored.at(entry, (6 + head) * dim + i);
               squares += value * value;
             }
             const double norm = std::sqrt(squares);

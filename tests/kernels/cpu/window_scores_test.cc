@@ -30,6 +30,8 @@ constexpr ScoreCase kShapes[] = {
     // The second rank of 9 heads in groups of 3, cut 5 to 4.
     {{.num_heads = 4, .num_kv_heads = 2, .head_dim = 64, .group_size = 3, .group_offset = 2},
      KvType::kF16},
+    {{.num_heads = 9, .num_kv_heads = 3, .head_dim = 64, .group_size = 3}, KvType::kInt8},
+    {{.num_heads = 4, .num_kv_heads = 2, .head_dim = 72, .group_size = 2}, KvType::kInt8},
 };
 
 struct Windows {
@@ -51,7 +53,6 @@ class WindowScoresFixture {
  public:
   WindowScoresFixture(const ScoreCase& c, int num_entries, int num_queries)
       : shape_(c.shape),
-        type_(c.type),
         qkv_(Matrix::Random(num_entries, c.shape.qkv_cols(), 11)),
         cache_(c.shape, c.type, c.shape.num_kv_heads * (num_entries / kPageTokens + 1)),
         ring_(num_queries + kRingGap, c.shape.num_heads * c.shape.head_dim),
@@ -63,6 +64,7 @@ class WindowScoresFixture {
       }
     }
     RunAttention(cache_, qkv_, {{cache_.AddSequence(), num_entries, true}});
+    qkv_ = AsStored(cache_, 0, qkv_);
     for (int query = 0; query < num_queries; ++query) {
       for (int col = 0; col < ring_.cols(); ++col) {
         ring_.at((kFirstQuery + query) % ring_.rows(), col) =
@@ -192,13 +194,12 @@ class WindowScoresFixture {
     const int key = (shape_.num_heads + shape_.KvHeadOf(head)) * dim;
     double score = 0;
     for (int i = 0; i < dim; ++i) {
-      score += double{qkv_.at(row, head * dim + i)} * RoundTo(type_, qkv_.at(entry, key + i));
+      score += double{qkv_.at(row, head * dim + i)} * qkv_.at(entry, key + i);
     }
     return std::exp(score * kScale);
   }
 
   const HeadShape shape_;
-  const KvType type_;
   Matrix qkv_;
   PagedCache cache_;
   Matrix ring_;
