@@ -64,11 +64,15 @@ TEST_P(CudaAttentionTest, PromptMatchesDoublePrecision) {
 TEST_P(CudaAttentionTest, GeneratedMatchesDoublePrecision) {
   for (const ShapeCase& c : kShapes) {
     for (int tokens : {1, 7, 17, 97}) {
+      const int past = std::max(0, tokens - 5);
       const Matrix qkv = Matrix::Random(tokens, c.shape.qkv_cols(), 2);
       PagedCache cache = MakeCache(c, tokens);
-      const Matrix out = RunAttention(cache, qkv, {{cache.AddSequence(), tokens, false}});
-      EXPECT_LE(LargestDifference(out, ReferenceAttention(qkv, c.shape, c.type, 0, 0.125)),
-                kTolerance)
+      const int sequence = cache.AddSequence();
+      AppendRows(cache, RowsOf(qkv, 0, past), {{sequence, past, true}});
+      const Matrix out =
+          RunAttention(cache, RowsOf(qkv, past, tokens), {{sequence, tokens - past, false}});
+      const Matrix expected = ReferenceAttention(qkv, c.shape, c.type, 0, 0.125);
+      EXPECT_LE(LargestDifference(out, RowsOf(expected, past, tokens)), kTolerance)
           << "head_dim " << c.shape.head_dim << ", " << tokens << " tokens";
       EXPECT_TRUE(out.GapsAreIntact());
     }
@@ -77,7 +81,7 @@ TEST_P(CudaAttentionTest, GeneratedMatchesDoublePrecision) {
 
 TEST_P(CudaAttentionTest, SplitsOfALongSequenceMerge) {
   const ShapeCase& c = kShapes[0];
-  for (int tokens : {256, 258, 513, 800}) {
+  for (int tokens : {256, 258, 513}) {
     const Matrix qkv = Matrix::Random(tokens, c.shape.qkv_cols(), 3, 2.0f);
     const Matrix expected =
         RowsOf(ReferenceAttention(qkv, c.shape, c.type, 0, 0.125), tokens - 3, tokens);
@@ -106,12 +110,12 @@ TEST_P(CudaAttentionTest, LargeScoresNeitherOverflowNorVanish) {
 TEST_P(CudaAttentionTest, SlidingWindowReadsNoPageThatSlidOut) {
   const ShapeCase& c = kShapes[7];
   const int tokens = 300;
-  const int step = 20;
+  const int step = 5;
   const Matrix qkv = Matrix::Random(tokens, c.shape.qkv_cols(), 5);
-  for (int window : {1, 15, 17, 100, 511}) {
+  for (int window : {1, 17, 100, 511}) {
     const Matrix expected = ReferenceAttention(qkv, c.shape, c.type, window, 0.125);
     for (bool is_prompt : {true, false}) {
-      for (int begin : {0, 90, tokens - step}) {
+      for (int begin : {0, 93, tokens - step}) {
         PagedCache cache = MakeCache(c, tokens);
         const int sequence = cache.AddSequence();
         AppendRows(cache, RowsOf(qkv, 0, begin), {{sequence, begin, true}});
@@ -130,7 +134,7 @@ TEST_P(CudaAttentionTest, SlidingWindowReadsNoPageThatSlidOut) {
 
 TEST_P(CudaAttentionTest, BitsDependNeitherOnChunksNorOnNeighbours) {
   const ShapeCase& c = kShapes[0];
-  const int tokens = 100;
+  const int tokens = 70;
   const Matrix qkv = Matrix::Random(tokens, c.shape.qkv_cols(), 6);
   for (int window : {0, 40}) {
     for (bool is_prompt : {true, false}) {
