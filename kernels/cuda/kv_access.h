@@ -87,7 +87,8 @@ __host__ __device__ inline QueryGroup QueryGroupOf(const HeadShape& shape, int k
   return {first, end - first};
 }
 
-// Calls function(Stored()) with the type that the arena's numbers have.
+// Calls function(Stored()) with the type that the arena's numbers have; cudaErrorInvalidValue for
+// int8.
 template <typename Function>
 cudaError_t WithStored(KvType type, const Function& function) {
   switch (type) {
@@ -97,6 +98,8 @@ cudaError_t WithStored(KvType type, const Function& function) {
       return function(__half());
     case KvType::kF32:
       return function(float());
+    case KvType::kInt8:
+      break;  // the CPU's only
   }
   return cudaErrorInvalidValue;
 }
