@@ -16,13 +16,13 @@ if(KVEC_CUDA_INCLUDE_DIR)
 endif()
 
 set(KVEC_HAS_CUDA OFF)
-if(KVEC_CUDA)  # AUTO is true, too
+if(KVEC_CUDA AND NOT KVEC_SANITIZE)  # AUTO is true, too; sanitizers cannot look into device code
   find_program(KVEC_NVCC nvcc HINTS ${KVEC_CUDA_ROOTS} PATH_SUFFIXES bin)
   if(KVEC_NVCC)
     set(CMAKE_CUDA_COMPILER ${KVEC_NVCC})
     # A build that nobody asked to have CUDA in gets intermediate code for the oldest architecture
-    # only, which the driver translates for the card at the first start: all of kernels/cuda compiles
-    # in seconds. The preset "cuda" compiles for every architecture.
+    # only, which the driver translates for the card at the first start: kernels/cuda then adds seconds
+    # to a build, not minutes. The preset "cuda" compiles for every architecture.
     if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
       set(CMAKE_CUDA_ARCHITECTURES 80-virtual)
     endif()

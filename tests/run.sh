@@ -1,22 +1,24 @@
 #!/bin/bash
 # Installs what is missing, builds everything and runs every test: unit and integration.
 #
-#   tests/run.sh [--sanitizers] [--fuzz]
+#   tests/run.sh [--sanitizers] [--fuzz] [--cuda]
 #
 # --sanitizers: the unit tests once more under AddressSanitizer with UBSan, and under
 # ThreadSanitizer. --fuzz: 10,000 byte flips of a real model's header, and every fuzz target for
-# KVEC_FUZZ_SECONDS (60; see tests/fuzz/run.sh). The last line of output is "N passed, N failed",
-# summed over all runs.
+# KVEC_FUZZ_SECONDS (60; see tests/fuzz/run.sh). --cuda: kernels/cuda and the worker are compiled for
+# every GPU architecture (the compiler comes from PyPI where there is none), and the kernels' tests run
+# on the host simulator. The last line of output is "N passed, N failed", summed over all runs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-sanitizers=no fuzz=no
+sanitizers=no fuzz=no cuda=no
 for option in "$@"; do
   case "$option" in
     --sanitizers) sanitizers=yes ;;
     --fuzz) fuzz=yes ;;
-    -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0" && exit 0 ;;
-    *) echo "tests/run.sh: unknown option '$option'; known: --sanitizers, --fuzz" >&2 && exit 2 ;;
+    --cuda) cuda=yes ;;
+    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0" && exit 0 ;;
+    *) echo "tests/run.sh: unknown option '$option'; known: --sanitizers, --fuzz, --cuda" >&2 && exit 2 ;;
   esac
 done
 
@@ -81,5 +83,13 @@ fi
 if [[ $fuzz == yes ]]; then
   KVEC_HEADER_FLIPS=10000 run_tests release --tests-regex HeaderFlips
   run_fuzz_targets
+fi
+if [[ $cuda == yes ]]; then
+  deploy/local/fetch_cuda.sh compiler
+  for target in kernels/cuda/all kvec-worker tests/cusim/all tests/kernels/cuda/all; do
+    deploy/local/build.sh --target "$target" cuda
+  done
+  run_tests cuda/tests/cusim
+  run_tests cuda/tests/kernels/cuda
 fi
 ((failed == 0))

@@ -17,6 +17,7 @@ preset=${1:-release}
 
 deploy/local/install_dependencies.sh
 if [[ -x deploy/local/fetch_jinja.sh ]]; then deploy/local/fetch_jinja.sh; fi
+if [[ ${targets[0]} == all ]]; then deploy/local/fetch_cuda.sh headers; fi
 
 # Paths relative to the checkout: another checkout shares the compiler cache.
 export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1

@@ -21,14 +21,14 @@ BlockExecutor* running_executor = nullptr;
 // this many sets of fibers, and as many neighbours are unordered.
 constexpr int kFiberSets = kThreadSanitizer ? 4 : 1;
 
-std::string Describe(std::source_location at) {
-  const std::string_view file = at.file_name();
-  return absl::StrCat(std::string(file.substr(file.rfind('/') + 1)), ":", at.line());
+std::string Describe(CallSite at) {
+  const std::string_view file = at.file;
+  return absl::StrCat(std::string(file.substr(file.rfind('/') + 1)), ":", at.line);
 }
 
-bool IsSamePlace(std::source_location a, std::source_location b) {
-  if (a.line() != b.line()) return false;
-  return a.file_name() == b.file_name() || std::string_view(a.file_name()) == b.file_name();
+bool IsSamePlace(CallSite a, CallSite b) {
+  if (a.line != b.line) return false;
+  return a.file == b.file || std::string_view(a.file) == b.file;
 }
 
 }  // namespace
@@ -141,7 +141,7 @@ void BlockExecutor::ThreadExits() {
   }
 }
 
-void BlockExecutor::Barrier(std::source_location at) {
+void BlockExecutor::Barrier(CallSite at) {
   RuntimeScope scope;
   if (num_at_barrier_ == 0) {
     barrier_at_ = at;
@@ -167,7 +167,7 @@ void BlockExecutor::OpenBarrier() {
 }
 
 void BlockExecutor::CheckExchange(const WarpExchange& exchange, uint32_t mask, int source,
-                                  WarpOp op, std::source_location at) {
+                                  WarpOp op, CallSite at) {
   if (exchange.mask != mask || exchange.op != op || !IsSamePlace(exchange.at, at)) {
     Fault(absl::StrCat("divergent warp collective: others are at ", Describe(exchange.at),
                        ", this lane"),
@@ -179,7 +179,7 @@ void BlockExecutor::CheckExchange(const WarpExchange& exchange, uint32_t mask, i
 }
 
 const uint64_t* BlockExecutor::Exchange(uint32_t mask, uint64_t value, int source, WarpOp op,
-                                        std::source_location at) {
+                                        CallSite at) {
   RuntimeScope scope;
   Thread& thread = current();
   if (thread.exchange != nullptr && --thread.exchange->num_readers == 0) {
@@ -227,7 +227,7 @@ void* BlockExecutor::DynamicSharedArray() {
   return shared_memory_.Array(launch_, launch_->dynamic_shared_bytes);
 }
 
-void BlockExecutor::Fault(const std::string& message, std::source_location at) {
+void BlockExecutor::Fault(const std::string& message, CallSite at) {
   fault_ = absl::StrCat(message, " at ", Describe(at), " (block ", blockIdx.x, ",", blockIdx.y, ",",
                         blockIdx.z, " thread ", current_, ")");
   // The fiber is left for good: all callers are inside one scope.
@@ -235,7 +235,7 @@ void BlockExecutor::Fault(const std::string& message, std::source_location at) {
   current().fiber->Finish();
 }
 
-void BlockExecutor::Wait(State state, std::source_location at) {
+void BlockExecutor::Wait(State state, CallSite at) {
   current().state = state;
   current().at = at;
   current().fiber->Yield();

@@ -4,10 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <source_location>
 #include <string>
 #include <vector>
 
+#include "tests/cusim/call_site.h"
 #include "tests/cusim/fiber.h"
 #include "tests/cusim/launch.h"
 #include "tests/cusim/shared_memory.h"
@@ -31,14 +31,13 @@ class BlockExecutor {
 
   // Called by the running kernel's threads.
   int lane() const { return current_ % kWarpLanes; }
-  void Barrier(std::source_location at);
+  void Barrier(CallSite at);
   // Returns the value that each lane has handed in, valid until the lane's next collective.
   // `source` is the lane that will be read, or -1.
-  const uint64_t* Exchange(uint32_t mask, uint64_t value, int source, WarpOp op,
-                           std::source_location at);
+  const uint64_t* Exchange(uint32_t mask, uint64_t value, int source, WarpOp op, CallSite at);
   void* StaticSharedArray(const void* site, size_t bytes);
   void* DynamicSharedArray();
-  [[noreturn]] void Fault(const std::string& message, std::source_location at);
+  [[noreturn]] void Fault(const std::string& message, CallSite at);
 
  private:
   enum class State : uint8_t { kReady, kAtBarrier, kInExchange, kExited };
@@ -46,7 +45,7 @@ class BlockExecutor {
     std::unique_ptr<Fiber> fiber;
     uint3 index;  // its threadIdx
     State state = State::kReady;
-    std::source_location at;           // of what it waits for
+    CallSite at;                       // of what it waits for
     WarpExchange* exchange = nullptr;  // that it may read
   };
 
@@ -58,8 +57,8 @@ class BlockExecutor {
   void ThreadExits();
   void OpenBarrier();
   void CheckExchange(const WarpExchange& exchange, uint32_t mask, int source, WarpOp op,
-                     std::source_location at);
-  void Wait(State state, std::source_location at);
+                     CallSite at);
+  void Wait(State state, CallSite at);
   void Wake(int thread);
   std::string Deadlock() const;
 
@@ -80,7 +79,7 @@ class BlockExecutor {
   int num_threads_ = 0;
   int num_alive_ = 0;
   int num_at_barrier_ = 0;
-  std::source_location barrier_at_;
+  CallSite barrier_at_;
   std::vector<Warp> warps_;
   int current_ = 0;
   std::string fault_;

@@ -10,8 +10,8 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <source_location>
 
+#include "tests/cusim/call_site.h"
 #include "tests/cusim/device_calls.h"
 
 extern uint3 threadIdx;
@@ -31,12 +31,12 @@ extern dim3 gridDim;
 #define KVEC_DYNAMIC_SHARED_ARRAY(type, name) \
   type* const name = static_cast<type*>(::kvec::cusim::DynamicSharedArray())
 
-inline void __syncthreads(std::source_location at = std::source_location::current()) {
+inline void __syncthreads(kvec::cusim::CallSite at = kvec::cusim::CallSite::Current()) {
   kvec::cusim::Barrier(at);
 }
 
 inline void __syncwarp(unsigned mask = ~0u,
-                       std::source_location at = std::source_location::current()) {
+                       kvec::cusim::CallSite at = kvec::cusim::CallSite::Current()) {
   kvec::cusim::SyncWarp(mask, at);
 }
 
@@ -52,7 +52,7 @@ To CopyBits(const From& from) {
 
 // A lane outside its segment of `width` lanes keeps its own value.
 template <typename T>
-T Shuffle(unsigned mask, T value, int source, int width, std::source_location at) {
+T Shuffle(unsigned mask, T value, int source, int width, kvec::cusim::CallSite at) {
   static_assert(sizeof(T) <= sizeof(uint64_t));
   const int segment = LaneId() & ~(width - 1);
   const int lane = source < 0 || source >= width ? LaneId() : segment + source;
@@ -63,26 +63,26 @@ T Shuffle(unsigned mask, T value, int source, int width, std::source_location at
 
 template <typename T>
 T __shfl_sync(unsigned mask, T value, int source, int width = 32,
-              std::source_location at = std::source_location::current()) {
+              kvec::cusim::CallSite at = kvec::cusim::CallSite::Current()) {
   return kvec::cusim::Shuffle(mask, value, source & (width - 1), width, at);
 }
 
 template <typename T>
 T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = 32,
-                  std::source_location at = std::source_location::current()) {
+                  kvec::cusim::CallSite at = kvec::cusim::CallSite::Current()) {
   const int lane = kvec::cusim::LaneId() & (width - 1);
   return kvec::cusim::Shuffle(mask, value, lane ^ lane_mask, width, at);
 }
 
 template <typename T>
 T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32,
-                 std::source_location at = std::source_location::current()) {
+                 kvec::cusim::CallSite at = kvec::cusim::CallSite::Current()) {
   const int lane = kvec::cusim::LaneId() & (width - 1);
   return kvec::cusim::Shuffle(mask, value, lane - static_cast<int>(delta), width, at);
 }
 
 inline unsigned __ballot_sync(unsigned mask, int predicate,
-                              std::source_location at = std::source_location::current()) {
+                              kvec::cusim::CallSite at = kvec::cusim::CallSite::Current()) {
   return kvec::cusim::Ballot(mask, predicate != 0, at);
 }
 

@@ -6,17 +6,17 @@ namespace kvec::cusim {
 
 int LaneId() { return RunningExecutor().lane(); }
 
-void Barrier(std::source_location at) { RunningExecutor().Barrier(at); }
+void Barrier(CallSite at) { RunningExecutor().Barrier(at); }
 
-void SyncWarp(uint32_t mask, std::source_location at) {
+void SyncWarp(uint32_t mask, CallSite at) {
   RunningExecutor().Exchange(mask, 0, -1, WarpOp::kSync, at);
 }
 
-uint64_t ShuffleBits(uint32_t mask, uint64_t value, int source, std::source_location at) {
+uint64_t ShuffleBits(uint32_t mask, uint64_t value, int source, CallSite at) {
   return RunningExecutor().Exchange(mask, value, source, WarpOp::kShuffle, at)[source];
 }
 
-uint32_t Ballot(uint32_t mask, bool predicate, std::source_location at) {
+uint32_t Ballot(uint32_t mask, bool predicate, CallSite at) {
   const uint64_t* values =
       RunningExecutor().Exchange(mask, predicate ? 1 : 0, -1, WarpOp::kBallot, at);
   uint32_t lanes = 0;

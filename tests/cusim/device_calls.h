@@ -5,8 +5,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <source_location>
 
+#include "tests/cusim/call_site.h"
 #include "tests/cusim/launch.h"
 
 // What builtins.h and kernel_launch.h, compiled into the program, ask of the simulator. All but
@@ -14,11 +14,11 @@
 namespace kvec::cusim {
 
 int LaneId();
-void Barrier(std::source_location at);
-void SyncWarp(uint32_t mask, std::source_location at);
+void Barrier(CallSite at);
+void SyncWarp(uint32_t mask, CallSite at);
 // The value that `source` handed in.
-uint64_t ShuffleBits(uint32_t mask, uint64_t value, int source, std::source_location at);
-uint32_t Ballot(uint32_t mask, bool predicate, std::source_location at);
+uint64_t ShuffleBits(uint32_t mask, uint64_t value, int source, CallSite at);
+uint32_t Ballot(uint32_t mask, bool predicate, CallSite at);
 void* StaticSharedArray(const void* site, size_t bytes);
 void* DynamicSharedArray();
 

@@ -4,9 +4,9 @@
 #include <array>
 #include <cstdint>
 #include <memory>
-#include <source_location>
 #include <vector>
 
+#include "tests/cusim/call_site.h"
 #include "tests/cusim/sanitizer.h"
 
 namespace kvec::cusim {
@@ -23,7 +23,7 @@ struct WarpExchange {
   uint32_t arrived = 0;
   int num_readers = 0;  // lanes that may still read
   WarpOp op = WarpOp::kSync;
-  std::source_location at;
+  CallSite at;
   std::array<uint64_t, kWarpLanes> values{};
 };
 
