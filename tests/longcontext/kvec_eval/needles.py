@@ -57,10 +57,10 @@ def several_keys(rng, depth):
 def words(rng, depth):
     keys = _names(rng, 2)
     passwords = [" ".join(rng.sample(ADJECTIVES, 2) + rng.sample(NOUNS, 2)) for _ in keys]
-    needles = [(at, f"The secret password of {key} is: {password}.")
+    needles = [(at, f"The secret password of {key} is \"{password}\".")
                for at, key, password in zip((depth, rng.random()), keys, passwords)]
     return Draft("words", PROSE_OPENING, f"\nWhat is the secret password of {keys[0]}?",
-                 f"The secret password of {keys[0]} is:", f" {passwords[0]}", filler.prose(rng),
+                 f"The secret password of {keys[0]} is \"", passwords[0], filler.prose(rng),
                  needles=needles)
 
 
