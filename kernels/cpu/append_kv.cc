@@ -5,7 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
-#include "kernels/cpu/attention_checks.h"
+#include "kernels/attention_checks.h"
 #include "kernels/cpu/parallel_rows.h"
 
 #undef HWY_TARGET_INCLUDE

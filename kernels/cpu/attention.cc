@@ -2,7 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
-#include "kernels/cpu/attention_checks.h"
+#include "kernels/attention_checks.h"
 #include "kernels/cpu/attention_inputs.h"
 #include "kernels/cpu/decode_attention.h"
 #include "kernels/cpu/prefill_attention.h"

@@ -4,7 +4,7 @@
 #include <cstddef>
 
 #include "kernels/attention_batch.h"
-#include "kernels/cpu/attention_checks.h"
+#include "kernels/attention_checks.h"
 
 namespace kvec::kernels::cpu {
 

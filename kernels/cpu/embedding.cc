@@ -4,7 +4,7 @@
 #include "common/status_macros.h"
 #include "common/tensor/dequantize.h"
 #include "kernels/cpu/parallel_rows.h"
-#include "kernels/cpu/weight_source.h"
+#include "kernels/weight_source.h"
 
 namespace kvec::kernels::cpu {
 

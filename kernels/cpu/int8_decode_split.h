@@ -1,7 +1,7 @@
 #ifndef KVEC_KERNELS_CPU_INT8_DECODE_SPLIT_H_
 #define KVEC_KERNELS_CPU_INT8_DECODE_SPLIT_H_
 
-#include "kernels/cpu/attention_checks.h"
+#include "kernels/attention_checks.h"
 #include "kernels/cpu/attention_inputs.h"
 #include "kernels/cpu/decode_row.h"
 

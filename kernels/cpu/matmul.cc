@@ -11,7 +11,7 @@
 #include "kernels/cpu/matmul_kernels.h"
 #include "kernels/cpu/packed_weight.h"
 #include "kernels/cpu/quantized_weight.h"
-#include "kernels/cpu/weight_source.h"
+#include "kernels/weight_source.h"
 
 namespace kvec::kernels::cpu {
 namespace {

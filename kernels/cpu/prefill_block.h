@@ -2,7 +2,7 @@
 #define KVEC_KERNELS_CPU_PREFILL_BLOCK_H_
 
 #include "kernels/attention_batch.h"
-#include "kernels/cpu/attention_checks.h"
+#include "kernels/attention_checks.h"
 #include "kernels/cpu/attention_inputs.h"
 
 namespace kvec::kernels::cpu {

@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "kernels/cpu/logit_scan.h"
-#include "kernels/cpu/sample_request_check.h"
+#include "kernels/sample_request_check.h"
 #include "kernels/cpu/token_draw.h"
 
 namespace kvec::kernels::cpu {

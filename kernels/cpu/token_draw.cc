@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "kernels/cpu/logit_scan.h"
-#include "kernels/cpu/philox.h"
+#include "kernels/philox.h"
 
 namespace kvec::kernels::cpu {
 namespace {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "kernels/cpu/attention_checks.h"
+#include "kernels/attention_checks.h"
 #include "kernels/cpu/scratch_buffer.h"
 
 #undef HWY_TARGET_INCLUDE

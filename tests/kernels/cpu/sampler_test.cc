@@ -11,7 +11,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "kernels/cpu/philox.h"
+#include "kernels/philox.h"
 #include "tests/kernels/cpu/isa_test.h"
 #include "tests/kernels/cpu/random_matrix.h"
 

@@ -1,19 +1,19 @@
-#ifndef KVEC_KERNELS_CPU_ATTENTION_CHECKS_H_
-#define KVEC_KERNELS_CPU_ATTENTION_CHECKS_H_
+#ifndef KVEC_KERNELS_ATTENTION_CHECKS_H_
+#define KVEC_KERNELS_ATTENTION_CHECKS_H_
 
 #include <algorithm>
 
 #include "absl/status/status.h"
 #include "kernels/attention_batch.h"
-#include "kernels/cpu/cpu_kv_arena.h"
+#include "kernels/kv_arena.h"
 #include "kernels/tensor.h"
 
-namespace kvec::kernels::cpu {
+namespace kvec::kernels {
 
 // INTERNAL, naming the field, when a batch, its rows and the arena do not fit together. Page ids
 // are the cache's invariant and are not looked at.
 absl::Status CheckAttentionBatch(Tensor qkv, const HeadShape& shape, const AttentionBatch& batch,
-                                 const CpuKvArena& arena);
+                                 const KvArena& arena);
 
 // The query heads [first, first + count) that read one KV head.
 struct QueryGroup {
@@ -38,6 +38,6 @@ inline VisibleEntries VisibleTo(const HeadPages& head, int num_rows, int row, in
   return {sliding_window > 0 ? std::max(0, end - sliding_window) : 0, end};
 }
 
-}  // namespace kvec::kernels::cpu
+}  // namespace kvec::kernels
 
-#endif  // KVEC_KERNELS_CPU_ATTENTION_CHECKS_H_
+#endif  // KVEC_KERNELS_ATTENTION_CHECKS_H_

@@ -1,11 +1,11 @@
-#include "kernels/cpu/attention_checks.h"
+#include "kernels/attention_checks.h"
 
 #include "absl/strings/str_cat.h"
 
-namespace kvec::kernels::cpu {
+namespace kvec::kernels {
 namespace {
 
-absl::Status CheckShape(Tensor qkv, const HeadShape& shape, const CpuKvArena& arena) {
+absl::Status CheckShape(Tensor qkv, const HeadShape& shape, const KvArena& arena) {
   if (shape.head_dim != arena.spec().head_dim) {
     return absl::InternalError(absl::StrCat("attention: head_dim ", shape.head_dim,
                                             ", the arena's is ", arena.spec().head_dim));
@@ -47,7 +47,7 @@ absl::Status CheckSequence(const AttentionSequence& sequence, int num_rows,
 }  // namespace
 
 absl::Status CheckAttentionBatch(Tensor qkv, const HeadShape& shape, const AttentionBatch& batch,
-                                 const CpuKvArena& arena) {
+                                 const KvArena& arena) {
   if (absl::Status status = CheckShape(qkv, shape, arena); !status.ok()) return status;
   if (batch.sliding_window < 0) {
     return absl::InternalError(
@@ -59,4 +59,4 @@ absl::Status CheckAttentionBatch(Tensor qkv, const HeadShape& shape, const Atten
   return absl::OkStatus();
 }
 
-}  // namespace kvec::kernels::cpu
+}  // namespace kvec::kernels

@@ -1,8 +1,8 @@
-#include "kernels/cpu/weight_source.h"
+#include "kernels/weight_source.h"
 
 #include "absl/strings/str_cat.h"
 
-namespace kvec::kernels::cpu {
+namespace kvec::kernels {
 
 absl::Status CheckWeightSource(const WeightSource& source) {
   const TensorTypeTraits& traits = GetTraits(source.type);
@@ -24,4 +24,4 @@ absl::Status CheckWeightSource(const WeightSource& source) {
   return absl::OkStatus();
 }
 
-}  // namespace kvec::kernels::cpu
+}  // namespace kvec::kernels

@@ -1,10 +1,10 @@
-#ifndef KVEC_KERNELS_CPU_PHILOX_H_
-#define KVEC_KERNELS_CPU_PHILOX_H_
+#ifndef KVEC_KERNELS_PHILOX_H_
+#define KVEC_KERNELS_PHILOX_H_
 
 #include <array>
 #include <cstdint>
 
-namespace kvec::kernels::cpu {
+namespace kvec::kernels {
 
 // Philox4x32-10, the counter-based generator of J. Salmon et al., "Parallel random numbers: as easy
 // as 1, 2, 3" (SC 2011): any draw of a stream at once, without state.
@@ -33,6 +33,6 @@ inline double UniformDraw(uint64_t seed, uint32_t choice, uint32_t position) {
   return static_cast<double>(bits) * 0x1p-53;
 }
 
-}  // namespace kvec::kernels::cpu
+}  // namespace kvec::kernels
 
-#endif  // KVEC_KERNELS_CPU_PHILOX_H_
+#endif  // KVEC_KERNELS_PHILOX_H_

@@ -1,4 +1,4 @@
-#include "kernels/cpu/sample_request_check.h"
+#include "kernels/sample_request_check.h"
 
 #include <cmath>
 
@@ -6,7 +6,7 @@
 #include "absl/strings/string_view.h"
 #include "common/status_macros.h"
 
-namespace kvec::kernels::cpu {
+namespace kvec::kernels {
 namespace {
 
 template <typename T>
@@ -67,4 +67,4 @@ absl::Status CheckSampleRequest(const SampleRequest& request, int num_rows, int 
   return CheckTokens(request, vocab_size);
 }
 
-}  // namespace kvec::kernels::cpu
+}  // namespace kvec::kernels
