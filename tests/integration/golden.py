@@ -13,18 +13,16 @@ def load(name):
     return json.loads(path.read_text())["generate"]
 
 
-def is_tie(step):
-    return step["top_logprobs"][0] - step["top_logprobs"][1] < TIE
+def allowed_ids(step, tie=TIE):
+    """The tokens that greedy decoding may choose at this step: those that tie with the best."""
+    best = step["top_logprobs"][0]
+    return [token_id for token_id, log_prob in zip(step["top_ids"], step["top_logprobs"])
+            if token_id == step["top_ids"][0] or best - log_prob < tie]
 
 
-def allowed_ids(step):
-    """The tokens that greedy decoding may choose at this step."""
-    return step["top_ids"][:2] if is_tie(step) else step["top_ids"][:1]
-
-
-def comparable_length(case):
+def comparable_length(case, tie=TIE):
     """Number of leading tokens that must be equal: up to the first tie."""
     for i, step in enumerate(case["steps"]):
-        if is_tie(step):
+        if len(allowed_ids(step, tie)) > 1:
             return i
     return len(case["steps"])
