@@ -88,13 +88,15 @@ TEST_P(EngineGolden, ContinuesGreedilyAsTransformersDoes) {
   }
 }
 
-TEST_P(EngineGolden, StaysCloseWithBFloat16Cache) {
-  EngineHarness harness(TinyModelFolder(GetParam()), {.kv_type = kernels::KvType::kBF16});
-  for (const Golden::Generation& generation : golden_.generate) {
-    const v1::SequenceResult result = harness.Prefill(1, generation.prompt_ids, 512,
-                                                      EngineHarness::GreedySampling());
-    ExpectLogProbs(generation.top_logprobs[0], result.logprobs(), 0.05);
-    harness.Free(1);
+TEST_P(EngineGolden, StaysCloseWithASmallerCache) {
+  for (kernels::KvType kv_type : {kernels::KvType::kBF16, kernels::KvType::kInt8}) {
+    EngineHarness harness(TinyModelFolder(GetParam()), {.kv_type = kv_type});
+    for (const Golden::Generation& generation : golden_.generate) {
+      const v1::SequenceResult result = harness.Prefill(1, generation.prompt_ids, 512,
+                                                        EngineHarness::GreedySampling());
+      ExpectLogProbs(generation.top_logprobs[0], result.logprobs(), 0.05);
+      harness.Free(1);
+    }
   }
 }
 

@@ -37,24 +37,27 @@ void ExpectSame(const v1::SequenceResult& a, const v1::SequenceResult& b) {
 class EngineTest : public testing::TestWithParam<std::string> {};
 
 TEST_P(EngineTest, GivesTheSameBitsWhateverTheChunks) {
-  EngineHarness harness(TinyModelFolder(GetParam()), {.kv_type = kernels::KvType::kBF16});
-  const std::vector<int32_t> prompt = RandomTokens(90, 1);
-  const v1::SequenceResult whole =
-      harness.Prefill(1, prompt, 90, EngineHarness::GreedySampling());
-  for (int chunk : {1, 7, 16, 33, 64}) {
-    ExpectSame(whole, harness.Prefill(1 + chunk, prompt, chunk, EngineHarness::GreedySampling()));
+  for (kernels::KvType kv_type : {kernels::KvType::kBF16, kernels::KvType::kInt8}) {
+    EngineHarness harness(TinyModelFolder(GetParam()), {.kv_type = kv_type});
+    const std::vector<int32_t> prompt = RandomTokens(90, 1);
+    const v1::SequenceResult whole =
+        harness.Prefill(1, prompt, 90, EngineHarness::GreedySampling());
+    for (int chunk : {1, 7, 16, 33, 64}) {
+      ExpectSame(whole,
+                 harness.Prefill(1 + chunk, prompt, chunk, EngineHarness::GreedySampling()));
+    }
   }
 }
 
-TEST_P(EngineTest, GivesTheSameBitsBesideNeighbours) {
+void CheckNeighbours(const std::string& model, kernels::KvType kv_type) {
   const std::vector<int32_t> prompt = RandomTokens(40, 2);
   std::vector<v1::SequenceResult> alone;
   {
-    EngineHarness harness(TinyModelFolder(GetParam()), {.num_threads = 1});
+    EngineHarness harness(model, {.kv_type = kv_type, .num_threads = 1});
     alone.push_back(harness.Prefill(1, prompt, 64, EngineHarness::GreedySampling()));
     for (int i = 0; i < 20; ++i) alone.push_back(harness.Decode(1, 40 + i));
   }
-  EngineHarness harness(TinyModelFolder(GetParam()), {.num_threads = 2});
+  EngineHarness harness(model, {.kv_type = kv_type, .num_threads = 2});
   const std::vector<int32_t> other = RandomTokens(200, 3);
   harness.Prefill(2, other, 64, EngineHarness::GreedySampling());
   ExpectSame(alone[0], harness.Prefill(1, prompt, 10, EngineHarness::GreedySampling()));
@@ -76,8 +79,14 @@ TEST_P(EngineTest, GivesTheSameBitsBesideNeighbours) {
   }
 }
 
-TEST_P(EngineTest, ReplaysGeneratedTokensToTheSameBits) {
-  EngineHarness harness(TinyModelFolder(GetParam()), {.kv_type = kernels::KvType::kBF16});
+TEST_P(EngineTest, GivesTheSameBitsBesideNeighbours) {
+  for (kernels::KvType kv_type : {kernels::KvType::kF32, kernels::KvType::kInt8}) {
+    CheckNeighbours(TinyModelFolder(GetParam()), kv_type);
+  }
+}
+
+void CheckReplay(const std::string& model, kernels::KvType kv_type) {
+  EngineHarness harness(model, {.kv_type = kv_type});
   const std::vector<int32_t> prompt = RandomTokens(30, 4);
   v1::SequenceResult result = harness.Prefill(1, prompt, 64, RandomSampling(5, 0));
   std::vector<int32_t> generated;
@@ -94,6 +103,12 @@ TEST_P(EngineTest, ReplaysGeneratedTokensToTheSameBits) {
   v1::Step replay = harness.NewStep();
   EngineHarness::AddWork(2, generated, 30, false, true, replay);
   ExpectSame(result, harness.Run(replay).results(0));
+}
+
+TEST_P(EngineTest, ReplaysGeneratedTokensToTheSameBits) {
+  for (kernels::KvType kv_type : {kernels::KvType::kBF16, kernels::KvType::kInt8}) {
+    CheckReplay(TinyModelFolder(GetParam()), kv_type);
+  }
 }
 
 TEST_P(EngineTest, ForksSampleAsIfEachHadItsOwnPrompt) {

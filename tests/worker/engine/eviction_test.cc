@@ -150,7 +150,7 @@ class EvictionTest : public testing::TestWithParam<std::tuple<std::string, std::
 };
 
 TEST_P(EvictionTest, KeepingEverythingChangesNothing) {
-  EngineHarness harness(model(), {.kv_type = kernels::KvType::kBF16});
+  EngineHarness harness(model(), {.kv_type = kernels::KvType::kInt8});
   const RunResult full = RunSequence(harness, 1, {.policy = Policy("full")});
   const RunResult kept = RunSequence(harness, 2, {.policy = policy(), .selected = kCandidates});
   EXPECT_EQ(full.sampled, kept.sampled);
@@ -169,12 +169,14 @@ TEST_P(EvictionTest, AnOrderMayComeWithTheLastChunkOrInTheNextStep) {
 }
 
 TEST_P(EvictionTest, ChunksAndThreadsDoNotMatter) {
-  EngineHarness harness(model(), {.num_threads = 1});
-  const RunResult whole = RunSequence(harness, 1, {.policy = policy(), .selected = 14});
-  EngineHarness other(model(), {.num_threads = 2});
-  for (int chunk : {1, 7, 16, 33, 80}) {
-    ExpectSame(whole, RunSequence(other, static_cast<uint64_t>(chunk),
-                                  {.policy = policy(), .selected = 14, .chunk = chunk}));
+  for (kernels::KvType kv_type : {kernels::KvType::kF32, kernels::KvType::kInt8}) {
+    EngineHarness harness(model(), {.kv_type = kv_type, .num_threads = 1});
+    const RunResult whole = RunSequence(harness, 1, {.policy = policy(), .selected = 14});
+    EngineHarness other(model(), {.kv_type = kv_type, .num_threads = 2});
+    for (int chunk : {1, 7, 16, 33, 80}) {
+      ExpectSame(whole, RunSequence(other, static_cast<uint64_t>(chunk),
+                                    {.policy = policy(), .selected = 14, .chunk = chunk}));
+    }
   }
 }
 
@@ -254,7 +256,7 @@ TEST_P(EvictionTest, HoldsThePagesOfWhatItKeepsAndGivesThemBack) {
 }
 
 TEST_P(EvictionTest, ReplaysToTheSameBits) {
-  EngineHarness harness(model(), {.kv_type = kernels::KvType::kBF16});
+  EngineHarness harness(model(), {.kv_type = kernels::KvType::kInt8});
   const RunResult run = RunSequence(harness, 1, {.policy = policy(), .selected = 14});
   RunSequence(harness, 2, {.policy = policy(), .selected = 14, .decode_steps = 0});
   v1::Step replay = harness.NewStep();
