@@ -15,7 +15,8 @@ add_library(kvec_jinja STATIC
   ${KVEC_JINJA_DIR}/json.cpp
   ${KVEC_JINJA_DIR}/unicode.cpp)
 target_include_directories(kvec_jinja SYSTEM PUBLIC ${KVEC_JINJA_DIR})
-target_compile_options(kvec_jinja PRIVATE -w)
+# Its integers are a template's: they wrap.
+target_compile_options(kvec_jinja PRIVATE -w -fwrapv)
 target_link_libraries(kvec_jinja PRIVATE nlohmann_json::nlohmann_json)
 if(KVEC_SANITIZE)
   target_compile_options(kvec_jinja PRIVATE -fsanitize=${KVEC_SANITIZE} -fno-omit-frame-pointer -g)
