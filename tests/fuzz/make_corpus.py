@@ -271,7 +271,7 @@ def decode(sequence, position, more="sample: true"):
     return f"work {{ sequence_id: {sequence} first_position: {position} {more} }}"
 
 
-LAYERS = ", ".join(["24"] * 7)
+LAYERS = ", ".join(["24"] * 4)
 STEPS = {
     "prompt_and_decode": [start(1, 8) + prompt(1, 8), decode(1, 8), "freed_sequence_ids: 1"],
     "chunks": [start(1, 40) + prompt(1, 20, more=""), prompt(1, 20, 20), decode(1, 40)],
@@ -308,7 +308,7 @@ def step_files():
              for name, steps in STEPS.items()}
     form = ('form_group { group_epoch: 1 placement { num_stages: 1 num_ranks: 1 first_layer: %d '
             'num_layers: %d } sentence_end_bits: "\\xff\\x0f" }')
-    files["form_group"] = stream([form % (0, 7)])
+    files["form_group"] = stream([form % (0, 4)])
     files["form_group_of_absurd_layers"] = stream([form % (2**32 - 1, 2**31 - 1)])
     return files
 

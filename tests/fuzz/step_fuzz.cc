@@ -8,8 +8,7 @@
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 #include "google/protobuf/util/delimited_message_util.h"
 #include "kernels/cpu/cpu_device.h"
-#include "tests/common/model/tiny_gguf.h"
-#include "tests/fuzz/fuzz_input.h"
+#include "tests/worker/model/golden_file.h"
 #include "worker/engine/engine.h"
 
 namespace {
@@ -19,8 +18,7 @@ using kvec::worker::engine::Engine;
 class FuzzedWorker {
  public:
   FuzzedWorker()
-      : file_(kvec::TinyGguf(kvec::ModelFamily::kGemma3).Build()),
-        files_(*kvec::ModelFiles::Open(file_.path())),
+      : files_(*kvec::ModelFiles::Open(kvec::TinyModelFolder("gemma3"))),
         device_(*kvec::kernels::cpu::CpuDevice::Create({.num_threads = 1})),
         engine_(*MakeEngine({0, files_->config().num_layers})) {}
 
@@ -44,7 +42,6 @@ class FuzzedWorker {
                           progress_);
   }
 
-  const kvec::MemoryFile file_;
   const std::unique_ptr<kvec::ModelFiles> files_;
   const std::unique_ptr<kvec::kernels::cpu::CpuDevice> device_;
   kvec::worker::engine::Progress progress_;

@@ -10,6 +10,8 @@
 namespace kvec::worker::engine {
 namespace {
 
+constexpr uint32_t kMaxChoices = 1024;  // far above what requests may ask for
+
 // The tokens that `work` feeds: those it names, or the one that was sampled last.
 absl::StatusOr<std::vector<int32_t>> FedTokens(const v1::SequenceWork& work,
                                                const Sequence& sequence) {
@@ -64,6 +66,10 @@ absl::Status PlanWork(const v1::SequenceWork& work, int index, Sequence& sequenc
     return absl::InternalError(absl::StrCat("sequence ", work.sequence_id(), ": first_position ",
                                             work.first_position(), ", the cache is at ",
                                             sequence.next_position()));
+  }
+  if (work.num_choices() > kMaxChoices) {
+    return absl::InternalError(absl::StrCat("sequence ", work.sequence_id(), ": num_choices ",
+                                            work.num_choices(), ", at most ", kMaxChoices));
   }
   KVEC_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens, FedTokens(work, sequence));
   KVEC_RETURN_IF_ERROR(cache.Append(static_cast<int>(tokens.size())));

@@ -251,6 +251,10 @@ INSTANTIATE_TEST_SUITE_P(
                   EngineHarness::AddStart(2, 5, EngineHarness::GreedySampling(), step);
                   EngineHarness::AddWork(2, {}, 0, false, true, step);
                 }},
+        BadStep{"AbsurdlyManyChoices", "sequence 1: num_choices 4294967295, at most 1024",
+                [](v1::Step& step) {
+                  EngineHarness::AddWork(1, {1}, 5, false, true, step).set_num_choices(~0u);
+                }},
         BadStep{"PoolTooSmall", "kv pages: ",
                 [](v1::Step& step) {
                   EngineHarness::AddStart(2, 1, EngineHarness::GreedySampling(), step);
