@@ -1,12 +1,27 @@
 # The kernels: plain CUDA C++, compiled for GPUs here and for the host simulator in tests/kernels/cuda.
 set(KVEC_CUDA_KERNELS
   append_kv.cu
+  convert.cu
   decode_attention.cu
   gated_activation.cu
   gather_entries.cu
   prefill_attention.cu
   rms_norm.cu
   rope.cu
+  sample.cu
   value_norms.cu
   window_scores.cu)
+# What calls them.
+set(KVEC_CUDA_DEVICE
+  cuda_buffer.cc
+  cuda_device.cc
+  cuda_device_cache.cc
+  cuda_kv_arena.cc
+  cuda_status.cc
+  flat_batch.cc
+  sample_batch.cc
+  uploader.cc)
+set(KVEC_CUDA_DEVICE_DEPS
+  kvec_kernels_checks kvec_common_tensor absl::span absl::status absl::statusor absl::strings)
 list(TRANSFORM KVEC_CUDA_KERNELS PREPEND ${CMAKE_CURRENT_LIST_DIR}/)
+list(TRANSFORM KVEC_CUDA_DEVICE PREPEND ${CMAKE_CURRENT_LIST_DIR}/)

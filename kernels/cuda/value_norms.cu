@@ -14,13 +14,14 @@ constexpr int kLanes = 8;  // share a value: a block takes one page
 // Grid [pages, heads].
 template <typename Stored>
 __global__ void __launch_bounds__(kThreads)
-    ValueNormsKernel(PagedBatch batch, int num_entries, KvPages kv, float* norms) {
+    ValueNormsKernel(PagedBatch batch, int stride, KvPages kv, float* norms) {
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
   const int entry =
       static_cast<int>(blockIdx.x) * kPageTokens + static_cast<int>(threadIdx.x) / kLanes;
   const int head = static_cast<int>(blockIdx.y);
+  const HeadTable table = batch.tables[head];
   float squares = 0;
-  if (entry < num_entries) {
+  if (entry < table.num_entries) {
     const Entries<Stored> entries(kv);
     const Stored* const value =
         entries.Value(batch.page_ids + batch.tables[head].first_page, entry);
@@ -32,22 +33,22 @@ __global__ void __launch_bounds__(kThreads)
     }
   }
   squares = WarpSum<kLanes>(squares);
-  if (lane == 0 && entry < num_entries) {
-    norms[static_cast<size_t>(head) * static_cast<size_t>(num_entries) +
-          static_cast<size_t>(entry)] = sqrtf(squares);
+  if (lane == 0 && entry < table.num_entries) {
+    norms[static_cast<size_t>(head) * static_cast<size_t>(stride) + static_cast<size_t>(entry)] =
+        sqrtf(squares);
   }
 }
 
 }  // namespace
 
-cudaError_t ValueNorms(cudaStream_t stream, const PagedBatch& batch, int num_heads, int num_entries,
+cudaError_t ValueNorms(cudaStream_t stream, const PagedBatch& batch, int num_heads, int stride,
                        const KvPages& kv, float* norms) {
   static_assert(kThreads / kLanes == kPageTokens);
-  const dim3 grid(static_cast<unsigned>(DivideUp(num_entries, kPageTokens)),
+  const dim3 grid(static_cast<unsigned>(DivideUp(stride, kPageTokens)),
                   static_cast<unsigned>(num_heads));
   return WithStored(kv.type, [&](auto stored) {
-    return Launch(stream, {grid, kThreads}, ValueNormsKernel<decltype(stored)>, batch, num_entries,
-                  kv, norms);
+    return Launch(stream, {grid, kThreads}, ValueNormsKernel<decltype(stored)>, batch, stride, kv,
+                  norms);
   });
 }
 

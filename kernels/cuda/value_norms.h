@@ -7,8 +7,9 @@
 
 namespace kvec::kernels::cuda {
 
-// norms[num_heads, num_entries]: ‖v‖₂ of the first entries of the batch's first heads.
-cudaError_t ValueNorms(cudaStream_t stream, const PagedBatch& batch, int num_heads, int num_entries,
+// norms[num_heads, stride]: ‖v‖₂ of the entries of the batch's first heads, of which none has more
+// than `stride`.
+cudaError_t ValueNorms(cudaStream_t stream, const PagedBatch& batch, int num_heads, int stride,
                        const KvPages& kv, float* norms);
 
 }  // namespace kvec::kernels::cuda

@@ -45,6 +45,19 @@ __device__ __forceinline__ float BlockSum(float value) {
   return sum;
 }
 
+template <int kThreads>
+__device__ __forceinline__ float BlockMax(float value) {
+  constexpr int kWarps = kThreads / kWarpThreads;
+  KVEC_SHARED_ARRAY(float, maxima, [kWarps]);
+  value = WarpMax(value);
+  __syncthreads();  // who still reads an earlier maximum
+  if (threadIdx.x % kWarpThreads == 0) maxima[threadIdx.x / kWarpThreads] = value;
+  __syncthreads();
+  float max = kNegativeInfinity;
+  for (int warp = 0; warp < kWarps; ++warp) max = fmaxf(max, maxima[warp]);
+  return max;
+}
+
 }  // namespace kvec::kernels::cuda
 
 #endif  // KVEC_KERNELS_CUDA_WARP_MATH_H_

@@ -109,6 +109,16 @@ T atomicAdd(T* address, std::type_identity_t<T> value) {
 }
 
 template <typename T>
+T atomicExch(T* address, std::type_identity_t<T> value) {
+  return kvec::cusim::ReadModifyWrite(address, [=](T) { return value; });
+}
+
+template <typename T>
+T atomicMin(T* address, std::type_identity_t<T> value) {
+  return kvec::cusim::ReadModifyWrite(address, [=](T old) { return std::min(old, value); });
+}
+
+template <typename T>
 T atomicMax(T* address, std::type_identity_t<T> value) {
   return kvec::cusim::ReadModifyWrite(address, [=](T old) { return std::max(old, value); });
 }

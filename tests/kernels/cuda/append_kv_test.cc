@@ -1,7 +1,6 @@
 #include "kernels/cuda/append_kv.h"
 
 #include "gtest/gtest.h"
-#include "tests/kernels/cpu/paged_attention.h"
 #include "tests/kernels/cuda/paged_cache.h"
 
 namespace kvec::kernels::cuda {

@@ -3,14 +3,12 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "tests/kernels/cpu/paged_attention.h"
 #include "tests/kernels/cuda/paged_cache.h"
 
 namespace kvec::kernels::cuda {
 namespace {
 
 using cpu::LargestDifference;
-using cpu::ReferenceAttention;
 using cpu::RowsOf;
 
 constexpr float kTolerance = 1e-5f;  // values are of order 1

@@ -13,6 +13,7 @@
 #include "kernels/cuda/decode_attention.h"
 #include "kernels/cuda/flat_batch.h"
 #include "kernels/cuda/prefill_attention.h"
+#include "tests/kernels/cpu/paged_attention.h"
 #include "tests/kernels/cuda/kernel_test.h"
 
 namespace kvec::kernels::cuda {
@@ -117,6 +118,19 @@ struct RunOptions {
   float scale = 0.125f;
   int workspace_rows = 1000;  // of decode attention, at once
 };
+
+// Attention of a whole sequence, all rows of qkv, in double precision, over keys and values as an
+// arena of this type holds them.
+inline Matrix ReferenceAttention(const Matrix& qkv, const HeadShape& shape, KvType type,
+                                 int sliding_window, double scale) {
+  Matrix stored = qkv;
+  for (int row = 0; row < qkv.rows(); ++row) {
+    for (int col = shape.num_heads * shape.head_dim; col < qkv.cols(); ++col) {
+      stored.at(row, col) = cpu::RoundTo(type, qkv.at(row, col));
+    }
+  }
+  return cpu::ReferenceAttention(stored, shape, sliding_window, scale);
+}
 
 // Rows of qkv, which belong to the runs one after another, stored in a cache.
 class AppendedRows {

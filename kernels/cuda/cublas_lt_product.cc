@@ -1,0 +1,153 @@
+// DenseProduct by cuBLASLt. It thinks in columns: our row-major y[m, out] is its matrix out × m, so
+// that y = x · wᵀ reads as yᵀ = w · xᵀ.
+
+#include <cublasLt.h>
+
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <tuple>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "common/status_macros.h"
+#include "kernels/cuda/cublas_lt_library.h"
+#include "kernels/cuda/cuda_buffer.h"
+#include "kernels/cuda/dense_product.h"
+
+namespace kvec::kernels::cuda {
+namespace {
+
+constexpr size_t kWorkspaceBytes = size_t{32} << 20;  // what NVIDIA recommends for Hopper
+
+absl::Status ToStatus(const CublasLtLibrary& lt, cublasStatus_t status, absl::string_view call) {
+  if (status == CUBLAS_STATUS_SUCCESS) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("cuBLASLt ", call, ": ", lt.get_status_name(status)));
+}
+
+// What the choice of an algorithm depends on. Rows of equal shape run alike.
+using ShapeKey = std::tuple<int, int, int, int64_t, bool, bool>;
+
+// A product's descriptors and its algorithm.
+class Plan {
+ public:
+  explicit Plan(const CublasLtLibrary& lt) : lt_(lt) {}
+  ~Plan() {
+    for (cublasLtMatrixLayout_t layout : {weight_, x_, y_}) {
+      if (layout != nullptr) (void)lt_.destroy_layout(layout);
+    }
+    if (operation_ != nullptr) (void)lt_.destroy_operation(operation_);
+  }
+  Plan(const Plan&) = delete;
+  Plan& operator=(const Plan&) = delete;
+
+  absl::Status Prepare(cublasLtHandle_t handle, const DenseOperands& o) {
+    KVEC_RETURN_IF_ERROR(ToStatus(
+        lt_, lt_.create_operation(&operation_, CUBLAS_COMPUTE_32F, CUDA_R_32F), "operation"));
+    KVEC_RETURN_IF_ERROR(Set(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T));
+    if (o.bias != nullptr) {
+      KVEC_RETURN_IF_ERROR(Set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS));
+      KVEC_RETURN_IF_ERROR(Set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, o.bias));
+    }
+    const auto in = static_cast<uint64_t>(o.in_features);
+    const auto out = static_cast<uint64_t>(o.y.cols);
+    const auto rows = static_cast<uint64_t>(o.y.rows);
+    KVEC_RETURN_IF_ERROR(Layout(CUDA_R_16BF, in, out, o.in_features, weight_));
+    KVEC_RETURN_IF_ERROR(Layout(CUDA_R_16BF, in, rows, o.in_features, x_));
+    KVEC_RETURN_IF_ERROR(Layout(CUDA_R_32F, out, rows, o.y.stride, y_));
+    return ChooseAlgorithm(handle);
+  }
+
+  absl::Status Run(cublasLtHandle_t handle, const DenseOperands& o, void* workspace,
+                   cudaStream_t stream) {
+    if (o.bias != nullptr) KVEC_RETURN_IF_ERROR(Set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, o.bias));
+    const float alpha = 1;
+    const float beta = o.mode == MatMulMode::kAccumulate ? 1 : 0;
+    return ToStatus(
+        lt_,
+        lt_.matmul(handle, operation_, &alpha, o.weight, weight_, o.x, x_, &beta, o.y.data, y_,
+                   o.y.data, y_, &algorithm_, workspace, kWorkspaceBytes, stream),
+        "matmul");
+  }
+
+ private:
+  template <typename T>
+  absl::Status Set(cublasLtMatmulDescAttributes_t attribute, T value) {
+    return ToStatus(lt_, lt_.set_operation_attribute(operation_, attribute, &value, sizeof(value)),
+                    "attribute");
+  }
+
+  absl::Status Layout(cudaDataType_t type, uint64_t rows, uint64_t cols, int64_t stride,
+                      cublasLtMatrixLayout_t& layout) {
+    return ToStatus(lt_, lt_.create_layout(&layout, type, rows, cols, stride), "layout");
+  }
+
+  absl::Status ChooseAlgorithm(cublasLtHandle_t handle) {
+    cublasLtMatmulPreference_t preference = nullptr;
+    KVEC_RETURN_IF_ERROR(ToStatus(lt_, lt_.create_preference(&preference), "preference"));
+    cublasStatus_t status =
+        lt_.set_preference_attribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                     &kWorkspaceBytes, sizeof(kWorkspaceBytes));
+    cublasLtMatmulHeuristicResult_t result = {};
+    int num_results = 0;
+    if (status == CUBLAS_STATUS_SUCCESS) {
+      status = lt_.get_heuristic(handle, operation_, weight_, x_, y_, y_, preference, 1, &result,
+                                 &num_results);
+    }
+    (void)lt_.destroy_preference(preference);
+    KVEC_RETURN_IF_ERROR(ToStatus(lt_, status, "heuristic"));
+    if (num_results == 0) return absl::InternalError("cuBLASLt has no algorithm for this shape");
+    algorithm_ = result.algo;
+    return absl::OkStatus();
+  }
+
+  const CublasLtLibrary& lt_;
+  cublasLtMatmulDesc_t operation_ = nullptr;
+  cublasLtMatrixLayout_t weight_ = nullptr;
+  cublasLtMatrixLayout_t x_ = nullptr;
+  cublasLtMatrixLayout_t y_ = nullptr;
+  cublasLtMatmulAlgo_t algorithm_ = {};
+};
+
+class CublasLtProduct : public DenseProduct {
+ public:
+  CublasLtProduct(const CublasLtLibrary& lt, cublasLtHandle_t handle, cudaStream_t stream,
+                  std::unique_ptr<CudaBuffer> workspace)
+      : lt_(lt), handle_(handle), stream_(stream), workspace_(std::move(workspace)) {}
+  ~CublasLtProduct() override {
+    plans_.clear();
+    (void)lt_.destroy(handle_);
+  }
+
+  absl::Status Multiply(const DenseOperands& o) override {
+    const ShapeKey key(o.y.rows, o.y.cols, o.in_features, o.y.stride, o.bias != nullptr,
+                       o.mode == MatMulMode::kAccumulate);
+    auto plan = plans_.find(key);
+    if (plan == plans_.end()) {
+      auto made = std::make_unique<Plan>(lt_);
+      KVEC_RETURN_IF_ERROR(made->Prepare(handle_, o));
+      plan = plans_.emplace(key, std::move(made)).first;
+    }
+    return plan->second->Run(handle_, o, workspace_->data(), stream_);
+  }
+
+ private:
+  const CublasLtLibrary& lt_;
+  const cublasLtHandle_t handle_;
+  const cudaStream_t stream_;
+  const std::unique_ptr<CudaBuffer> workspace_;
+  std::map<ShapeKey, std::unique_ptr<Plan>> plans_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<DenseProduct>> CreateDenseProduct(cudaStream_t stream) {
+  KVEC_ASSIGN_OR_RETURN(const CublasLtLibrary* const lt, CublasLtLibrary::Open());
+  KVEC_ASSIGN_OR_RETURN(auto workspace, CudaBuffer::Allocate(kWorkspaceBytes));
+  cublasLtHandle_t handle = nullptr;
+  KVEC_RETURN_IF_ERROR(ToStatus(*lt, lt->create(&handle), "create"));
+  return std::make_unique<CublasLtProduct>(*lt, handle, stream, std::move(workspace));
+}
+
+}  // namespace kvec::kernels::cuda

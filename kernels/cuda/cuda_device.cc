@@ -1,0 +1,312 @@
+// Memory, weights and what happens to rows. What concerns the KV cache is in cuda_device_cache.cc.
+
+#include "kernels/cuda/cuda_device.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+#include "common/tensor/dequantize.h"
+#include "kernels/cuda/convert.h"
+#include "kernels/cuda/cuda_status.h"
+#include "kernels/cuda/gated_activation.h"
+#include "kernels/cuda/rms_norm.h"
+#include "kernels/cuda/rope.h"
+#include "kernels/cuda/sample_batch.h"
+#include "kernels/sample_request_check.h"
+#include "kernels/weight_source.h"
+
+namespace kvec::kernels::cuda {
+namespace {
+
+class CudaWeight : public Weight {
+ public:
+  CudaWeight(int out_features, int in_features, std::unique_ptr<CudaBuffer> buffer)
+      : out_features_(out_features), in_features_(in_features), buffer_(std::move(buffer)) {}
+  int out_features() const override { return out_features_; }
+  int in_features() const override { return in_features_; }
+  size_t bytes() const override { return buffer_->bytes(); }
+  const __nv_bfloat16* data() const { return static_cast<const __nv_bfloat16*>(buffer_->data()); }
+
+ private:
+  const int out_features_;
+  const int in_features_;
+  const std::unique_ptr<CudaBuffer> buffer_;
+};
+
+absl::Status CheckSameShape(absl::string_view operation, Tensor a, Tensor b) {
+  if (a.rows == b.rows && a.cols == b.cols) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat(operation, ": shapes differ: [", a.rows, ", ", a.cols,
+                                          "] and [", b.rows, ", ", b.cols, "]"));
+}
+
+absl::Status CheckSources(absl::Span<const WeightSource> sources) {
+  if (sources.empty()) return absl::InvalidArgumentError("weight: no sources");
+  for (const WeightSource& source : sources) {
+    KVEC_RETURN_IF_ERROR(CheckWeightSource(source));
+    if (source.in_features != sources[0].in_features) {
+      return absl::InvalidArgumentError(absl::StrCat("weight: in_features ", source.in_features,
+                                                     " on top of ", sources[0].in_features));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Decodes a source to bfloat16 and copies it to `to`, some rows at a time.
+absl::Status UploadWeight(const WeightSource& source, uint16_t* to, cudaStream_t stream) {
+  constexpr size_t kNumbersAtOnce = size_t{1} << 20;
+  const auto cols = static_cast<size_t>(source.in_features);
+  const size_t row_bytes = RowBytes(source.type, source.in_features);
+  const auto num_rows = static_cast<size_t>(source.num_rows);
+  const size_t rows_at_once = std::max<size_t>(1, kNumbersAtOnce / cols);
+  std::vector<float> decoded;
+  std::vector<uint16_t> rounded;
+  for (size_t begin = 0; begin < num_rows; begin += rows_at_once) {
+    const size_t count = std::min(rows_at_once, num_rows - begin);
+    decoded.resize(count * cols);
+    rounded.resize(count * cols);
+    Dequantize(source.type, source.data.subspan(begin * row_bytes, count * row_bytes),
+               absl::MakeSpan(decoded));
+    std::transform(decoded.begin(), decoded.end(), rounded.begin(), FloatToBFloat16);
+    KVEC_RETURN_IF_ERROR(
+        ToStatus(cudaMemcpyAsync(to + begin * cols, rounded.data(),
+                                 rounded.size() * sizeof(uint16_t), cudaMemcpyHostToDevice, stream),
+                 "weight"));
+  }
+  return absl::OkStatus();
+}
+
+// Radians per position of every rotated pair.
+std::vector<double> Frequencies(const RopeConfig& rope, size_t half) {
+  std::vector<double> frequencies(half);
+  for (size_t i = 0; i < half; ++i) {
+    const double exponent = -static_cast<double>(i) / static_cast<double>(half);
+    frequencies[i] = std::pow(double{rope.theta}, exponent);
+    if (!rope.frequency_factors.empty()) frequencies[i] /= rope.frequency_factors[i];
+  }
+  return frequencies;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<CudaDevice>> CudaDevice::Create(const Options& options) {
+  int num_devices = 0;
+  KVEC_RETURN_IF_ERROR(ToStatus(cudaGetDeviceCount(&num_devices), "counting GPUs"));
+  if (options.index < 0 || options.index >= num_devices) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("GPU ", options.index, ": this machine has ", num_devices));
+  }
+  KVEC_RETURN_IF_ERROR(ToStatus(cudaSetDevice(options.index), "choosing a GPU"));
+  cudaDeviceProp properties;
+  KVEC_RETURN_IF_ERROR(
+      ToStatus(cudaGetDeviceProperties(&properties, options.index), "asking the GPU's name"));
+  cudaStream_t stream = nullptr;
+  KVEC_RETURN_IF_ERROR(
+      ToStatus(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream"));
+  auto device = std::unique_ptr<CudaDevice>(
+      new CudaDevice(absl::StrCat("cuda (", properties.name, ")"), stream));
+  KVEC_ASSIGN_OR_RETURN(device->product_, CreateDenseProduct(stream));
+  return device;
+}
+
+CudaDevice::CudaDevice(std::string name, cudaStream_t stream)
+    : name_(std::move(name)), stream_(stream), uploader_(stream) {}
+
+CudaDevice::~CudaDevice() {
+  (void)cudaStreamSynchronize(stream_);
+  (void)cudaStreamDestroy(stream_);
+}
+
+absl::StatusOr<std::unique_ptr<DeviceMemory>> CudaDevice::Allocate(size_t bytes) {
+  return CudaBuffer::Allocate(bytes);
+}
+
+absl::Status CudaDevice::Upload(absl::Span<const uint8_t> host, void* device) {
+  return ToStatus(
+      cudaMemcpyAsync(device, host.data(), host.size(), cudaMemcpyHostToDevice, stream_), "upload");
+}
+
+absl::Status CudaDevice::Download(const void* device, absl::Span<uint8_t> host) {
+  KVEC_RETURN_IF_ERROR(
+      ToStatus(cudaMemcpyAsync(host.data(), device, host.size(), cudaMemcpyDeviceToHost, stream_),
+               "download"));
+  return Synchronize();
+}
+
+absl::Status CudaDevice::Synchronize() {
+  return ToStatus(cudaStreamSynchronize(stream_), "waiting for the GPU");
+}
+
+absl::StatusOr<std::unique_ptr<Weight>> CudaDevice::PrepareWeight(
+    absl::Span<const WeightSource> sources) {
+  KVEC_RETURN_IF_ERROR(CheckSources(sources));
+  const int in_features = sources[0].in_features;
+  int out_features = 0;
+  for (const WeightSource& source : sources) out_features += source.num_rows;
+  const size_t numbers = static_cast<size_t>(out_features) * static_cast<size_t>(in_features);
+  KVEC_ASSIGN_OR_RETURN(auto buffer, CudaBuffer::Allocate(numbers * sizeof(uint16_t)));
+  auto* to = static_cast<uint16_t*>(buffer->data());
+  for (const WeightSource& source : sources) {
+    KVEC_RETURN_IF_ERROR(UploadWeight(source, to, stream_));
+    to += static_cast<size_t>(source.num_rows) * static_cast<size_t>(in_features);
+  }
+  KVEC_RETURN_IF_ERROR(Synchronize());
+  return std::make_unique<CudaWeight>(out_features, in_features, std::move(buffer));
+}
+
+absl::Status CudaDevice::MatMul(const Weight& weight, Tensor x, const float* bias, MatMulMode mode,
+                                Tensor y) {
+  if (x.cols != weight.in_features() || y.cols != weight.out_features() || x.rows != y.rows) {
+    return absl::InternalError(absl::StrCat("matmul: x [", x.rows, ", ", x.cols, "], weight [",
+                                            weight.out_features(), ", ", weight.in_features(),
+                                            "], y [", y.rows, ", ", y.cols, "]"));
+  }
+  if (x.rows == 0) return absl::OkStatus();
+  const size_t numbers = static_cast<size_t>(x.rows) * static_cast<size_t>(x.cols);
+  KVEC_ASSIGN_OR_RETURN(__nv_bfloat16* const rounded,
+                        product_input_.Reserve<__nv_bfloat16>(numbers));
+  KVEC_RETURN_IF_ERROR(ToStatus(ToBFloat16(stream_, x, rounded), "matmul"));
+  return product_->Multiply({.weight = static_cast<const CudaWeight&>(weight).data(),
+                             .x = rounded,
+                             .in_features = x.cols,
+                             .bias = bias,
+                             .mode = mode,
+                             .y = y});
+}
+
+// The table stays in the file, in the host's memory: a row is decoded there, and what crosses the
+// bus is as much as any Step's page tables.
+absl::Status CudaDevice::EmbeddingLookup(const WeightSource& table, absl::Span<const int32_t> ids,
+                                         float scale, Tensor out) {
+  KVEC_RETURN_IF_ERROR(CheckWeightSource(table));
+  if (out.rows != static_cast<int64_t>(ids.size()) || out.cols != table.in_features) {
+    return absl::InvalidArgumentError(absl::StrCat("embedding: ", ids.size(), " ids of ",
+                                                   table.in_features, " numbers into a tensor [",
+                                                   out.rows, ", ", out.cols, "]"));
+  }
+  if (ids.empty()) return absl::OkStatus();
+  const size_t row_bytes = RowBytes(table.type, table.in_features);
+  const auto cols = static_cast<size_t>(out.cols);
+  std::vector<float> rows(ids.size() * cols);
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] < 0 || ids[i] >= table.num_rows) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("embedding: id ", ids[i], " of a table with ", table.num_rows, " rows"));
+    }
+    const absl::Span<float> row = absl::MakeSpan(rows).subspan(i * cols, cols);
+    Dequantize(table.type, table.data.subspan(row_bytes * static_cast<size_t>(ids[i]), row_bytes),
+               row);
+    for (float& value : row) value *= scale;
+  }
+  KVEC_ASSIGN_OR_RETURN(const float* const uploaded, uploader_.Upload(absl::MakeConstSpan(rows)));
+  return ToStatus(cudaMemcpy2DAsync(out.data, static_cast<size_t>(out.stride) * sizeof(float),
+                                    uploaded, cols * sizeof(float), cols * sizeof(float),
+                                    ids.size(), cudaMemcpyDeviceToDevice, stream_),
+                  "embedding");
+}
+
+absl::Status CudaDevice::RmsNorm(Tensor x, const float* weight, float eps, Tensor out) {
+  KVEC_RETURN_IF_ERROR(CheckSameShape("rms_norm", x, out));
+  if (x.rows == 0) return absl::OkStatus();
+  return ToStatus(cuda::RmsNorm(stream_, x, weight, eps, out), "rms_norm");
+}
+
+absl::Status CudaDevice::AddRmsNorm(Tensor y, const float* weight, float eps, Tensor x) {
+  KVEC_RETURN_IF_ERROR(CheckSameShape("add_rms_norm", y, x));
+  if (x.rows == 0) return absl::OkStatus();
+  return ToStatus(cuda::AddRmsNorm(stream_, y, weight, eps, x), "add_rms_norm");
+}
+
+absl::Status CudaDevice::RopeAngles(absl::Span<const int32_t> positions, const RopeConfig& rope,
+                                    Tensor out) {
+  const size_t half = static_cast<size_t>(out.cols) / 2;
+  if (out.cols % 2 != 0 || positions.size() != static_cast<size_t>(out.rows) ||
+      (!rope.frequency_factors.empty() && rope.frequency_factors.size() != half)) {
+    return absl::InternalError(absl::StrCat(
+        "rope_angles: ", positions.size(), " positions and ", rope.frequency_factors.size(),
+        " frequency factors for [", out.rows, ", ", out.cols, "]"));
+  }
+  if (positions.empty()) return absl::OkStatus();
+  const std::vector<double> frequencies = Frequencies(rope, half);
+  KVEC_RETURN_IF_ERROR(
+      uploader_.Reserve(positions.size() * sizeof(int32_t) + half * sizeof(double)));
+  KVEC_ASSIGN_OR_RETURN(const int32_t* const device_positions, uploader_.Upload(positions));
+  KVEC_ASSIGN_OR_RETURN(const double* const device_frequencies,
+                        uploader_.Upload(absl::MakeConstSpan(frequencies)));
+  return ToStatus(cuda::RopeAngles(stream_, device_positions, device_frequencies, out),
+                  "rope_angles");
+}
+
+absl::Status CudaDevice::NormAndRotate(Tensor qkv, const HeadShape& shape, const QkNorm& norm,
+                                       Tensor angles, RopePairing pairing) {
+  if (qkv.cols != shape.qkv_cols() || angles.cols != shape.head_dim || angles.rows != qkv.rows ||
+      shape.head_dim % 2 != 0) {
+    return absl::InternalError(absl::StrCat("norm_and_rotate: qkv [", qkv.rows, ", ", qkv.cols,
+                                            "], angles [", angles.rows, ", ", angles.cols,
+                                            "], head_dim ", shape.head_dim));
+  }
+  if (qkv.rows == 0) return absl::OkStatus();
+  return ToStatus(cuda::NormAndRotate(stream_, qkv, shape, norm, angles, pairing),
+                  "norm_and_rotate");
+}
+
+absl::Status CudaDevice::GatedActivation(Tensor gate_up, Activation activation, Tensor out) {
+  if (gate_up.rows != out.rows || gate_up.cols != 2 * out.cols) {
+    return absl::InternalError(absl::StrCat("gated_activation: [", gate_up.rows, ", ", gate_up.cols,
+                                            "] does not give [", out.rows, ", ", out.cols, "]"));
+  }
+  if (out.rows == 0) return absl::OkStatus();
+  return ToStatus(cuda::GatedActivation(stream_, gate_up, activation, out), "gated_activation");
+}
+
+absl::Status CudaDevice::CopyRows(Tensor from, Tensor to) {
+  KVEC_RETURN_IF_ERROR(CheckSameShape("copy_rows", from, to));
+  if (from.rows == 0) return absl::OkStatus();
+  return ToStatus(
+      cudaMemcpy2DAsync(to.data, static_cast<size_t>(to.stride) * sizeof(float), from.data,
+                        static_cast<size_t>(from.stride) * sizeof(float),
+                        static_cast<size_t>(from.cols) * sizeof(float),
+                        static_cast<size_t>(from.rows), cudaMemcpyDeviceToDevice, stream_),
+      "copy_rows");
+}
+
+absl::Status CudaDevice::Sample(Tensor logits, absl::Span<const SampleRequest> requests,
+                                absl::Span<SampleResult> results) {
+  if (requests.size() != results.size()) {
+    return absl::InternalError(
+        absl::StrCat("sample: ", requests.size(), " requests, ", results.size(), " results"));
+  }
+  if (requests.empty()) return absl::OkStatus();
+  for (const SampleRequest& request : requests) {
+    KVEC_RETURN_IF_ERROR(CheckSampleRequest(request, logits.rows, logits.cols));
+  }
+  const SampleBatch batch(requests);
+  const size_t num_top = requests.size() * static_cast<size_t>(batch.max_logprobs());
+  const size_t num_adjusted =
+      batch.adjusts_logits() ? requests.size() * static_cast<size_t>(logits.cols) : 0;
+  KVEC_ASSIGN_OR_RETURN(
+      uint8_t* const scratch,
+      results_.Reserve<uint8_t>(requests.size() * sizeof(SampleOutput) +
+                                num_top * sizeof(ScoredToken) + num_adjusted * sizeof(float)));
+  SampleArguments arguments{.logits = logits,
+                            .num_tasks = static_cast<int>(requests.size()),
+                            .max_logprobs = batch.max_logprobs()};
+  arguments.outputs = reinterpret_cast<SampleOutput*>(scratch);
+  arguments.top = reinterpret_cast<ScoredToken*>(arguments.outputs + requests.size());
+  arguments.adjusted = reinterpret_cast<float*>(arguments.top + num_top);
+  KVEC_RETURN_IF_ERROR(uploader_.Reserve(batch.bytes()));
+  KVEC_ASSIGN_OR_RETURN(arguments.tasks, uploader_.Upload(batch.tasks()));
+  KVEC_ASSIGN_OR_RETURN(arguments.counts, uploader_.Upload(batch.counts()));
+  KVEC_ASSIGN_OR_RETURN(arguments.biases, uploader_.Upload(batch.biases()));
+  KVEC_ASSIGN_OR_RETURN(arguments.banned, uploader_.Upload(batch.banned()));
+  KVEC_RETURN_IF_ERROR(ToStatus(cuda::Sample(stream_, arguments), "sample"));
+  std::vector<SampleOutput> outputs(requests.size());
+  std::vector<ScoredToken> top(num_top);
+  KVEC_RETURN_IF_ERROR(DownloadArray(arguments.outputs, absl::MakeSpan(outputs)));
+  KVEC_RETURN_IF_ERROR(DownloadArray(arguments.top, absl::MakeSpan(top)));
+  return batch.Finish(outputs, top, results);
+}
+
+}  // namespace kvec::kernels::cuda

@@ -1,0 +1,92 @@
+#ifndef KVEC_KERNELS_CUDA_CUDA_DEVICE_H_
+#define KVEC_KERNELS_CUDA_CUDA_DEVICE_H_
+
+#include <cuda_runtime_api.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "kernels/cuda/cuda_buffer.h"
+#include "kernels/cuda/dense_product.h"
+#include "kernels/cuda/flat_batch.h"
+#include "kernels/cuda/uploader.h"
+#include "kernels/cuda/window_scores.h"
+#include "kernels/device.h"
+
+namespace kvec::kernels::cuda {
+
+// A GPU as a device. Operations are queued on one stream and return before they are done, but for
+// those whose results go to the host's memory. Weights are held and multiplied in bfloat16,
+// whatever the file's type.
+class CudaDevice : public Device {
+ public:
+  struct Options {
+    int index = 0;  // among the GPUs that this process sees
+  };
+
+  // UNAVAILABLE when there is no GPU, no driver or no cuBLASLt; INVALID_ARGUMENT for an index
+  // beyond the GPUs that there are.
+  static absl::StatusOr<std::unique_ptr<CudaDevice>> Create(const Options& options);
+  ~CudaDevice() override;
+
+  absl::string_view name() const override { return name_; }
+  absl::StatusOr<std::unique_ptr<DeviceMemory>> Allocate(size_t bytes) override;
+  absl::Status Upload(absl::Span<const uint8_t> host, void* device) override;
+  absl::Status Download(const void* device, absl::Span<uint8_t> host) override;
+  absl::Status Synchronize() override;
+  absl::StatusOr<std::unique_ptr<Weight>> PrepareWeight(
+      absl::Span<const WeightSource> sources) override;
+  absl::Status MatMul(const Weight& weight, Tensor x, const float* bias, MatMulMode mode,
+                      Tensor y) override;
+  absl::Status EmbeddingLookup(const WeightSource& table, absl::Span<const int32_t> ids,
+                               float scale, Tensor out) override;
+  absl::Status RmsNorm(Tensor x, const float* weight, float eps, Tensor out) override;
+  absl::Status AddRmsNorm(Tensor y, const float* weight, float eps, Tensor x) override;
+  absl::Status RopeAngles(absl::Span<const int32_t> positions, const RopeConfig& rope,
+                          Tensor out) override;
+  absl::Status NormAndRotate(Tensor qkv, const HeadShape& shape, const QkNorm& norm, Tensor angles,
+                             RopePairing pairing) override;
+  absl::Status GatedActivation(Tensor gate_up, Activation activation, Tensor out) override;
+  absl::StatusOr<std::unique_ptr<KvArena>> AllocateKvArena(const KvArenaSpec& spec) override;
+  absl::Status AppendKv(Tensor qkv, const HeadShape& shape, absl::Span<const int32_t> positions,
+                        const AttentionBatch& batch, KvArena& arena) override;
+  absl::Status Attention(Tensor qkv, const HeadShape& shape, const AttentionBatch& batch,
+                         const KvArena& arena, Tensor out) override;
+  absl::Status CopyPages(KvArena& arena, absl::Span<const PageCopy> copies) override;
+  absl::Status CopyRows(Tensor from, Tensor to) override;
+  absl::Status WindowScores(const HeadShape& shape, const WindowScoreRequest& request,
+                            const KvArena& arena) override;
+  absl::Status ValueNorms(absl::Span<const HeadPages> heads, int stride, const KvArena& arena,
+                          float* norms) override;
+  absl::Status GatherEntries(absl::Span<const GatherRequest> requests, KvArena& arena) override;
+  absl::Status Sample(Tensor logits, absl::Span<const SampleRequest> requests,
+                      absl::Span<SampleResult> results) override;
+
+ private:
+  CudaDevice(std::string name, cudaStream_t stream);
+
+  // Tables of one sequence's heads, without rows.
+  absl::StatusOr<PagedBatch> UploadHeads(absl::Span<const HeadPages> heads);
+  absl::Status UploadWindowRequest(const WindowScoreRequest& request,
+                                   WindowScoreArguments& arguments);
+  // Copies to the host and waits.
+  template <typename T>
+  absl::Status DownloadArray(const T* device, absl::Span<T> host) {
+    if (host.empty()) return absl::OkStatus();
+    return Download(device, {reinterpret_cast<uint8_t*>(host.data()), host.size() * sizeof(T)});
+  }
+
+  const std::string name_;
+  const cudaStream_t stream_;
+  Uploader uploader_;
+  std::unique_ptr<DenseProduct> product_;
+  CudaScratch product_input_;  // x in bfloat16
+  CudaScratch splits_;         // of decode attention
+  CudaScratch results_;        // on their way to the host
+};
+
+}  // namespace kvec::kernels::cuda
+
+#endif  // KVEC_KERNELS_CUDA_CUDA_DEVICE_H_

@@ -1,0 +1,254 @@
+// The part of CudaDevice that concerns the KV cache.
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
+#include "kernels/attention_checks.h"
+#include "kernels/cuda/append_kv.h"
+#include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/cuda_kv_arena.h"
+#include "kernels/cuda/cuda_status.h"
+#include "kernels/cuda/decode_attention.h"
+#include "kernels/cuda/gather_entries.h"
+#include "kernels/cuda/prefill_attention.h"
+#include "kernels/cuda/value_norms.h"
+#include "kernels/cuda/window_scores.h"
+
+namespace kvec::kernels::cuda {
+namespace {
+
+constexpr float kLog2E = 1.4426950408889634f;
+constexpr int kMaxGroup = 16;
+
+// Of decode attention: the splits of as many rows as fit are worked on at once.
+constexpr size_t kSplitFloats = size_t{16} << 20;
+
+KvPages PagesOf(const KvArena& arena) { return static_cast<const CudaKvArena&>(arena).pages(); }
+
+absl::Status CheckPage(int32_t page, const KvArena& arena) {
+  if (page >= 0 && page < arena.spec().num_pages) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("page: ", page, " is not among the arena's ", arena.spec().num_pages));
+}
+
+absl::Status CheckWindowRequest(const HeadShape& shape, const WindowScoreRequest& request) {
+  const auto num_kv_heads = static_cast<size_t>(shape.num_kv_heads);
+  const int max_window = request.windows.empty()
+                             ? 0
+                             : *std::max_element(request.windows.begin(), request.windows.end());
+  if (request.heads.size() == num_kv_heads && request.num_candidates.size() == num_kv_heads &&
+      request.num_visible.size() == num_kv_heads * static_cast<size_t>(request.num_queries) &&
+      request.num_queries >= 1 && request.num_queries <= request.queries.rows &&
+      std::max(max_window, request.focus_window) <= request.num_queries) {
+    return absl::OkStatus();
+  }
+  return absl::InternalError(absl::StrCat("window scores: ", request.num_queries, " queries of ",
+                                          request.queries.rows, " rows, windows up to ", max_window,
+                                          ", ", request.heads.size(), " heads, ",
+                                          request.num_visible.size(), " num_visible, ",
+                                          request.num_candidates.size(), " num_candidates"));
+}
+
+// What of a request needs no memory of the GPU.
+WindowScoreArguments ArgumentsOf(const HeadShape& shape, const WindowScoreRequest& request,
+                                 const KvArena& arena) {
+  WindowScoreArguments arguments;
+  arguments.queries = request.queries;
+  arguments.first_query = request.first_query;
+  arguments.num_queries = request.num_queries;
+  arguments.shape = shape;
+  arguments.log2_scale = request.scale * kLog2E;
+  arguments.kv = PagesOf(arena);
+  for (const HeadPages& head : request.heads) {
+    arguments.max_entries = std::max(arguments.max_entries, head.num_entries);
+  }
+  for (const int32_t candidates : request.num_candidates) {
+    arguments.max_candidates = std::max(arguments.max_candidates, candidates);
+  }
+  arguments.stride = request.stride;
+  arguments.num_windows = static_cast<int>(request.windows.size());
+  arguments.focus_window = request.maxima == nullptr ? 0 : request.focus_window;
+  return arguments;
+}
+
+// Copies means and maxima where the request wants them, but nothing behind a head's candidates.
+void CopyCandidates(const HeadShape& shape, const WindowScoreRequest& request,
+                    absl::Span<const float> means, absl::Span<const float> maxima) {
+  const auto stride = static_cast<size_t>(request.stride);
+  const auto copy_row = [&](absl::Span<const float> from, size_t row, size_t kv_head, float* to) {
+    std::copy_n(from.data() + row * stride, request.num_candidates[kv_head], to + row * stride);
+  };
+  for (size_t row = 0; row * stride < means.size(); ++row) {
+    const int head = static_cast<int>(row) % shape.num_heads;
+    copy_row(means, row, static_cast<size_t>(shape.KvHeadOf(head)), request.means);
+  }
+  for (size_t row = 0; row * stride < maxima.size(); ++row) {
+    copy_row(maxima, row, row / static_cast<size_t>(request.focus_window), request.maxima);
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<KvArena>> CudaDevice::AllocateKvArena(const KvArenaSpec& spec) {
+  return CudaKvArena::Create(spec);
+}
+
+absl::StatusOr<PagedBatch> CudaDevice::UploadHeads(absl::Span<const HeadPages> heads) {
+  const AttentionSequence sequence{.heads = heads};
+  const FlatBatch batch({.sequences = absl::MakeConstSpan(&sequence, 1)});
+  KVEC_ASSIGN_OR_RETURN(const int32_t* const words, uploader_.Upload(batch.words()));
+  return batch.View(words);
+}
+
+absl::Status CudaDevice::AppendKv(Tensor qkv, const HeadShape& shape,
+                                  absl::Span<const int32_t> positions, const AttentionBatch& batch,
+                                  KvArena& arena) {
+  KVEC_RETURN_IF_ERROR(CheckAttentionBatch(qkv, shape, batch, arena));
+  if (positions.size() < static_cast<size_t>(qkv.rows)) {
+    return absl::InternalError(
+        absl::StrCat("append_kv: ", positions.size(), " positions of ", qkv.rows, " rows"));
+  }
+  const FlatBatch flat(batch);
+  KVEC_RETURN_IF_ERROR(
+      uploader_.Reserve((flat.words().size() + positions.size()) * sizeof(int32_t)));
+  KVEC_ASSIGN_OR_RETURN(const int32_t* const words, uploader_.Upload(flat.words()));
+  KVEC_ASSIGN_OR_RETURN(const int32_t* const device_positions, uploader_.Upload(positions));
+  return ToStatus(
+      cuda::AppendKv(stream_, qkv, shape, device_positions, flat.View(words), PagesOf(arena)),
+      "append_kv");
+}
+
+absl::Status CudaDevice::Attention(Tensor qkv, const HeadShape& shape, const AttentionBatch& batch,
+                                   const KvArena& arena, Tensor out) {
+  KVEC_RETURN_IF_ERROR(CheckAttentionBatch(qkv, shape, batch, arena));
+  if (out.rows != qkv.rows || out.cols != shape.num_heads * shape.head_dim) {
+    return absl::InternalError(absl::StrCat("attention: out is [", out.rows, ", ", out.cols,
+                                            "], not [", qkv.rows, ", ",
+                                            shape.num_heads * shape.head_dim, "]"));
+  }
+  if (shape.group_size > kMaxGroup) {
+    return absl::InvalidArgumentError(absl::StrCat("attention: groups of ", shape.group_size,
+                                                   " query heads; the GPU takes up to ",
+                                                   kMaxGroup));
+  }
+  const FlatBatch flat(batch);
+  KVEC_ASSIGN_OR_RETURN(const int32_t* const words, uploader_.Upload(flat.words()));
+  const AttentionArguments arguments{.qkv = qkv,
+                                     .shape = shape,
+                                     .sliding_window = batch.sliding_window,
+                                     .log2_scale = batch.scale * kLog2E,
+                                     .kv = PagesOf(arena),
+                                     .batch = flat.View(words),
+                                     .out = out};
+  KVEC_RETURN_IF_ERROR(ToStatus(PrefillAttention(stream_, arguments), "prefill attention"));
+  if (arguments.batch.num_decode_rows == 0) return absl::OkStatus();
+  const size_t row_floats = DecodeWorkspaceFloats(shape, arguments.batch.max_decode_entries);
+  const size_t wanted = row_floats * static_cast<size_t>(arguments.batch.num_decode_rows);
+  const size_t split_floats = std::max(row_floats, std::min(wanted, kSplitFloats));
+  KVEC_ASSIGN_OR_RETURN(float* const splits, splits_.Reserve<float>(split_floats));
+  return ToStatus(DecodeAttention(stream_, arguments, splits, split_floats), "decode attention");
+}
+
+absl::Status CudaDevice::CopyPages(KvArena& arena, absl::Span<const PageCopy> copies) {
+  std::vector<int32_t> from;
+  std::vector<int32_t> to;
+  for (const PageCopy& copy : copies) {
+    KVEC_RETURN_IF_ERROR(CheckPage(copy.from, arena));
+    KVEC_RETURN_IF_ERROR(CheckPage(copy.to, arena));
+    if (copy.from == copy.to) continue;
+    from.push_back(copy.from);
+    to.push_back(copy.to);
+  }
+  if (from.empty()) return absl::OkStatus();
+  KVEC_RETURN_IF_ERROR(uploader_.Reserve(2 * from.size() * sizeof(int32_t)));
+  KVEC_ASSIGN_OR_RETURN(const int32_t* const device_from,
+                        uploader_.Upload(absl::MakeConstSpan(from)));
+  KVEC_ASSIGN_OR_RETURN(const int32_t* const device_to, uploader_.Upload(absl::MakeConstSpan(to)));
+  return ToStatus(cuda::CopyPages(stream_, device_from, device_to, static_cast<int>(from.size()),
+                                  PagesOf(arena)),
+                  "copy_pages");
+}
+
+absl::Status CudaDevice::UploadWindowRequest(const WindowScoreRequest& request,
+                                             WindowScoreArguments& arguments) {
+  const AttentionSequence sequence{.heads = request.heads};
+  const FlatBatch batch({.sequences = absl::MakeConstSpan(&sequence, 1)});
+  KVEC_RETURN_IF_ERROR(uploader_.Reserve((batch.words().size() + request.num_visible.size() +
+                                          request.num_candidates.size() + request.windows.size()) *
+                                         sizeof(int32_t)));
+  KVEC_ASSIGN_OR_RETURN(const int32_t* const words, uploader_.Upload(batch.words()));
+  arguments.batch = batch.View(words);
+  KVEC_ASSIGN_OR_RETURN(arguments.num_visible, uploader_.Upload(request.num_visible));
+  KVEC_ASSIGN_OR_RETURN(arguments.num_candidates, uploader_.Upload(request.num_candidates));
+  KVEC_ASSIGN_OR_RETURN(arguments.windows, uploader_.Upload(request.windows));
+  return absl::OkStatus();
+}
+
+absl::Status CudaDevice::WindowScores(const HeadShape& shape, const WindowScoreRequest& request,
+                                      const KvArena& arena) {
+  KVEC_RETURN_IF_ERROR(CheckWindowRequest(shape, request));
+  WindowScoreArguments arguments = ArgumentsOf(shape, request, arena);
+  const auto stride = static_cast<size_t>(request.stride);
+  std::vector<float> means(static_cast<size_t>(arguments.num_windows * shape.num_heads) * stride);
+  std::vector<float> maxima(static_cast<size_t>(shape.num_kv_heads * arguments.focus_window) *
+                            stride);
+  const size_t workspace = WindowWorkspaceFloats(shape, request.num_queries, arguments.max_entries);
+  KVEC_ASSIGN_OR_RETURN(arguments.workspace,
+                        results_.Reserve<float>(workspace + means.size() + maxima.size()));
+  arguments.means = arguments.workspace + workspace;
+  if (!maxima.empty()) arguments.maxima = arguments.means + means.size();
+  KVEC_RETURN_IF_ERROR(UploadWindowRequest(request, arguments));
+  KVEC_RETURN_IF_ERROR(ToStatus(cuda::WindowScores(stream_, arguments), "window scores"));
+  KVEC_RETURN_IF_ERROR(DownloadArray(arguments.means, absl::MakeSpan(means)));
+  KVEC_RETURN_IF_ERROR(DownloadArray(arguments.maxima, absl::MakeSpan(maxima)));
+  CopyCandidates(shape, request, means, maxima);
+  return absl::OkStatus();
+}
+
+absl::Status CudaDevice::ValueNorms(absl::Span<const HeadPages> heads, int stride,
+                                    const KvArena& arena, float* norms) {
+  if (heads.empty() || stride <= 0) return absl::OkStatus();
+  std::vector<float> all(heads.size() * static_cast<size_t>(stride));
+  KVEC_ASSIGN_OR_RETURN(float* const device_norms, results_.Reserve<float>(all.size()));
+  KVEC_ASSIGN_OR_RETURN(const PagedBatch batch, UploadHeads(heads));
+  KVEC_RETURN_IF_ERROR(ToStatus(cuda::ValueNorms(stream_, batch, static_cast<int>(heads.size()),
+                                                 stride, PagesOf(arena), device_norms),
+                                "value norms"));
+  KVEC_RETURN_IF_ERROR(DownloadArray(device_norms, absl::MakeSpan(all)));
+  for (size_t head = 0; head < heads.size(); ++head) {
+    const size_t begin = head * static_cast<size_t>(stride);
+    std::copy_n(all.data() + begin, heads[head].num_entries, norms + begin);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CudaDevice::GatherEntries(absl::Span<const GatherRequest> requests, KvArena& arena) {
+  if (requests.empty()) return absl::OkStatus();
+  std::vector<GatherTask> tasks;
+  std::vector<int32_t> words;
+  const auto append = [&words](const int32_t* begin, size_t count) {
+    words.insert(words.end(), begin, begin + count);
+    return static_cast<int32_t>(words.size() - count);
+  };
+  const auto num_pages = [](size_t entries) { return (entries + kPageTokens - 1) / kPageTokens; };
+  for (const GatherRequest& request : requests) {
+    const size_t num_kept = request.kept.size();
+    tasks.push_back(
+        {append(request.head.pages, num_pages(static_cast<size_t>(request.head.num_entries))),
+         append(request.kept.data(), num_kept), static_cast<int32_t>(num_kept),
+         append(request.to_pages, num_pages(num_kept))});
+  }
+  KVEC_RETURN_IF_ERROR(
+      uploader_.Reserve(tasks.size() * sizeof(GatherTask) + words.size() * sizeof(int32_t)));
+  KVEC_ASSIGN_OR_RETURN(const GatherTask* const device_tasks,
+                        uploader_.Upload(absl::MakeConstSpan(tasks)));
+  KVEC_ASSIGN_OR_RETURN(const int32_t* const device_words,
+                        uploader_.Upload(absl::MakeConstSpan(words)));
+  return ToStatus(cuda::GatherEntries(stream_, device_tasks, static_cast<int>(tasks.size()),
+                                      device_words, PagesOf(arena)),
+                  "gather entries");
+}
+
+}  // namespace kvec::kernels::cuda

@@ -1,0 +1,56 @@
+#include "kernels/cuda/uploader.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "common/status_macros.h"
+#include "kernels/cuda/cuda_status.h"
+
+namespace kvec::kernels::cuda {
+namespace {
+
+constexpr size_t kFirstCapacity = size_t{4} << 20;
+constexpr size_t kAlignment = 64;
+
+size_t Aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+}  // namespace
+
+Uploader::~Uploader() {
+  (void)cudaStreamSynchronize(stream_);
+  (void)cudaFreeHost(pinned_);
+}
+
+absl::Status Uploader::Reserve(size_t bytes) { return MakeRoom(bytes + kMaxArrays * kAlignment); }
+
+absl::Status Uploader::MakeRoom(size_t bytes) {
+  if (used_ + bytes <= capacity_) return absl::OkStatus();
+  KVEC_RETURN_IF_ERROR(ToStatus(cudaStreamSynchronize(stream_), "upload"));
+  used_ = 0;
+  if (bytes <= capacity_) return absl::OkStatus();
+  const size_t capacity = std::max(kFirstCapacity, 2 * bytes);
+  capacity_ = 0;
+  KVEC_RETURN_IF_ERROR(ToStatus(cudaFreeHost(pinned_), "upload"));
+  pinned_ = nullptr;
+  device_.reset();
+  KVEC_ASSIGN_OR_RETURN(device_, CudaBuffer::Allocate(capacity));
+  void* pinned = nullptr;
+  KVEC_RETURN_IF_ERROR(ToStatus(cudaMallocHost(&pinned, capacity), "allocating pinned memory"));
+  pinned_ = static_cast<uint8_t*>(pinned);
+  capacity_ = capacity;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<const uint8_t*> Uploader::UploadBytes(absl::Span<const uint8_t> bytes) {
+  if (bytes.empty()) return nullptr;
+  KVEC_RETURN_IF_ERROR(MakeRoom(Aligned(bytes.size())));
+  uint8_t* const copy = static_cast<uint8_t*>(device_->data()) + used_;
+  std::memcpy(pinned_ + used_, bytes.data(), bytes.size());
+  KVEC_RETURN_IF_ERROR(ToStatus(
+      cudaMemcpyAsync(copy, pinned_ + used_, bytes.size(), cudaMemcpyHostToDevice, stream_),
+      "upload"));
+  used_ += Aligned(bytes.size());
+  return copy;
+}
+
+}  // namespace kvec::kernels::cuda

@@ -1,0 +1,49 @@
+// DenseProduct on the host simulator, in place of cuBLASLt.
+
+#include <cuda_runtime.h>
+
+#include "kernels/cuda/cuda_status.h"
+#include "kernels/cuda/dense_product.h"
+#include "kernels/cuda/launch.h"
+
+namespace kvec::kernels::cuda {
+namespace {
+
+constexpr int kThreads = 64;
+
+// A thread per number of y. Grid [out_features / kThreads, rows].
+__global__ void PlainProductKernel(DenseOperands o) {
+  const int row = static_cast<int>(blockIdx.y);
+  const int col = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);
+  if (col >= o.y.cols) return;
+  const __nv_bfloat16* const x = o.x + static_cast<size_t>(row) * o.in_features;
+  const __nv_bfloat16* const weight = o.weight + static_cast<size_t>(col) * o.in_features;
+  float sum = o.bias == nullptr ? 0.0f : o.bias[col];
+  for (int i = 0; i < o.in_features; ++i) {
+    sum += __bfloat162float(x[i]) * __bfloat162float(weight[i]);
+  }
+  float& y = o.y.data[row * o.y.stride + col];
+  y = o.mode == MatMulMode::kAccumulate ? y + sum : sum;
+}
+
+class PlainProduct : public DenseProduct {
+ public:
+  explicit PlainProduct(cudaStream_t stream) : stream_(stream) {}
+
+  absl::Status Multiply(const DenseOperands& operands) override {
+    const dim3 grid(static_cast<unsigned>(DivideUp(operands.y.cols, kThreads)),
+                    static_cast<unsigned>(operands.y.rows));
+    return ToStatus(Launch(stream_, {grid, kThreads}, PlainProductKernel, operands), "matmul");
+  }
+
+ private:
+  const cudaStream_t stream_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<DenseProduct>> CreateDenseProduct(cudaStream_t stream) {
+  return std::make_unique<PlainProduct>(stream);
+}
+
+}  // namespace kvec::kernels::cuda
