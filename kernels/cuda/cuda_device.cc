@@ -119,6 +119,14 @@ CudaDevice::~CudaDevice() {
   (void)cudaStreamDestroy(stream_);
 }
 
+absl::StatusOr<uint64_t> CudaDevice::FreeBytes() const {
+  size_t free_bytes = 0;
+  size_t total_bytes = 0;
+  KVEC_RETURN_IF_ERROR(
+      ToStatus(cudaMemGetInfo(&free_bytes, &total_bytes), "asking for the GPU's free memory"));
+  return free_bytes;
+}
+
 absl::StatusOr<std::unique_ptr<DeviceMemory>> CudaDevice::Allocate(size_t bytes) {
   return CudaBuffer::Allocate(bytes);
 }

@@ -3,6 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -30,6 +31,9 @@ class CudaDevice : public Device {
   // beyond the GPUs that there are.
   static absl::StatusOr<std::unique_ptr<CudaDevice>> Create(const Options& options);
   ~CudaDevice() override;
+
+  // Of the GPU's memory, whoever uses the rest.
+  absl::StatusOr<uint64_t> FreeBytes() const;
 
   absl::string_view name() const override { return name_; }
   absl::StatusOr<std::unique_ptr<DeviceMemory>> Allocate(size_t bytes) override;

@@ -12,7 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/logging.h"
 #include "common/status_macros.h"
-#include "kernels/cpu/cpu_device.h"
+#include "worker/server/device_factory.h"
 #include "worker/server/worker.h"
 #include "worker/server/worker_flags.h"
 
@@ -37,26 +37,22 @@ absl::Status Run(const WorkerFlags& flags, const sigset_t& stop_signals) {
   KVEC_ASSIGN_OR_RETURN(const auto files, ModelFiles::Open(flags.model));
   files->DropTokenizer();  // workers see token ids only
   const ModelConfig& config = files->config();
-  kernels::cpu::CpuDevice::Options device_options;
-  device_options.num_threads = flags.threads > 0 ? flags.threads : NumUsableProcessors();
-  if (!flags.isa.empty()) {
-    KVEC_ASSIGN_OR_RETURN(device_options.isa, kernels::cpu::ParseIsa(flags.isa));
-  }
-  KVEC_ASSIGN_OR_RETURN(const auto device, kernels::cpu::CpuDevice::Create(device_options));
+  const int num_threads = flags.threads > 0 ? flags.threads : NumUsableProcessors();
+  KVEC_ASSIGN_OR_RETURN(const MadeDevice made, MakeDevice(flags, num_threads));
 
   Worker::Options options;
   options.host = HostName();
   options.worker_id =
       flags.worker_id.empty() ? absl::StrCat(options.host, "-", getpid()) : flags.worker_id;
-  options.device = std::string(device->name());
-  options.threads = device_options.num_threads;
+  options.device = std::string(made.device->name());
+  options.threads = num_threads;
   options.max_step_tokens = flags.max_step_tokens;
   KVEC_ASSIGN_OR_RETURN(options.kv_type, ResolveKvType(flags.kv_type));
-  options.kv_bytes = ResolveKvBytes(flags, config, options.kv_type);
+  options.kv_bytes = ResolveKvBytes(flags, config, options.kv_type, made.available_bytes);
   LOG(INFO) << options.worker_id << ": " << config.name << " on " << options.device << ", "
             << options.threads << " threads";
 
-  Worker worker(*files, *device, options);
+  Worker worker(*files, *made.device, options);
   std::thread signals([&] {
     int signal = 0;
     sigwait(&stop_signals, &signal);

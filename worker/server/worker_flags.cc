@@ -6,7 +6,6 @@
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
 #include "common/version.h"
-#include "worker/server/resident_memory.h"
 
 namespace kvec::worker::server {
 namespace {
@@ -21,6 +20,9 @@ void AddFlags(CLI::App& app, WorkerFlags& flags) {
                  "HOST:PORT of the coordinator's cluster listener")
       ->capture_default_str();
   app.add_option("--worker-id", flags.worker_id, "Name in logs and status (default: host-pid)");
+  app.add_option("--device", flags.device, "cpu, or cuda: the first GPU of CUDA_VISIBLE_DEVICES")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"cpu", "cuda"}));
   app.add_option("--threads", flags.threads,
                  "Threads that compute (default: all processors this process may use)")
       ->check(CLI::Range(0, 1024));
@@ -72,8 +74,8 @@ absl::StatusOr<kernels::KvType> ResolveKvType(const std::string& name) {
       absl::StrCat("--kv-type: unknown \"", name, "\"; known: auto, bf16, f16, f32, int8"));
 }
 
-int64_t ResolveKvBytes(const WorkerFlags& flags, const ModelConfig& config,
-                       kernels::KvType type) {
+int64_t ResolveKvBytes(const WorkerFlags& flags, const ModelConfig& config, kernels::KvType type,
+                       uint64_t available_bytes) {
   if (flags.kv_bytes > 0) return flags.kv_bytes;
   const int64_t page_bytes =
       static_cast<int64_t>(kernels::KvArenaSpec{config.head_dim, type, 0}.page_bytes());
@@ -83,7 +85,7 @@ int64_t ResolveKvBytes(const WorkerFlags& flags, const ModelConfig& config,
   const int64_t sequence_bytes =
       pages_per_head * config.num_layers * config.num_kv_heads * page_bytes;
   return std::min(kAutomaticSequences * sequence_bytes,
-                  static_cast<int64_t>(GetAvailableMemoryBytes() / 2));
+                  static_cast<int64_t>(available_bytes / 2));
 }
 
 }  // namespace kvec::worker::server

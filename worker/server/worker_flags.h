@@ -16,6 +16,7 @@ struct WorkerFlags {
   std::string model;
   std::string coordinator = "127.0.0.1:50052";
   std::string worker_id;  // empty: host name and process id
+  std::string device = "cpu";
   int threads = 0;        // 0: all processors this process may use
   std::string isa;        // empty: the best
   int64_t kv_bytes = 0;   // 0: from kv_pages, or by itself
@@ -36,8 +37,9 @@ std::optional<int> ParseWorkerFlags(int argc, char** argv, WorkerFlags& flags);
 absl::StatusOr<kernels::KvType> ResolveKvType(const std::string& name);
 
 // The arena's size: kv_bytes, kv_pages, or room for 16 sequences of the whole context length, at most
-// half of the memory that is available.
-int64_t ResolveKvBytes(const WorkerFlags& flags, const ModelConfig& config, kernels::KvType type);
+// half of the device's memory that is available.
+int64_t ResolveKvBytes(const WorkerFlags& flags, const ModelConfig& config, kernels::KvType type,
+                       uint64_t available_bytes);
 
 }  // namespace kvec::worker::server
 

@@ -7,14 +7,26 @@
 
 namespace kvec::worker::engine {
 
-EngineHarness::EngineHarness(const std::string& model_path, const Options& options) {
-  auto files = ModelFiles::Open(model_path);
-  EXPECT_TRUE(files.ok()) << files.status();
-  files_ = *std::move(files);
+namespace {
+
+std::unique_ptr<kernels::Device> MakeCpuDevice(const EngineHarness::Options& options) {
   auto device =
       kernels::cpu::CpuDevice::Create({.num_threads = options.num_threads, .isa = options.isa});
   EXPECT_TRUE(device.ok()) << device.status();
-  device_ = *std::move(device);
+  return *std::move(device);
+}
+
+}  // namespace
+
+EngineHarness::EngineHarness(const std::string& model_path, const Options& options)
+    : EngineHarness(model_path, MakeCpuDevice(options), options) {}
+
+EngineHarness::EngineHarness(const std::string& model_path,
+                             std::unique_ptr<kernels::Device> device, const Options& options)
+    : device_(std::move(device)) {
+  auto files = ModelFiles::Open(model_path);
+  EXPECT_TRUE(files.ok()) << files.status();
+  files_ = *std::move(files);
   auto engine = Engine::Create(*files_, *device_,
                                {.layers = {0, files_->config().num_layers},
                                 .kv_bytes = options.kv_bytes,

@@ -26,6 +26,9 @@ class EngineHarness {
   };
 
   EngineHarness(const std::string& model_path, const Options& options);
+  // On another device than the processor.
+  EngineHarness(const std::string& model_path, std::unique_ptr<kernels::Device> device,
+                const Options& options);
 
   Engine& engine() { return *engine_; }
   const ModelConfig& config() const { return files_->config(); }
@@ -57,7 +60,7 @@ class EngineHarness {
 
  private:
   std::unique_ptr<ModelFiles> files_;
-  std::unique_ptr<kernels::cpu::CpuDevice> device_;
+  std::unique_ptr<kernels::Device> device_;
   Progress progress_;
   std::unique_ptr<Engine> engine_;
   uint64_t next_step_id_ = 1;

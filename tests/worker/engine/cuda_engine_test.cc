@@ -1,0 +1,117 @@
+// The engine with the CUDA device, on the host simulator: against PyPI transformers on tiny random
+// models of every family, and against the CPU device where eviction comes in.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "kernels/cuda/cuda_device.h"
+#include "tests/cusim/cusim.h"
+#include "tests/worker/engine/engine_harness.h"
+#include "tests/worker/model/golden_file.h"
+
+namespace kvec::worker::engine {
+namespace {
+
+// Weights and their inputs are rounded to bfloat16, 8 bits of each.
+constexpr double kTolerance = 0.05;
+constexpr double kTie = 0.1;
+
+std::unique_ptr<kernels::Device> MakeDevice(const cusim::Options& options) {
+  cusim::Reset(options);
+  auto device = kernels::cuda::CudaDevice::Create({});
+  EXPECT_TRUE(device.ok()) << device.status();
+  return *std::move(device);
+}
+
+class CudaEngineTest : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    auto golden = ReadTinyModelGolden(GetParam());
+    ASSERT_TRUE(golden.ok()) << golden.status();
+    golden_ = *std::move(golden);
+  }
+
+  Golden golden_;
+};
+
+TEST_P(CudaEngineTest, ContinuesGreedilyAsTransformersDoesInEveryOrder) {
+  const Golden::Generation& generation = golden_.generate[0];
+  for (cusim::Order order : {cusim::Order::kForward, cusim::Order::kReverse}) {
+    EngineHarness harness(TinyModelFolder(GetParam()), MakeDevice({.order = order}), {});
+    v1::SequenceResult result =
+        harness.Prefill(1, generation.prompt_ids, 16, EngineHarness::GreedySampling());
+    int position = static_cast<int>(generation.prompt_ids.size());
+    for (size_t i = 0; i < generation.generated_ids.size(); ++i) {
+      const auto& top = generation.top_logprobs[i];
+      EXPECT_NEAR(result.logprobs().top(0).log_prob(), top[0].log_prob, kTolerance)
+          << "token " << i;
+      if (static_cast<int32_t>(result.token_id()) != generation.generated_ids[i]) {
+        EXPECT_LT(top[0].log_prob - top[1].log_prob, kTie) << "token " << i;
+        break;  // another branch of a tie
+      }
+      if (i + 1 < generation.generated_ids.size()) result = harness.Decode(1, position++);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, CudaEngineTest, testing::ValuesIn(TinyModelNames()),
+                         [](const auto& info) { return info.param; });
+
+// Prompt, eviction, and the token after it.
+struct Eviction {
+  v1::EvictionReport report;
+  double log_prob = 0;
+};
+
+Eviction Evict(EngineHarness& harness, const std::string& policy_name) {
+  constexpr int kPromptTokens = 60;
+  constexpr int kSelected = 12;
+  constexpr int32_t kNextToken = 5;
+  std::vector<int32_t> prompt;
+  for (int i = 0; i < kPromptTokens; ++i) prompt.push_back((i * 37 + 11) % 250);
+  v1::Step step = harness.NewStep();
+  EngineHarness::AddStart(1, kPromptTokens, EngineHarness::GreedySampling(), step);
+  v1::CachePolicy& policy = *step.mutable_starts(0)->mutable_cache();
+  policy.set_policy(policy_name);
+  policy.set_observation_window(16);
+  policy.set_wide_window(32);
+  policy.set_lambda(1);
+  policy.set_beta(0.25);
+  policy.set_head_allocation("adaptive");
+  EngineHarness::AddWork(1, prompt, 0, true, true, step);
+  v1::EvictionOrder& order = *step.add_evictions();
+  order.set_sequence_id(1);
+  for (int layer = 0; layer < harness.config().num_layers; ++layer) {
+    order.add_layer_budgets(harness.config().num_kv_heads * kSelected);
+  }
+  const v1::StepResult result = harness.Run(step);
+  v1::Step next = harness.NewStep();
+  EngineHarness::AddWork(1, {kNextToken}, kPromptTokens, false, true, next);
+  return {result.evictions(0), harness.Run(next).results(0).logprobs().top(0).log_prob()};
+}
+
+// Where scores nearly tie, bfloat16 weights may choose otherwise: these pairs have no such ties.
+TEST(CudaEngineEvictionTest, KeepsWhatTheCpuKeeps) {
+  for (const auto& [model, policy] :
+       {std::pair{"llama", "snapkv"}, std::pair{"qwen3", "kvec"}, std::pair{"gemma3", "kvec"}}) {
+    EngineHarness cpu(TinyModelFolder(model), {});
+    EngineHarness cuda(TinyModelFolder(model), MakeDevice({}), {});
+    const Eviction expected = Evict(cpu, policy);
+    const Eviction actual = Evict(cuda, policy);
+    EXPECT_EQ(actual.report.kept_entries(), expected.report.kept_entries());
+    EXPECT_EQ(actual.report.kept_token_bits(), expected.report.kept_token_bits());
+    ASSERT_EQ(actual.report.layers_size(), expected.report.layers_size());
+    for (int layer = 0; layer < expected.report.layers_size(); ++layer) {
+      EXPECT_NEAR(actual.report.layers(layer).attention_mass(),
+                  expected.report.layers(layer).attention_mass(), 0.01);
+    }
+    EXPECT_NEAR(actual.log_prob, expected.log_prob, kTolerance) << model << " " << policy;
+  }
+}
+
+}  // namespace
+}  // namespace kvec::worker::engine
