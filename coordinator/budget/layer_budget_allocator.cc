@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "coordinator/scheduler/eviction_schedule.h"
 
 namespace kvec::coordinator::budget {
 namespace {
@@ -14,15 +15,12 @@ namespace {
 constexpr double kPyramidRatio = 20.0;
 
 // B: entries per KV head, the observation window included.
-absl::StatusOr<uint32_t> BudgetTokens(const v1::CachePolicy& policy, uint32_t prompt_tokens) {
-  uint32_t budget = policy.budget_tokens();
-  if (policy.has_budget_share()) {
-    budget = static_cast<uint32_t>(
-        std::ceil(static_cast<double>(policy.budget_share()) * prompt_tokens));
-  } else if (!policy.has_budget_tokens()) {
+absl::StatusOr<uint32_t> CheckedBudget(const v1::CachePolicy& policy, uint32_t num_tokens) {
+  if (policy.budget_case() == v1::CachePolicy::BUDGET_NOT_SET) {
     return absl::InvalidArgumentError(
         absl::StrCat("cache.budget: missing, policy ", policy.policy(), " needs one"));
   }
+  const uint32_t budget = scheduler::BudgetTokens(policy, num_tokens);
   if (budget > policy.observation_window()) return budget;
   return absl::InvalidArgumentError(absl::StrCat("cache.budget: ", budget,
                                                  " tokens do not exceed the observation window of ",
@@ -53,13 +51,13 @@ LayerBudgetAllocator::LayerBudgetAllocator(uint32_t num_kv_heads, std::vector<in
     : num_kv_heads_(num_kv_heads), sliding_windows_(std::move(sliding_windows)) {}
 
 absl::StatusOr<std::vector<uint32_t>> LayerBudgetAllocator::LayerBudgets(
-    const v1::CachePolicy& policy, uint32_t prompt_tokens) const {
-  KVEC_ASSIGN_OR_RETURN(const uint32_t budget, BudgetTokens(policy, prompt_tokens));
+    const v1::CachePolicy& policy, uint32_t num_tokens) const {
+  KVEC_ASSIGN_OR_RETURN(const uint32_t budget, CheckedBudget(policy, num_tokens));
   const uint32_t window = policy.observation_window();
-  if (prompt_tokens <= window || budget >= prompt_tokens) return std::vector<uint32_t>();
+  if (num_tokens <= window || budget >= num_tokens) return std::vector<uint32_t>();
   const int num_evicting =
       static_cast<int>(std::count(sliding_windows_.begin(), sliding_windows_.end(), 0));
-  const uint32_t num_candidates = prompt_tokens - window;
+  const uint32_t num_candidates = num_tokens - window;
   const uint32_t base = std::min(budget - window, num_candidates);
   std::vector<uint32_t> per_head;
   if (policy.layer_allocation() == "uniform") {

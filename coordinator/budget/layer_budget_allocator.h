@@ -20,7 +20,7 @@ class LayerBudgetAllocator : public scheduler::BudgetAllocator {
   // INVALID_ARGUMENT when no budget is set, when it does not exceed the observation window, and for
   // a layer allocation that is not offered.
   absl::StatusOr<std::vector<uint32_t>> LayerBudgets(const v1::CachePolicy& policy,
-                                                     uint32_t prompt_tokens) const override;
+                                                     uint32_t num_tokens) const override;
 
  private:
   const uint32_t num_kv_heads_;

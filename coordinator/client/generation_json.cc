@@ -41,6 +41,7 @@ Json ToJson(const v1::Usage& usage) {
           {"evicted_tokens", usage.evicted_tokens()},
           {"kv_bytes", usage.kv_bytes()},
           {"logical_kv_bytes", usage.logical_kv_bytes()},
+          {"peak_kv_bytes", usage.peak_kv_bytes()},
           {"coverage", usage.coverage()},
           {"mean_layer_coverage", usage.mean_layer_coverage()},
           {"queue_ms", usage.queue_ms()},

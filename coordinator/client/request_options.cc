@@ -149,13 +149,17 @@ void AddCachePolicyOptions(CLI::App& command, v1::CachePolicy& cache) {
   };
   using Cache = v1::CachePolicy;
   add_name("--policy", cache.mutable_policy(),
-           "What survives the prompt; `kvec status` lists them");
+           "What survives in the cache; `kvec status` lists them");
   command
       .add_option_function<std::string>(
           "--budget", [&cache](const std::string& text) { ParseBudget(text, cache); },
           "Entries kept per KV head: tokens (256) or a share of the prompt (0.25)")
       ->type_name("N|SHARE")
       ->group("KV cache");
+  add_count("--prefill-bound", &Cache::set_prefill_bound_tokens,
+            "Most entries per KV head while the prompt is read; 0: none");
+  add_count("--decode-interval", &Cache::set_decode_interval_tokens,
+            "Evicts down to the budget again after so many generated tokens; 0: never");
   add_count("--observation-window", &Cache::set_observation_window,
             "Last prompt tokens whose queries score the others, and that stay");
   add_count("--wide-window", &Cache::set_wide_window, "Window of the widened heads");

@@ -9,18 +9,19 @@
 
 namespace kvec::coordinator::scheduler {
 
-// Decides how many entries of a prompt each layer keeps. The scheduler asks once per request, when
-// it is submitted, records the answer, and orders the same eviction whenever the prompt is
-// replayed. Called with the scheduler's lock held: must not block and must not call the scheduler.
+// Decides how many entries of a sequence each layer keeps. The scheduler asks when a request is
+// submitted, records the answers (EvictionSchedule), and orders the same evictions whenever the
+// sequence is replayed. Called with the scheduler's lock held: must not block and must not call the scheduler.
 class BudgetAllocator {
  public:
   virtual ~BudgetAllocator() = default;
 
   // Entries per layer over all its KV heads, without the window, indexed by the model's layer
-  // (EvictionOrder.layer_budgets); empty when `policy` keeps the whole prompt. INVALID_ARGUMENT for
-  // a policy that it does not know. `policy` is resolved and not "full".
+  // (EvictionOrder.layer_budgets); empty when `policy` keeps all num_tokens. INVALID_ARGUMENT for
+  // a policy that it does not know. `policy` is resolved and not "full"; a budget_share is one of
+  // num_tokens.
   virtual absl::StatusOr<std::vector<uint32_t>> LayerBudgets(const v1::CachePolicy& policy,
-                                                             uint32_t prompt_tokens) const = 0;
+                                                             uint32_t num_tokens) const = 0;
 };
 
 }  // namespace kvec::coordinator::scheduler

@@ -8,7 +8,10 @@ namespace kvec::coordinator::scheduler {
 
 void EvictionSummary::Add(uint32_t worker, uint32_t num_kv_heads,
                           const v1::EvictionReport& report) {
-  workers_[worker] = {num_kv_heads, report};
+  OfWorker& of_worker = workers_[worker];
+  of_worker.num_kv_heads = num_kv_heads;
+  of_worker.report = report;
+  of_worker.eviction_ms += report.eviction_ms();
 }
 
 std::map<uint32_t, EvictionSummary::OfLayer> EvictionSummary::MergeLayers() const {
@@ -44,29 +47,30 @@ uint32_t EvictionSummary::CountKeptTokens() const {
   return static_cast<uint32_t>(count);
 }
 
-void EvictionSummary::Fill(uint32_t prompt_tokens, v1::Usage& usage) const {
+void EvictionSummary::Fill(v1::Usage& usage) const {
   const std::map<uint32_t, OfLayer> layers = MergeLayers();
   if (layers.empty()) {
     usage.set_coverage(1);
     usage.set_mean_layer_coverage(1);
     return;
   }
+  const uint32_t num_tokens = workers_.begin()->second.report.position();
   double kept_share = 0;
   double unique_share = 0;
   for (const auto& [number, layer] : layers) {
     *usage.add_layers() = layer.usage;
     kept_share += static_cast<double>(layer.usage.kept_entries()) /
-                  (static_cast<double>(prompt_tokens) * layer.num_kv_heads);
-    unique_share += static_cast<double>(layer.usage.unique_tokens()) / prompt_tokens;
+                  (static_cast<double>(num_tokens) * layer.num_kv_heads);
+    unique_share += static_cast<double>(layer.usage.unique_tokens()) / num_tokens;
   }
   const auto num_layers = static_cast<double>(layers.size());
   usage.set_evicted_tokens(
-      static_cast<uint32_t>((1 - kept_share / num_layers) * prompt_tokens + 0.5));
+      static_cast<uint32_t>((1 - kept_share / num_layers) * num_tokens + 0.5));
   usage.set_mean_layer_coverage(unique_share / num_layers);
-  usage.set_coverage(static_cast<double>(CountKeptTokens()) / prompt_tokens);
+  usage.set_coverage(static_cast<double>(CountKeptTokens()) / num_tokens);
   double eviction_ms = 0;
   for (const auto& [number, worker] : workers_) {
-    eviction_ms = std::max(eviction_ms, worker.report.eviction_ms());
+    eviction_ms = std::max(eviction_ms, worker.eviction_ms);
   }
   usage.set_eviction_ms(eviction_ms);
 }

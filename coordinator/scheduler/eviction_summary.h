@@ -10,8 +10,8 @@
 
 namespace kvec::coordinator::scheduler {
 
-// What the eviction of one prompt kept, out of the reports of all workers that hold a part of it.
-// A replay evicts again: its reports take the place of the earlier ones.
+// What a request's evictions kept, out of the reports of all workers that hold a part of it. Each
+// eviction's reports take the place of those before it, a replay's too.
 class EvictionSummary {
  public:
   // A worker's report; num_kv_heads are the heads that the worker holds of each layer.
@@ -19,12 +19,13 @@ class EvictionSummary {
 
   // Fills what the reports tell: coverage, evicted tokens, time, and the layers. Without a report
   // everything was kept.
-  void Fill(uint32_t prompt_tokens, v1::Usage& usage) const;
+  void Fill(v1::Usage& usage) const;
 
  private:
   struct OfWorker {
     uint32_t num_kv_heads = 0;
     v1::EvictionReport report;
+    double eviction_ms = 0;  // of all its reports
   };
   // One layer, its heads wherever they are.
   struct OfLayer {

@@ -46,20 +46,41 @@ uint64_t PageDemand::HeldInStep(uint32_t num_rows, uint32_t step_rows,
   return pages;
 }
 
+uint64_t PageDemand::LayerClass::Peak(uint32_t num_rows, uint32_t max_step_rows) const {
+  uint64_t most = PagesFor(num_rows);
+  if (sliding_window > 0) {
+    // The first row of a Step sees window - 1 entries before it, which begin up to 15 entries into a
+    // page.
+    const uint64_t entries = uint64_t{sliding_window} - 1 + std::min(max_step_rows, num_rows);
+    most = std::min(most, (entries + uint64_t{2} * (kPageTokens - 1)) / kPageTokens);
+  }
+  return num_heads * most;
+}
+
 uint64_t PageDemand::Peak(uint32_t num_rows, uint32_t max_step_rows) const {
   uint64_t pages = 0;
+  for (const LayerClass& layers : classes_) pages += layers.Peak(num_rows, max_step_rows);
+  return pages;
+}
+
+uint64_t PageDemand::BoundedPeak(uint32_t num_rows, uint32_t max_step_rows,
+                                 uint64_t max_entries) const {
+  uint64_t pages = 0;
   for (const LayerClass& layers : classes_) {
-    uint64_t most = PagesFor(num_rows);
-    if (layers.sliding_window > 0) {
-      // The first row of a Step sees window - 1 entries before it, which begin up to 15 entries
-      // into a page.
-      const uint64_t entries =
-          uint64_t{layers.sliding_window} - 1 + std::min(max_step_rows, num_rows);
-      most = std::min(most, (entries + uint64_t{2} * (kPageTokens - 1)) / kPageTokens);
-    }
-    pages += layers.num_heads * most;
+    uint64_t most = layers.Peak(num_rows, max_step_rows);
+    // Every head may begin a page.
+    if (layers.sliding_window == 0) most = std::min(most, max_entries / kPageTokens + layers.num_heads);
+    pages += most;
   }
   return pages;
+}
+
+uint64_t PageDemand::num_full_heads() const {
+  uint64_t heads = 0;
+  for (const LayerClass& layers : classes_) {
+    if (layers.sliding_window == 0) heads += layers.num_heads;
+  }
+  return heads;
 }
 
 uint64_t PageDemand::HeldOfFirst(uint32_t num_pages, uint32_t num_rows) const {

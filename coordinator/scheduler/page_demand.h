@@ -26,10 +26,15 @@ class PageDemand {
   uint64_t HeldInStep(uint32_t num_rows, uint32_t step_rows, uint32_t shared_pages) const;
   // An upper bound of HeldInStep on the way to num_rows in Steps of at most max_step_rows.
   uint64_t Peak(uint32_t num_rows, uint32_t max_step_rows) const;
+  // The same when layers without a window are evicted on the way: all their heads together never hold
+  // more than max_entries.
+  uint64_t BoundedPeak(uint32_t num_rows, uint32_t max_step_rows, uint64_t max_entries) const;
   // Of the first num_pages pages of each head, those still held after num_rows rows.
   uint64_t HeldOfFirst(uint32_t num_pages, uint32_t num_rows) const;
   // Entries that the next token sees.
   uint64_t Entries(uint32_t num_rows) const;
+  // KV heads of layers without a window.
+  uint64_t num_full_heads() const;
   // One page of every head.
   uint64_t OnePerHead() const { return num_heads_; }
 
@@ -38,6 +43,7 @@ class PageDemand {
   struct LayerClass {
     uint32_t sliding_window = 0;
     uint64_t num_heads = 0;  // KV heads of all these layers
+    uint64_t Peak(uint32_t num_rows, uint32_t max_step_rows) const;
   };
 
   std::vector<LayerClass> classes_;

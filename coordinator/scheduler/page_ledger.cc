@@ -23,11 +23,22 @@ PageLedger::PageLedger(std::vector<WorkerCapacity> workers, uint32_t max_chunk_r
   }
 }
 
+uint64_t PageLedger::PeakOf(const Reservation& reservation, uint32_t worker) const {
+  const PageDemand& demand = workers_[worker].demand;
+  if (!reservation.prefill.has_value()) return demand.Peak(reservation.num_rows, max_chunk_rows_);
+  const PrefillBound& bound = *reservation.prefill;
+  // How the selected entries are shared out to workers is not known.
+  const uint64_t num_heads = demand.num_full_heads();
+  const uint64_t max_entries = std::max(num_heads * bound.max_rows,
+                                        bound.max_selected + num_heads * bound.more_rows);
+  return demand.BoundedPeak(reservation.num_rows, max_chunk_rows_, max_entries);
+}
+
 absl::Status PageLedger::CheckFits(const Reservation& reservation) const {
-  for (size_t w = 0; w < workers_.size(); ++w) {
+  for (uint32_t w = 0; w < num_workers(); ++w) {
     const Worker& worker = workers_[w];
-    const uint64_t needed = worker.demand.Peak(reservation.num_rows, max_chunk_rows_) +
-                            reservation.num_forks * worker.demand.OnePerHead();
+    const uint64_t needed =
+        PeakOf(reservation, w) + reservation.num_forks * worker.demand.OnePerHead();
     if (needed <= worker.capacity.total_pages) continue;
     return absl::ResourceExhaustedError(absl::StrCat("kv pages: ", needed, " needed for ",
                                                      reservation.num_rows, " tokens on worker ", w,
@@ -72,9 +83,10 @@ bool PageLedger::Reserve(uint64_t sequence_id, const Reservation& reservation,
   for (uint32_t w = 0; w < num_workers(); ++w) {
     const Worker& worker = workers_[w];
     OnWorker& on_worker = on_workers[w];
+    const uint64_t peak = PeakOf(reservation, w);
+    if (reservation.prefill.has_value()) on_worker.prefill_peak = peak;
     on_worker.copy_pages = CopyPages(w, num_blocks, reservation.eviction);
-    on_worker.charge = worker.demand.Peak(reservation.num_rows, max_chunk_rows_) +
-                       reservation.num_forks * worker.demand.OnePerHead() -
+    on_worker.charge = peak + reservation.num_forks * worker.demand.OnePerHead() -
                        num_blocks * worker.demand.OnePerHead() + on_worker.copy_pages;
     needed.push_back(on_worker.charge + static_cast<uint64_t>(
                                             keep_free_share *
@@ -142,7 +154,12 @@ uint64_t PageLedger::PagesAtMost(const Account& account, uint32_t worker, uint32
   const uint32_t shared_pages =
       account.shared != nullptr ? account.forked_rows / kPageTokens : account.num_blocks;
   if (on_worker.first_evicted.num_rows == 0) {
-    return demand.HeldInStep(num_rows, step_rows, shared_pages) + on_worker.copy_pages;
+    const uint64_t if_complete =
+        demand.HeldInStep(num_rows, step_rows, shared_pages) + on_worker.copy_pages;
+    if (on_worker.prefill_peak == 0 || account.shared != nullptr) return if_complete;
+    const uint32_t more_rows = num_rows - std::min(num_rows, account.reserved_rows);
+    return std::min(if_complete,
+                    on_worker.prefill_peak + demand.OnePerHead() * PagesOfGrowth(more_rows));
   }
   const uint64_t if_complete = demand.HeldInStep(num_rows, step_rows, 0);
   const auto grown_from = [&](const Report& report) {
@@ -272,9 +289,10 @@ std::vector<uint64_t> PageLedger::EndStep() {
 bool PageLedger::AwaitsEviction(uint64_t sequence_id) const {
   const Account& account = accounts_.at(sequence_id);
   if (account.evicted_rows == 0 || account.shared != nullptr) return false;
-  return std::any_of(account.workers.begin(), account.workers.end(), [](const OnWorker& on_worker) {
-    return on_worker.first_evicted.num_rows == 0;
-  });
+  return std::any_of(account.workers.begin(), account.workers.end(),
+                     [&](const OnWorker& on_worker) {
+                       return on_worker.first_evicted.num_rows < account.evicted_rows;
+                     });
 }
 
 void PageLedger::OnSequencePages(uint32_t worker, uint64_t sequence_id, uint64_t pages,
@@ -285,13 +303,23 @@ void PageLedger::OnSequencePages(uint32_t worker, uint64_t sequence_id, uint64_t
   OnWorker& on_worker = account.workers[worker];
   on_worker.last = {num_rows, pages};
   if (account.evicted_rows == 0 || num_rows < account.evicted_rows) return;
-  if (on_worker.first_evicted.num_rows == 0) on_worker.first_evicted = on_worker.last;
+  if (on_worker.first_evicted.num_rows < account.evicted_rows) {
+    on_worker.first_evicted = on_worker.last;
+  }
   Settle(account);
 }
 
-void PageLedger::OnEviction(uint32_t worker, uint64_t sequence_id, uint64_t kept_entries) {
+void PageLedger::OnPeakPages(uint32_t worker, uint64_t sequence_id, uint64_t pages) {
   const auto found = accounts_.find(sequence_id);
-  if (found != accounts_.end()) found->second.workers[worker].kept_entries = kept_entries;
+  if (found != accounts_.end()) found->second.workers[worker].peak_pages = pages;
+}
+
+void PageLedger::OnEviction(uint32_t worker, uint64_t sequence_id, uint64_t kept_entries,
+                            uint32_t num_rows) {
+  const auto found = accounts_.find(sequence_id);
+  if (found == accounts_.end()) return;
+  found->second.workers[worker].kept_entries = kept_entries;
+  found->second.workers[worker].kept_rows = num_rows;
 }
 
 absl::Status PageLedger::OnFreePages(uint32_t worker, uint64_t free_pages, uint64_t used_at_most) {
@@ -325,16 +353,19 @@ PageLedger::Bytes PageLedger::TakeBytes(uint64_t sequence_id) {
                          : PagesAtMost(account, w, account.num_rows, 0) + shared_pages +
                                account.block_ids.size() * demand.OnePerHead();
     uint64_t entries = demand.Entries(account.num_rows);
-    if (account.evicted_rows > 0) {
+    if (on_worker.kept_rows > 0) {
       entries =
-          on_worker.kept_entries + demand.OnePerHead() * (account.num_rows - account.evicted_rows);
+          on_worker.kept_entries + demand.OnePerHead() * (account.num_rows - on_worker.kept_rows);
     }
+    uint64_t peak_pages = std::max(pages, on_worker.peak_pages);
     if (!is_first) {
       pages -= std::min(pages, shared_pages);
+      peak_pages -= std::min(peak_pages, shared_pages);
       entries = std::min(entries, demand.OnePerHead() * (account.num_rows - account.forked_rows));
     }
     const uint64_t page_bytes = workers_[w].capacity.page_bytes;
     bytes.pages += pages * page_bytes;
+    bytes.peak_pages += peak_pages * page_bytes;
     bytes.entries += entries * (page_bytes / kPageTokens);
   }
   if (account.shared != nullptr) account.shared->is_counted = true;

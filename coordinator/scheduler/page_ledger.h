@@ -37,13 +37,23 @@ class PageLedger {
     uint32_t window = 0;        // entries of each head beside these
   };
 
+  // Evictions on the way to a prompt's end. Until the first of them every head has at most max_rows
+  // entries; from there on a worker's heads without a sliding window have at most max_selected
+  // together and more_rows each beside these.
+  struct PrefillBound {
+    uint32_t max_rows = 0;
+    uint64_t max_selected = 0;
+    uint32_t more_rows = 0;
+  };
+
   struct Reservation {
     uint32_t num_rows = 0;   // reached in chunks
     uint32_t num_forks = 0;  // made when they are reached
-    // Kept blocks that hold the first rows, as PrefixIndex::Find gave them.
+    // Kept blocks that hold the first rows, as PrefixIndex::Find gave them; none with `prefill`.
     absl::Span<const uint64_t> block_ids = {};
     // Of the eviction to come: pages that are shared can't be compacted in place.
     std::optional<EvictionBound> eviction = {};
+    std::optional<PrefillBound> prefill = {};
   };
 
   // RESOURCE_EXHAUSTED when this were too much for an empty pool.
@@ -87,8 +97,10 @@ class PageLedger {
 
   // A worker's report after a Step at whose end the sequence has num_rows rows.
   void OnSequencePages(uint32_t worker, uint64_t sequence_id, uint64_t pages, uint32_t num_rows);
-  // What the eviction kept on a worker, all layers and heads.
-  void OnEviction(uint32_t worker, uint64_t sequence_id, uint64_t kept_entries);
+  // The most pages that the sequence has held on a worker.
+  void OnPeakPages(uint32_t worker, uint64_t sequence_id, uint64_t pages);
+  // What an eviction after num_rows rows kept on a worker, all layers and heads.
+  void OnEviction(uint32_t worker, uint64_t sequence_id, uint64_t kept_entries, uint32_t num_rows);
   // A worker's free pages after a Step for which EndStep gave used_at_most. INTERNAL when they
   // cannot be right.
   absl::Status OnFreePages(uint32_t worker, uint64_t free_pages, uint64_t used_at_most);
@@ -96,6 +108,7 @@ class PageLedger {
   struct Bytes {
     uint64_t pages = 0;    // whole pages
     uint64_t entries = 0;  // entries in them
+    uint64_t peak_pages = 0;  // whole pages, the most that were held at a time
   };
   // What a sequence holds on all workers; pages that forks share are counted for the first one
   // asked for only.
@@ -129,16 +142,19 @@ class PageLedger {
   struct OnWorker {
     uint64_t charge = 0;
     Report last;
-    Report first_evicted;       // the first one since the eviction
-    uint64_t kept_entries = 0;  // by the eviction
-    uint64_t copy_pages = 0;    // reserved for the eviction's copies of shared pages
+    uint64_t copy_pages = 0;    // reserved for the first eviction's copies of shared pages
+    uint64_t prefill_peak = 0;  // up to reserved_rows, where evictions bound it; 0: they do not
+    Report first_evicted;       // the first one since the last eviction that was reported
+    uint64_t kept_entries = 0;  // by that eviction
+    uint32_t kept_rows = 0;     // num_rows then
+    uint64_t peak_pages = 0;    // the most that were held, by the last report
   };
 
   struct Account {
     uint32_t num_rows = 0;
     uint32_t reserved_rows = 0;
     uint32_t reserved_forks = 0;
-    uint32_t evicted_rows = 0;  // num_rows at the eviction; 0: none
+    uint32_t evicted_rows = 0;  // num_rows at the last eviction ordered; 0: none
     uint32_t forked_rows = 0;   // num_rows when it was forked from, or made; 0: neither
     std::shared_ptr<SharedPrompt> shared;
     std::optional<EvictionBound> eviction;  // to come
@@ -157,6 +173,8 @@ class PageLedger {
     uint64_t reported_free = 0;
   };
 
+  // Without forks, and as if nothing were shared.
+  uint64_t PeakOf(const Reservation& reservation, uint32_t worker) const;
   // Pages held after `num_rows` rows, at most; with step_rows > 0 while the last step_rows of them
   // run.
   uint64_t PagesAtMost(const Account& account, uint32_t worker, uint32_t num_rows,

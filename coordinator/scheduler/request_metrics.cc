@@ -19,9 +19,10 @@ void RequestMetrics::OnToken(uint32_t choice, absl::Time now) {
   last_token_of_choice_0_ = now;
 }
 
-void RequestMetrics::OnChoiceFinished(uint64_t kv_bytes, uint64_t logical_kv_bytes) {
-  kv_bytes_ += kv_bytes;
-  logical_kv_bytes_ += logical_kv_bytes;
+void RequestMetrics::OnChoiceFinished(const PageLedger::Bytes& bytes) {
+  bytes_.pages += bytes.pages;
+  bytes_.entries += bytes.entries;
+  bytes_.peak_pages += bytes.peak_pages;
 }
 
 void RequestMetrics::Fill(uint32_t prompt_tokens, v1::Usage& usage) const {
@@ -29,8 +30,9 @@ void RequestMetrics::Fill(uint32_t prompt_tokens, v1::Usage& usage) const {
   usage.set_completion_tokens(completion_tokens_);
   usage.set_cached_tokens(cached_tokens_);
   usage.set_preemptions(preemptions_);
-  usage.set_kv_bytes(kv_bytes_);
-  usage.set_logical_kv_bytes(logical_kv_bytes_);
+  usage.set_kv_bytes(bytes_.pages);
+  usage.set_logical_kv_bytes(bytes_.entries);
+  usage.set_peak_kv_bytes(bytes_.peak_pages);
   if (scheduled_.has_value()) {
     usage.set_queue_ms(absl::ToDoubleMilliseconds(*scheduled_ - arrival_));
   }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "coordinator/scheduler/page_ledger.h"
 #include "kvec/v1/inference.pb.h"
 
 namespace kvec::coordinator::scheduler {
@@ -21,8 +22,8 @@ class RequestMetrics {
   void OnCached(uint32_t num_tokens) { cached_tokens_ = num_tokens; }
   void OnToken(uint32_t choice, absl::Time now);
   void OnPreempted() { ++preemptions_; }
-  // A choice has ended and held these bytes of pages.
-  void OnChoiceFinished(uint64_t kv_bytes, uint64_t logical_kv_bytes);
+  // A choice has ended and held these.
+  void OnChoiceFinished(const PageLedger::Bytes& bytes);
 
   void Fill(uint32_t prompt_tokens, v1::Usage& usage) const;
 
@@ -37,8 +38,7 @@ class RequestMetrics {
   uint32_t cached_tokens_ = 0;
   uint32_t completion_tokens_ = 0;
   uint32_t preemptions_ = 0;
-  uint64_t kv_bytes_ = 0;
-  uint64_t logical_kv_bytes_ = 0;
+  PageLedger::Bytes bytes_;  // of all choices that have ended
 };
 
 }  // namespace kvec::coordinator::scheduler

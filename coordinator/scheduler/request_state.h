@@ -5,11 +5,15 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <numeric>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "absl/time/time.h"
+#include "coordinator/scheduler/eviction_schedule.h"
 #include "coordinator/scheduler/eviction_summary.h"
+#include "coordinator/scheduler/page_ledger.h"
 #include "coordinator/scheduler/request.h"
 #include "coordinator/scheduler/request_metrics.h"
 #include "coordinator/scheduler/sequence.h"
@@ -36,6 +40,16 @@ struct RequestState : std::enable_shared_from_this<RequestState> {
                        [](const Sequence& choice) { return choice.NeedsFork(); });
   }
 
+  // How much of the prompt the workers hold at a time; nothing: all of it.
+  std::optional<PageLedger::PrefillBound> prefill_bound() const {
+    if (!schedule.has_prefill()) return std::nullopt;
+    const std::vector<uint32_t>& budgets = schedule.prefill_budgets();
+    return PageLedger::PrefillBound{
+        .max_rows = schedule.prefill_bound(),
+        .max_selected = std::accumulate(budgets.begin(), budgets.end(), uint64_t{0}),
+        .more_rows = request.cache.observation_window() + schedule.prefill_interval()};
+  }
+
   // Choices that choice 0 prefills for.
   uint32_t num_joined() const {
     return static_cast<uint32_t>(std::count_if(
@@ -45,8 +59,7 @@ struct RequestState : std::enable_shared_from_this<RequestState> {
 
   const Request request;
   const uint64_t arrival;  // counts requests
-  // Per layer what the prompt keeps; empty: everything. Recorded so that a replay evicts the same.
-  std::vector<uint32_t> layer_budgets;
+  EvictionSchedule schedule;
   EvictionSummary eviction;
   RequestMetrics metrics;
   std::deque<Sequence> choices;  // [num_choices]; at fixed addresses

@@ -120,7 +120,7 @@ void RequestTable::Retire(Sequence& sequence) {
 void RequestTable::FinishChoice(Sequence& sequence, v1::FinishReason reason, PageLedger& ledger) {
   RequestState& request = sequence.request();
   const PageLedger::Bytes bytes = ledger.TakeBytes(sequence.sequence_id());
-  request.metrics.OnChoiceFinished(bytes.pages, bytes.entries);
+  request.metrics.OnChoiceFinished(bytes);
   Retire(sequence);
   request.request.sink->OnChoiceFinished(sequence.choice(), reason);
   if (request.num_unfinished == 0) Finish(request, absl::OkStatus());
@@ -136,7 +136,7 @@ void RequestTable::Finish(RequestState& request, const absl::Status& status) {
   requests_.erase(request.request.id);
   v1::Usage usage;
   request.metrics.Fill(request.prompt_tokens(), usage);
-  request.eviction.Fill(request.prompt_tokens(), usage);
+  request.eviction.Fill(usage);
   request.request.sink->OnDone(status, usage);
 }
 

@@ -53,6 +53,7 @@ absl::Status ResultReader::ReadPages(uint32_t worker, StepInFlight& step,
     const WorkInFlight* work = step.Find(pages.sequence_id());
     if (work == nullptr) continue;  // a fork without work, whose pages are known
     ledger_.OnSequencePages(worker, pages.sequence_id(), pages.pages(), work->plan.rows_after);
+    ledger_.OnPeakPages(worker, pages.sequence_id(), pages.peak_pages());
     if (work->plan.is_evicted) ++num_evicted;
   }
   if (num_evicted != step.num_evicted()) {
@@ -62,11 +63,14 @@ absl::Status ResultReader::ReadPages(uint32_t worker, StepInFlight& step,
   }
   for (const v1::EvictionReport& eviction : result.evictions()) {
     WorkInFlight* work = step.Find(eviction.sequence_id());
-    if (work == nullptr || !work->plan.is_evicted) {
+    if (work == nullptr || !work->plan.is_evicted ||
+        eviction.position() != work->plan.rows_after) {
       return absl::InternalError(absl::StrCat("step ", step.step_id(), ": eviction of sequence ",
-                                              eviction.sequence_id(), " was not ordered"));
+                                              eviction.sequence_id(), " at ", eviction.position(),
+                                              " was not ordered"));
     }
-    ledger_.OnEviction(worker, eviction.sequence_id(), eviction.kept_entries());
+    ledger_.OnEviction(worker, eviction.sequence_id(), eviction.kept_entries(),
+                       eviction.position());
     work->request->eviction.Add(worker, ledger_.num_kv_heads(worker), eviction);
   }
   return ledger_.OnFreePages(worker, result.free_pages(), step.used_at_most(worker));

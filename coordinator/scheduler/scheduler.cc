@@ -40,13 +40,14 @@ uint32_t NumStages(const std::vector<WorkerCapacity>& workers) {
 
 // What the request needs to start, and to generate one token if no eviction makes room for it.
 PageLedger::Reservation LeastNeed(const RequestState& request) {
-  const bool needs_one_more = !request.is_forced() && request.layer_budgets.empty();
+  const bool needs_one_more = !request.is_forced() && !request.schedule.evicts_at_prompt_end();
   PageLedger::Reservation need;
   for (const Sequence& choice : request.choices) {
     if (choice.state() == Sequence::State::kFinished) continue;
     need.num_rows = std::max(need.num_rows, choice.num_reserved_rows() + (needs_one_more ? 1 : 0));
   }
   need.num_forks = request.num_joined();
+  need.prefill = request.prefill_bound();
   return need;
 }
 
@@ -113,8 +114,8 @@ absl::Status ContinuousScheduler::AllocateBudgets(RequestState& request) const {
     return absl::InvalidArgumentError(
         absl::StrCat("cache.policy: ", policy.policy(), ", this coordinator has only full"));
   }
-  KVEC_ASSIGN_OR_RETURN(request.layer_budgets,
-                        budgets_->LayerBudgets(policy, request.prompt_tokens()));
+  KVEC_ASSIGN_OR_RETURN(request.schedule,
+                        EvictionSchedule::Make(policy, request.prompt_tokens(), *budgets_));
   return absl::OkStatus();
 }
 

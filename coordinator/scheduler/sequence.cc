@@ -25,7 +25,8 @@ uint32_t Sequence::num_known_rows() const {
 }
 
 uint32_t Sequence::num_reserved_rows() const {
-  return request_.layer_budgets.empty() ? num_known_rows() : request_.prompt_tokens();
+  const uint32_t first_eviction = request_.schedule.Next(request_.prompt_tokens() - 1);
+  return std::min(num_known_rows(), first_eviction);
 }
 
 bool Sequence::WantsMoreTokens() const {
@@ -36,9 +37,9 @@ bool Sequence::WantsDecode() const { return state_ == State::kDecode && WantsMor
 
 uint32_t Sequence::max_cached_rows() const {
   const Request& request = request_.request;
-  if (next_scored_ < request_.prompt_tokens()) return 0;
+  if (next_scored_ < request_.prompt_tokens() || request_.schedule.has_prefill()) return 0;
   uint32_t own_rows = 1;
-  if (!request_.layer_budgets.empty()) {
+  if (!request_.schedule.is_empty()) {
     own_rows = std::max({own_rows, request.cache.observation_window(), request.cache.wide_window()});
   }
   return request_.prompt_tokens() - std::min(request_.prompt_tokens(), own_rows);
@@ -80,7 +81,7 @@ uint32_t Sequence::NextChunkRows(uint32_t max_rows) const {
   // Prompt and generated tokens are different work: a chunk has one kind.
   const uint32_t end =
       num_rows_ < prompt_tokens ? std::min(prompt_tokens, num_chunk_rows_) : num_chunk_rows_;
-  return std::min(max_rows, end - num_rows_);
+  return std::min({max_rows, end - num_rows_, request_.schedule.Next(num_rows_) - num_rows_});
 }
 
 WorkPlan Sequence::QueueChunk(uint32_t num_rows, v1::SequenceWork& work) {

@@ -16,7 +16,7 @@ struct WorkPlan {
   uint32_t num_samples = 0;   // 0, 1, or one per choice of the request
   uint32_t first_scored = 0;  // position of the first token scored
   uint32_t num_scored = 0;
-  bool is_evicted = false;  // at its end: every worker is to report the pages
+  bool is_evicted = false;  // at its end: every worker is to report what was kept
 };
 
 // One choice of a request: which tokens it has, which of them were fed to the workers, and what it
@@ -74,8 +74,8 @@ class Sequence {
   // No result of what was queued will come any more.
   void ForgetUnanswered();
 
-  // Queues the next chunk, at most max_rows > 0 of the known tokens, and describes it. State
-  // kChunks.
+  // Queues the next chunk, at most max_rows > 0 of the known tokens, and describes it. It ends where
+  // an eviction is due. State kChunks.
   uint32_t NextChunkRows(uint32_t max_rows) const;
   WorkPlan QueueChunk(uint32_t num_rows, v1::SequenceWork& work);
   // Queues the token that the sequence's last Step samples. State kDecode.

@@ -18,8 +18,8 @@ constexpr double kKeepFreeShare = 0.01;
 
 // What the request's eviction will leave; nothing when there is none.
 std::optional<PageLedger::EvictionBound> EvictionBound(const RequestState& request) {
-  if (request.layer_budgets.empty()) return std::nullopt;
-  const std::vector<uint32_t>& budgets = request.layer_budgets;
+  const std::vector<uint32_t>& budgets = request.schedule.budgets_from_prompt_end();
+  if (budgets.empty()) return std::nullopt;
   return PageLedger::EvictionBound{
       .max_selected = std::accumulate(budgets.begin(), budgets.end(), uint64_t{0}),
       .window = request.request.cache.observation_window()};
@@ -107,7 +107,9 @@ void StepComposer::Preempt(Sequence& sequence) {
 }
 
 void StepComposer::AddDecode(Sequence& sequence) {
-  Record(sequence, sequence.QueueDecode(*composed_.step.add_work()));
+  WorkPlan plan = sequence.QueueDecode(*composed_.step.add_work());
+  AddEviction(sequence, plan);
+  Record(sequence, plan);
   --rows_left_;
   is_decoding_ = true;
 }
@@ -173,6 +175,7 @@ StepComposer::Admission StepComposer::Start(Sequence& sequence) {
   if (sequence.num_unanswered() > 0) return Admission::kMustWait;
   RequestState& request = sequence.request();
   PageLedger::Reservation reservation{.num_rows = sequence.num_reserved_rows()};
+  reservation.prefill = request.prefill_bound();
   if (sequence.choice() == 0) reservation.num_forks = request.num_joined();
   if (requests_.num_slots() + 1 + reservation.num_forks > options_.max_running_sequences) {
     return Admission::kMustWait;
@@ -228,6 +231,7 @@ uint32_t StepComposer::AddChunk(Sequence& sequence, uint32_t max_rows) {
   WorkPlan plan = sequence.QueueChunk(num_rows, work);
   if (work.is_prompt() && !sequence.is_replay()) totals_.prompt_tokens += num_rows;
   if (work.is_prompt()) KeepPrompt(sequence, plan.rows_after);
+  AddEviction(sequence, plan);
   if (plan.rows_after == sequence.request().prompt_tokens()) EndPrompt(sequence, work, plan);
   if (sequence.state() == Sequence::State::kDecode) AddToMicroBatch(sequence);
   Record(sequence, plan);
@@ -237,10 +241,10 @@ uint32_t StepComposer::AddChunk(Sequence& sequence, uint32_t max_rows) {
 
 void StepComposer::KeepPrompt(const Sequence& sequence, uint32_t num_rows) {
   const RequestState& request = sequence.request();
-  if (!options_.prefix_caching) return;
+  if (!options_.prefix_caching || request.schedule.has_prefill()) return;
   // Before its end nobody knows whether there will be room for the copies that an eviction makes of
   // what is kept.
-  if (!request.layer_budgets.empty() && num_rows < request.prompt_tokens()) return;
+  if (request.schedule.evicts_at_prompt_end() && num_rows < request.prompt_tokens()) return;
   const PageLedger::KeptBlocks kept = ledger_.KeepBlocks(
       sequence.sequence_id(), absl::MakeConstSpan(request.request.prompt).first(num_rows));
   if (kept.block_ids.empty()) return;
@@ -250,16 +254,19 @@ void StepComposer::KeepPrompt(const Sequence& sequence, uint32_t num_rows) {
   keep.mutable_block_ids()->Assign(kept.block_ids.begin(), kept.block_ids.end());
 }
 
+void StepComposer::AddEviction(const Sequence& sequence, WorkPlan& plan) {
+  const auto* layer_budgets = sequence.request().schedule.BudgetsAt(plan.rows_after);
+  if (layer_budgets == nullptr) return;
+  v1::EvictionOrder& eviction = *composed_.step.add_evictions();
+  eviction.set_sequence_id(sequence.sequence_id());
+  eviction.set_position(plan.rows_after);
+  eviction.mutable_layer_budgets()->Add(layer_budgets->begin(), layer_budgets->end());
+  ledger_.Evict(sequence.sequence_id());
+  plan.is_evicted = true;
+}
+
 void StepComposer::EndPrompt(Sequence& sequence, v1::SequenceWork& work, WorkPlan& plan) {
   RequestState& request = sequence.request();
-  if (!request.layer_budgets.empty()) {
-    v1::EvictionOrder& eviction = *composed_.step.add_evictions();
-    eviction.set_sequence_id(sequence.sequence_id());
-    eviction.mutable_layer_budgets()->Add(request.layer_budgets.begin(),
-                                          request.layer_budgets.end());
-    ledger_.Evict(sequence.sequence_id());
-    plan.is_evicted = true;
-  }
   if (sequence.choice() != 0 || request.num_joined() == 0) return;
   for (Sequence& choice : request.choices) {
     if (choice.state() == Sequence::State::kJoined) choice.JoinSample();
@@ -292,8 +299,8 @@ void StepComposer::FillStart(const Sequence& sequence, uint64_t sequence_id,
   start.mutable_sampling()->mutable_stop_token_ids()->Assign(request.stop_token_ids.begin(),
                                                              request.stop_token_ids.end());
   *start.mutable_cache() = request.cache;
-  // Where the budget holds the whole prompt, no worker need keep what scores it.
-  if (sequence.request().layer_budgets.empty()) start.mutable_cache()->set_policy("full");
+  // Where the budget holds everything, no worker need keep what scores it.
+  if (sequence.request().schedule.is_empty()) start.mutable_cache()->set_policy("full");
 }
 
 void StepComposer::BreakDeadlock() {

@@ -78,6 +78,8 @@ class StepComposer {
   // Has the workers keep what is complete of the prompt, for prompts to come.
   void KeepPrompt(const Sequence& sequence, uint32_t num_rows);
   void EndPrompt(Sequence& sequence, v1::SequenceWork& work, WorkPlan& plan);
+  // Orders the eviction that is due after the work, if there is one.
+  void AddEviction(const Sequence& sequence, WorkPlan& plan);
   void AddToMicroBatch(Sequence& sequence);
   void Record(Sequence& sequence, const WorkPlan& plan);
   void FillStart(const Sequence& sequence, uint64_t sequence_id, v1::SequenceStart& start) const;

@@ -35,6 +35,9 @@ constexpr uint32_t kDefaultObservationWindow = 16;
 constexpr uint32_t kDefaultWideWindow = 32;
 // The workers keep the queries of the last wide_window prompt tokens of every layer.
 constexpr uint32_t kMaxWideWindow = 256;
+// Of prefill_bound_tokens and decode_interval_tokens.
+constexpr uint32_t kMaxScheduleTokens = 1 << 20;
+constexpr uint32_t kMinDecodeInterval = 16;
 constexpr float kDefaultLambda = 1;
 constexpr float kDefaultBeta = 0.25;
 
@@ -110,6 +113,19 @@ absl::Status CheckWindows(const v1::CachePolicy& policy) {
   return absl::OkStatus();
 }
 
+// A schedule of evictions that no policy would carry out is a misunderstanding.
+absl::Status CheckSchedule(absl::string_view field, uint32_t value, uint32_t min,
+                           const v1::CachePolicy& policy) {
+  if (value == 0) return absl::OkStatus();
+  if (policy.policy() == "full") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cache.", field, ": ", value, ", policy full evicts nothing"));
+  }
+  if (value >= min && value <= kMaxScheduleTokens) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("cache.", field, ": ", value, " is neither 0 nor in [",
+                                                 min, ", ", kMaxScheduleTokens, "]"));
+}
+
 }  // namespace
 
 std::vector<std::string> CachePolicyNames() {
@@ -122,10 +138,14 @@ absl::StatusOr<v1::CachePolicy> ResolveCachePolicy(const v1::CachePolicy& reques
                                                    const v1::CachePolicy& defaults) {
   v1::CachePolicy policy = defaults;
   if (!requested.policy().empty() && requested.policy() != defaults.policy()) {
-    // Of another policy's defaults only the budget means the same.
+    // Of another policy's defaults only the budget and when to evict mean the same.
     policy.Clear();
     if (defaults.has_budget_tokens()) policy.set_budget_tokens(defaults.budget_tokens());
     if (defaults.has_budget_share()) policy.set_budget_share(defaults.budget_share());
+    if (requested.policy() != "full") {
+      policy.set_prefill_bound_tokens(defaults.prefill_bound_tokens());
+      policy.set_decode_interval_tokens(defaults.decode_interval_tokens());
+    }
   }
   // Merging replaces what the request sets, a budget of either kind included.
   policy.MergeFrom(requested);
@@ -150,6 +170,10 @@ absl::StatusOr<v1::CachePolicy> ResolveCachePolicy(const v1::CachePolicy& reques
   KVEC_RETURN_IF_ERROR(CheckHasBudget(policy));
   KVEC_RETURN_IF_ERROR(CheckBudget(policy));
   KVEC_RETURN_IF_ERROR(CheckWindows(policy));
+  KVEC_RETURN_IF_ERROR(
+      CheckSchedule("prefill_bound_tokens", policy.prefill_bound_tokens(), 1, policy));
+  KVEC_RETURN_IF_ERROR(CheckSchedule("decode_interval_tokens", policy.decode_interval_tokens(),
+                                     kMinDecodeInterval, policy));
   KVEC_RETURN_IF_ERROR(CheckRange("lambda", policy.lambda(), 0, 100));
   KVEC_RETURN_IF_ERROR(CheckRange("beta", policy.beta(), 0, 1));
   return policy;

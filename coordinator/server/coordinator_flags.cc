@@ -68,6 +68,14 @@ void AddSchedulingFlags(CLI::App& app, CoordinatorFlags& flags) {
                      "Entries kept per KV head of requests that name no budget");
   app.add_option("--budget-share", flags.budget_share, "The same as a share of the prompt")
       ->excludes(budget_tokens);
+  app.add_option("--prefill-bound-tokens", flags.prefill_bound_tokens,
+                 "Most entries per KV head while a prompt is read, of requests that name no such "
+                 "bound; 0: none")
+      ->capture_default_str();
+  app.add_option("--decode-interval-tokens", flags.decode_interval_tokens,
+                 "Generated tokens after which the cache is evicted down to the budget again, of "
+                 "requests that do not say; 0: never")
+      ->capture_default_str();
   app.add_option("--step-tokens", flags.scheduler.step_tokens,
                  "Tokens of a Step at most: larger is more throughput, and longer waits between "
                  "the tokens of running answers")
@@ -147,6 +155,12 @@ absl::StatusOr<CoordinatorServer::Options> ServerOptions(const CoordinatorFlags&
     options.default_cache.set_budget_tokens(*flags.budget_tokens);
   }
   if (flags.budget_share.has_value()) options.default_cache.set_budget_share(*flags.budget_share);
+  if (flags.prefill_bound_tokens > 0) {
+    options.default_cache.set_prefill_bound_tokens(flags.prefill_bound_tokens);
+  }
+  if (flags.decode_interval_tokens > 0) {
+    options.default_cache.set_decode_interval_tokens(flags.decode_interval_tokens);
+  }
   return options;
 }
 

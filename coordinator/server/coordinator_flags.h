@@ -21,6 +21,8 @@ struct CoordinatorFlags {
   std::string policy;
   std::optional<uint32_t> budget_tokens;
   std::optional<float> budget_share;
+  uint32_t prefill_bound_tokens = 0;
+  uint32_t decode_interval_tokens = 0;
   double max_request_mib = 4;
   double drain_seconds = 30;
   double heartbeat_seconds = 10;

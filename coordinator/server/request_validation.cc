@@ -134,6 +134,14 @@ absl::StatusOr<uint32_t> ResolveNumChoices(const v1::GenerateRequest& request) {
   return n;
 }
 
+// Choices share the pages of their prompt, which an eviction of one of them would have to copy.
+absl::Status CheckDecodeEviction(const v1::CachePolicy& cache, uint32_t num_choices) {
+  if (cache.decode_interval_tokens() == 0 || num_choices == 1) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("cache.decode_interval_tokens: ",
+                                                 cache.decode_interval_tokens(),
+                                                 ", must be 0 with sampling.n = ", num_choices));
+}
+
 absl::Status CheckStopStrings(const v1::StoppingCriteria& stopping) {
   if (stopping.stop_size() > kMaxStopStrings) {
     return absl::InvalidArgumentError(absl::StrCat("stopping.stop: ", stopping.stop_size(),
@@ -221,6 +229,7 @@ absl::StatusOr<scheduler::Request> ValidateRequest(const v1::GenerateRequest& re
   KVEC_ASSIGN_OR_RETURN(checked.forced_tokens,
                         CheckTokenIds("forced_token_ids", request.forced_token_ids(), model));
   KVEC_ASSIGN_OR_RETURN(checked.cache, ResolveCachePolicy(request.cache(), default_cache));
+  KVEC_RETURN_IF_ERROR(CheckDecodeEviction(checked.cache, checked.num_choices));
   KVEC_ASSIGN_OR_RETURN(checked.priority, ResolvePriority(request.priority()));
   // Last, because only this takes time that grows with the request.
   KVEC_ASSIGN_OR_RETURN(checked.prompt, EncodePrompt(request, model));

@@ -8,33 +8,40 @@
 
 namespace kvec::worker::cache {
 
-// The last queries of a prompt in every layer, kept until its eviction has scored the cache by them:
-// no second attention pass is needed then. The prompt's length is known beforehand, so only the rows
-// that count are stored.
+// The last queries of a sequence in every layer, kept until an eviction scores the cache by them: no
+// second attention pass is needed then. A ring: the query of position p lies in row p % capacity.
 class QueryWindow {
  public:
-  // RESOURCE_EXHAUSTED when memory ends. num_queries <= prompt_tokens.
-  static absl::StatusOr<std::unique_ptr<QueryWindow>> Create(kernels::Device& device,
-                                                             int num_layers, int query_cols,
-                                                             int prompt_tokens, int num_queries);
+  struct Options {
+    int num_layers = 0;  // of this stage
+    int query_cols = 0;  // num_heads · head_dim
+    int capacity = 0;    // queries kept
+    // Where the position of the only eviction is known: the first query that counts there. Earlier
+    // ones are not stored.
+    int first_position = 0;
+  };
 
-  // Copies those of queries[rows, query_cols], whose first row is at `position`, that lie in the
-  // window.
+  // RESOURCE_EXHAUSTED when memory ends.
+  static absl::StatusOr<std::unique_ptr<QueryWindow>> Create(kernels::Device& device,
+                                                             const Options& options);
+
+  // Takes the queries[rows, query_cols] of positions `position` and on, which follow those taken
+  // before.
   absl::Status Store(kernels::Device& device, int layer, int position, kernels::Tensor queries);
 
-  // [num_queries, query_cols], oldest first; `layer` counts this stage's.
+  // [capacity, query_cols]; `layer` counts this stage's.
   kernels::Tensor Layer(int layer) const {
-    return queries_.Rows(layer * num_queries_, num_queries_);
+    return queries_.Rows(layer * options_.capacity, options_.capacity);
   }
-  int num_queries() const { return num_queries_; }
+  int capacity() const { return options_.capacity; }
+  int RowOf(int position) const { return position % options_.capacity; }
 
  private:
-  QueryWindow() = default;
+  explicit QueryWindow(const Options& options) : options_(options) {}
 
+  const Options options_;
   std::unique_ptr<kernels::DeviceMemory> memory_;
-  kernels::Tensor queries_;  // [num_layers · num_queries, query_cols]
-  int num_queries_ = 0;
-  int first_position_ = 0;
+  kernels::Tensor queries_;  // [num_layers · capacity, query_cols]
 };
 
 }  // namespace kvec::worker::cache

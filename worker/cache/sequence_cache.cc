@@ -51,6 +51,7 @@ absl::Status SequenceCache::Append(int num_tokens) {
   }
   num_tokens_ += num_tokens;
   num_pages_ += needed;
+  peak_pages_ = std::max(peak_pages_, num_pages_);
   return absl::OkStatus();
 }
 
@@ -124,6 +125,7 @@ absl::StatusOr<std::unique_ptr<SequenceCache>> SequenceCache::Fork(
   }
   child->num_tokens_ = num_tokens_;
   child->num_pages_ = num_pages_;
+  child->peak_pages_ = num_pages_;
   return child;
 }
 
@@ -145,7 +147,7 @@ absl::StatusOr<std::vector<kernels::GatherRequest>> SequenceCache::BeginEviction
   std::vector<kernels::GatherRequest> requests;
   for (int head = 0; head < shape_.num_kv_heads; ++head) {
     HeadTable& table = tables_[first + head];
-    table.num_kept = static_cast<int32_t>(kept[head].size());
+    for (int32_t entry : kept[head]) table.kept_positions.push_back(PositionOf(table, entry));
     for (size_t i = 0; i < pages_kept(head); ++i) {
       const int32_t page = table.pages[i];
       table.kept_pages.push_back(pool_.references(page) > 1 ? pool_.Allocate() : page);
@@ -165,7 +167,8 @@ void SequenceCache::FinishEviction(int layer) {
       if (!is_kept) pool_.Release(table.pages[i]);
     }
     table.pages = std::exchange(table.kept_pages, {});
-    table.num_entries = table.num_kept;
+    table.positions = std::exchange(table.kept_positions, {});
+    table.num_entries = static_cast<int32_t>(table.positions.size());
     RefreshView(static_cast<int>(index));
   }
 }
@@ -173,6 +176,20 @@ void SequenceCache::FinishEviction(int layer) {
 absl::Span<const kernels::HeadPages> SequenceCache::Layer(int layer) const {
   return absl::MakeConstSpan(views_).subspan(static_cast<size_t>(layer) * shape_.num_kv_heads,
                                              shape_.num_kv_heads);
+}
+
+int32_t SequenceCache::PositionOf(const HeadTable& table, int32_t entry) const {
+  if (entry < static_cast<int32_t>(table.positions.size())) return table.positions[entry];
+  return num_tokens_ - (table.num_entries - entry);
+}
+
+std::vector<int32_t> SequenceCache::Positions(int layer, int kv_head) const {
+  const HeadTable& table = tables_[static_cast<size_t>(layer) * shape_.num_kv_heads + kv_head];
+  std::vector<int32_t> positions(table.num_entries);
+  for (int32_t entry = 0; entry < table.num_entries; ++entry) {
+    positions[entry] = PositionOf(table, entry);
+  }
+  return positions;
 }
 
 void SequenceCache::RefreshView(int index) {

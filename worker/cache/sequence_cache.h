@@ -65,21 +65,28 @@ class SequenceCache {
 
   // Of a layer of this stage, [num_kv_heads]; valid until the next change.
   absl::Span<const kernels::HeadPages> Layer(int layer) const;
+  // Of a head's entries, ascending.
+  std::vector<int32_t> Positions(int layer, int kv_head) const;
 
   // Tokens appended so far, evicted ones included: the position of the next one.
   int num_tokens() const { return num_tokens_; }
-  int64_t num_pages() const { return num_pages_; }  // held, all layers and heads
+  int64_t num_pages() const { return num_pages_; }    // held, all layers and heads
+  int64_t peak_pages() const { return peak_pages_; }  // the most that were held at a time
 
  private:
   struct HeadTable {
     std::vector<int32_t> pages;   // the first num_released ids are stale
     int32_t num_released = 0;
     int32_t num_entries = 0;
-    // During an eviction: the pages and entries that will be left.
+    // Of the entries that the last eviction has left. The tokens since then follow each other up to
+    // the sequence's last.
+    std::vector<int32_t> positions;
+    // During an eviction: what will be left.
     std::vector<int32_t> kept_pages;
-    int32_t num_kept = 0;
+    std::vector<int32_t> kept_positions;
   };
 
+  int32_t PositionOf(const HeadTable& table, int32_t entry) const;
   void RefreshView(int index);
 
   const CacheShape& shape_;
@@ -88,6 +95,7 @@ class SequenceCache {
   std::vector<kernels::HeadPages> views_;    // [layer, KV head], of tables_
   int num_tokens_ = 0;
   int64_t num_pages_ = 0;
+  int64_t peak_pages_ = 0;
 };
 
 }  // namespace kvec::worker::cache

@@ -61,9 +61,9 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const ModelFiles& files,
                                  *engine->arena_,
                                  {.max_rows = options.max_step_tokens,
                                   .layers_done = &progress.layers_done}));
-  engine->evictor_ = std::make_unique<PromptEvictor>(
+  engine->evictor_ = std::make_unique<Evictor>(
       device, *engine->arena_, engine->heads_, engine->cache_shape_,
-      PromptEvictor::Options{options.layers, config.attention_scale, ""});
+      Evictor::Options{options.layers, config.attention_scale, ""});
   return engine;
 }
 
@@ -140,13 +140,22 @@ absl::StatusOr<Sequence*> Engine::Find(uint64_t id) {
   return absl::InternalError(absl::StrCat("sequence ", id, ": not known"));
 }
 
-absl::Status Engine::Evict(const v1::Step& step, std::vector<v1::EvictionReport>& reports) {
+absl::Status Engine::EvictDue(const v1::Step& step, std::vector<v1::EvictionReport>& reports) {
   for (const v1::EvictionOrder& order : step.evictions()) {
     KVEC_ASSIGN_OR_RETURN(Sequence* const sequence, Find(order.sequence_id()));
+    if (sequence->next_position() < order.position()) continue;
+    KVEC_ASSIGN_OR_RETURN(reports.emplace_back(), evictor_->Evict(order, *sequence));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Engine::EvictRest(const v1::Step& step, std::vector<v1::EvictionReport>& reports) {
+  for (const v1::EvictionOrder& order : step.evictions()) {
     const bool is_done = std::any_of(reports.begin(), reports.end(), [&](const auto& report) {
       return report.sequence_id() == order.sequence_id();
     });
-    if (is_done || !sequence->IsPromptComplete()) continue;
+    if (is_done) continue;
+    KVEC_ASSIGN_OR_RETURN(Sequence* const sequence, Find(order.sequence_id()));
     KVEC_ASSIGN_OR_RETURN(reports.emplace_back(), evictor_->Evict(order, *sequence));
   }
   return absl::OkStatus();
@@ -160,11 +169,11 @@ absl::StatusOr<v1::StepResult> Engine::Execute(const v1::Step& step) {
   KVEC_RETURN_IF_ERROR(Free(step));
   for (const v1::SequenceStart& start : step.starts()) KVEC_RETURN_IF_ERROR(Start(start));
   std::vector<v1::EvictionReport> evictions;
-  KVEC_RETURN_IF_ERROR(Evict(step, evictions));
+  KVEC_RETURN_IF_ERROR(EvictDue(step, evictions));
   for (const v1::SequenceFork& fork : step.forks()) KVEC_RETURN_IF_ERROR(Fork(fork));
   KVEC_ASSIGN_OR_RETURN(v1::StepResult result, RunWork(step));
   for (const v1::BlockKeep& keep : step.keeps()) KVEC_RETURN_IF_ERROR(Keep(keep));
-  KVEC_RETURN_IF_ERROR(Evict(step, evictions));
+  KVEC_RETURN_IF_ERROR(EvictRest(step, evictions));
   ReportPages(step, result);
   result.mutable_evictions()->Assign(evictions.begin(), evictions.end());
   progress_.last_step_id = step.step_id();
@@ -191,6 +200,7 @@ void Engine::ReportPages(const v1::Step& step, v1::StepResult& result) {
     v1::SequencePages& pages = *result.add_changed_pages();
     pages.set_sequence_id(id);
     pages.set_pages(cache.num_pages());
+    pages.set_peak_pages(cache.peak_pages());
   };
   absl::flat_hash_set<uint64_t> reported;
   for (const v1::SequenceWork& work : step.work()) {

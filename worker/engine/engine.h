@@ -16,7 +16,7 @@
 #include "worker/cache/page_pool.h"
 #include "worker/cache/sequence_cache.h"
 #include "worker/engine/progress.h"
-#include "worker/engine/prompt_evictor.h"
+#include "worker/engine/evictor.h"
 #include "worker/engine/step_plan.h"
 #include "worker/model/model_weights.h"
 #include "worker/model/transformer.h"
@@ -67,8 +67,10 @@ class Engine {
   absl::Status Free(const v1::Step& step);
   absl::Status Start(const v1::SequenceStart& start);
   absl::Status Fork(const v1::SequenceFork& fork);
-  // Carries out the orders of prompts that are complete, if they are not carried out yet.
-  absl::Status Evict(const v1::Step& step, std::vector<v1::EvictionReport>& reports);
+  // Carries out the orders of sequences that are at their positions before the Step's rows.
+  absl::Status EvictDue(const v1::Step& step, std::vector<v1::EvictionReport>& reports);
+  // Carries out the others.
+  absl::Status EvictRest(const v1::Step& step, std::vector<v1::EvictionReport>& reports);
   absl::Status Keep(const v1::BlockKeep& keep);
   absl::StatusOr<Sequence*> Find(uint64_t id);
   absl::StatusOr<v1::StepResult> RunWork(const v1::Step& step);
@@ -86,7 +88,7 @@ class Engine {
   std::unique_ptr<kernels::KvArena> arena_;
   std::unique_ptr<cache::PagePool> pool_;
   std::unique_ptr<model::Transformer> transformer_;
-  std::unique_ptr<PromptEvictor> evictor_;
+  std::unique_ptr<Evictor> evictor_;
   std::unique_ptr<cache::KeptBlocks> blocks_;
   SequenceMap sequences_;
 };

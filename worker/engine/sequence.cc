@@ -39,7 +39,7 @@ bool Sequence::HasPenalties() const {
 
 void Sequence::Count(int32_t token, uint32_t position) {
   if (HasPenalties()) counter_.Add(token, position < prompt_tokens_);
-  if (query_window_ != nullptr && position < prompt_tokens_) prompt_.push_back(token);
+  if (query_window_ != nullptr) tokens_.push_back(token);
 }
 
 kernels::SampleRequest Sequence::DrawRequest(int row, uint32_t position,

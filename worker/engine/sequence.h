@@ -29,15 +29,14 @@ class Sequence {
   uint64_t id() const { return id_; }
   cache::SequenceCache& cache() { return *cache_; }
   const v1::CachePolicy& cache_policy() const { return cache_policy_; }
-  bool IsPromptComplete() const { return next_position() >= prompt_tokens_; }
 
-  // The prompt's last queries; null: nothing will be evicted, or has been.
+  // The last queries; null: nothing will be evicted any more.
   cache::QueryWindow* query_window() const { return query_window_.get(); }
   void set_query_window(std::unique_ptr<cache::QueryWindow> window) {
     query_window_ = std::move(window);
   }
-  // The prompt's tokens as they were fed, for policies that look at them.
-  const std::vector<int32_t>& prompt() const { return prompt_; }
+  // All tokens as they were fed, while there is a query window: for policies that look at them.
+  const std::vector<int32_t>& tokens() const { return tokens_; }
   // Position of the next token fed.
   int64_t next_position() const { return cache_->num_tokens(); }
   uint32_t prompt_tokens() const { return prompt_tokens_; }
@@ -66,7 +65,7 @@ class Sequence {
   const uint32_t prompt_tokens_;
   std::unique_ptr<cache::SequenceCache> cache_;
   std::unique_ptr<cache::QueryWindow> query_window_;
-  std::vector<int32_t> prompt_;  // while there is a query window
+  std::vector<int32_t> tokens_;
   int32_t last_sampled_ = -1;
   absl::flat_hash_map<uint32_t, int32_t> sampled_for_forks_;  // choice → first token
   TokenCounter counter_;

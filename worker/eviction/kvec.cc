@@ -17,20 +17,32 @@ constexpr int kScoringQueries = 8;   // wider windows score worse: 16, then 32, 
 constexpr float kTieBreak = 0.001f;  // of D: orders tokens inside a span by nearness to its best
 constexpr float kDecay = 0.9f;
 
-// Index past the last token of the span that begins at `begin`: it ends after a token that closes a
-// sentence, and at `limit`.
-int SpanEnd(absl::Span<const uint8_t> sentence_ends, int begin, int limit) {
-  int end = begin;
-  while (end < limit && sentence_ends[end] == 0) ++end;
-  return std::min(end + 1, limit);
+// The first position of every token's span, which ends after a token that closes a sentence, and
+// after max_span_tokens.
+std::vector<int32_t> SpanBegins(absl::Span<const uint8_t> sentence_ends, int max_span_tokens) {
+  std::vector<int32_t> begins;
+  begins.reserve(sentence_ends.size());
+  int32_t begin = 0;
+  for (int32_t t = 0; t < static_cast<int32_t>(sentence_ends.size()); ++t) {
+    begins.push_back(begin);
+    if (sentence_ends[t] != 0 || t + 1 - begin == max_span_tokens) begin = t + 1;
+  }
+  return begins;
+}
+
+// kDecay to the power of a distance between two tokens.
+float DecayOver(int32_t distance) {
+  return distance == 1 ? kDecay : std::pow(kDecay, static_cast<float>(distance));
 }
 
 class Kvec : public Policy {
  public:
-  explicit Kvec(PolicyParameters parameters) : parameters_(std::move(parameters)) {}
+  explicit Kvec(PolicyParameters parameters)
+      : parameters_(std::move(parameters)),
+        span_begins_(SpanBegins(parameters_.sentence_ends, parameters_.kvec.max_span_tokens)) {}
 
   ScoreNeeds needs() const override {
-    return {.windows = {std::min(kScoringQueries, parameters_.prompt_tokens)}, .value_norms = true};
+    return {.windows = {std::min(kScoringQueries, parameters_.num_tokens)}, .value_norms = true};
   }
 
   Selection Select(const LayerScores& scores, int layer_budget,
@@ -50,15 +62,25 @@ class Kvec : public Policy {
                      [&](int a, int b) { return budgets[a] > budgets[b]; });
     std::vector<uint8_t> taken(n, 0);
     Selection selection(budgets.size());
+    const std::vector<uint8_t> covered = Covered(scores, coverage);
     for (int head : order) {
       selection[head] = SelectForHead(absl::MakeConstSpan(p).subspan(size_t(head) * n, n),
-                                      budgets[head], coverage, taken);
+                                      budgets[head], covered, taken);
       for (int32_t t : selection[head]) taken[t] = 1;
     }
     return selection;
   }
 
  private:
+  // [n]: some earlier layer holds the candidate.
+  static std::vector<uint8_t> Covered(const LayerScores& scores, const Coverage& coverage) {
+    std::vector<uint8_t> covered(scores.num_candidates);
+    for (int t = 0; t < scores.num_candidates; ++t) {
+      covered[t] = coverage.layers_selecting[scores.Position(t)] > 0;
+    }
+    return covered;
+  }
+
   // Steps 1–3: P of one head, [n].
   std::vector<float> Score(const LayerScores& scores, int head) const {
     const int n = scores.num_candidates;
@@ -71,25 +93,32 @@ class Kvec : public Policy {
     for (int t = 0; t < n; ++t) a[t] *= norms[t];
 
     std::vector<float> p(n);
+    const auto span = [&](int t) { return span_begins_[scores.Position(t)]; };
     for (int begin = 0; begin < n;) {
-      const int end = SpanEnd(parameters_.sentence_ends, begin,
-                              std::min(n, begin + parameters_.kvec.max_span_tokens));
-      const float best = *std::max_element(a.begin() + begin, a.begin() + end);
+      int end = begin;
+      float best = 0;
+      for (; end < n && span(end) == span(begin); ++end) best = std::max(best, a[end]);
       for (int t = begin; t < end; ++t) p[t] = std::max(a[t], parameters_.kvec.span_floor * best);
       begin = end;
     }
-    AddDecayedMaximum(a, p);
+    AddDecayedMaximum(scores, a, p);
+    for (int t = 0; t < n; ++t) {
+      if (!scores.IsHeld(head, t)) p[t] = kNotHeld<float>;
+    }
     return p;
   }
 
   // p += kTieBreak · D, D[t] = max over u of a[u] · kDecay^|t - u|.
-  static void AddDecayedMaximum(absl::Span<const float> a, std::vector<float>& p) {
+  static void AddDecayedMaximum(const LayerScores& scores, absl::Span<const float> a,
+                                std::vector<float>& p) {
     const int n = static_cast<int>(a.size());
+    // By which a maximum shrinks from candidate t - 1 to t, or back.
+    const auto decay = [&](int t) { return DecayOver(scores.Position(t) - scores.Position(t - 1)); };
     std::vector<float> decayed(a.begin(), a.end());
-    for (int t = 1; t < n; ++t) decayed[t] = std::max(a[t], kDecay * decayed[t - 1]);
-    float backward = n > 0 ? a[n - 1] : 0.0f;
+    for (int t = 1; t < n; ++t) decayed[t] = std::max(a[t], decay(t) * decayed[t - 1]);
+    float backward = 0.0f;
     for (int t = n - 1; t >= 0; --t) {
-      backward = std::max(a[t], kDecay * backward);
+      backward = t + 1 < n ? std::max(a[t], decay(t + 1) * backward) : a[t];
       p[t] += kTieBreak * std::max(decayed[t], backward);
     }
   }
@@ -107,9 +136,10 @@ class Kvec : public Policy {
     return budgets;
   }
 
-  // Steps 5 and 6 for one head. `taken`: by heads of this layer that chose before.
+  // Steps 5 and 6 for one head. `covered`: by earlier layers; `taken`: by heads of this layer that
+  // chose before.
   std::vector<int32_t> SelectForHead(absl::Span<const float> p, int budget,
-                                     const Coverage& coverage,
+                                     const std::vector<uint8_t>& covered,
                                      const std::vector<uint8_t>& taken) const {
     const int n = static_cast<int>(p.size());
     std::vector<double> discounted(p.begin(), p.end());
@@ -124,13 +154,13 @@ class Kvec : public Policy {
     // The reserved slots go to tokens that nobody holds, then to the best of the others.
     std::vector<uint8_t> is_kept(n, 0);
     for (int32_t t : kept) is_kept[t] = 1;
-    const auto is_held = [&](int t) { return taken[t] || coverage.layers_selecting[t] > 0; };
-    for (const bool held : {false, true}) {
+    const auto is_taken = [&](int t) { return taken[t] || covered[t]; };
+    for (const bool among_taken : {false, true}) {
       const int num_free = budget - static_cast<int>(kept.size());
       std::vector<int32_t> eligible;
       std::vector<double> eligible_scores;
       for (int t = 0; t < n; ++t) {
-        if (is_kept[t] || is_held(t) != held) continue;
+        if (is_kept[t] || is_taken(t) != among_taken) continue;
         eligible.push_back(t);
         eligible_scores.push_back(discounted[t]);
       }
@@ -143,6 +173,7 @@ class Kvec : public Policy {
   }
 
   const PolicyParameters parameters_;
+  const std::vector<int32_t> span_begins_;  // by position
 };
 
 }  // namespace

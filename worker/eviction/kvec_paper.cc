@@ -16,13 +16,21 @@ namespace {
 constexpr int kObservation = 0;  // indices of needs().windows
 constexpr int kWide = 1;
 
-// σ of the score over the candidates (population). In float, so that heads that differ by the
-// rounding of the sums only are a tie.
+// σ of the score over the candidates that the head holds (population). In float, so that heads that
+// differ by the rounding of the sums only are a tie.
 float StandardDeviation(absl::Span<const float> score) {
-  const double count = static_cast<double>(score.size());
-  const double mean = std::accumulate(score.begin(), score.end(), 0.0) / count;
+  double count = 0;
+  double sum = 0;
+  for (float value : score) {
+    if (value == kNotHeld<float>) continue;
+    sum += value;
+    ++count;
+  }
+  if (count == 0) return 0;
   double squares = 0;
-  for (float value : score) squares += (value - mean) * (value - mean);
+  for (float value : score) {
+    if (value != kNotHeld<float>) squares += (value - sum / count) * (value - sum / count);
+  }
   return static_cast<float>(std::sqrt(squares / count));
 }
 
@@ -31,7 +39,7 @@ class KvecPaper : public Policy {
   explicit KvecPaper(PolicyParameters parameters) : parameters_(std::move(parameters)) {}
 
   ScoreNeeds needs() const override {
-    return {.windows = {parameters_.observation_window, parameters_.wide_window}, .focus = true};
+    return {.windows = {parameters_.observation_window, parameters_.wide_window}, .focus_window = parameters_.observation_window};
   }
 
   Selection Select(const LayerScores& scores, int layer_budget,
@@ -45,7 +53,7 @@ class KvecPaper : public Policy {
       std::vector<double> raised(p.begin(), p.end());
       for (int t = 0; t < scores.num_candidates; ++t) {
         const double covered =
-            coverage.layers_selecting[t] / static_cast<double>(coverage.num_layers + 1);
+            coverage.layers_selecting[scores.Position(t)] / static_cast<double>(coverage.num_layers + 1);
         raised[t] += parameters_.lambda * (scores.focus[t] * (1.0 - covered));
       }
       for (int32_t t : TopK(absl::MakeConstSpan(p), num_forced)) {

@@ -10,15 +10,16 @@ namespace kvec::worker::eviction {
 
 // What a policy wants to know of a layer's attention before it can choose.
 struct ScoreNeeds {
-  // Numbers of last prompt queries over which attention probabilities are averaged, each giving one
+  // Numbers of last queries over which attention probabilities are averaged, each giving one
   // entry of LayerScores::query_head_means.
   std::vector<int> windows;
-  bool focus = false;  // I of KVEC.md
+  int focus_window = 0;  // O: last queries over which I of KVEC.md is taken; 0: not wanted
   bool value_norms = false;
 };
 
-// How the last queries of a prompt of T tokens attended in one layer, over the candidates
-// 0 … n - 1, n = T - O. All KV heads of the layer, whichever rank holds them.
+// How the last queries of a sequence attended in one layer, over the candidates: the tokens that some
+// KV head of the layer holds, but for the last O. All KV heads of the layer, whichever rank holds
+// them.
 struct LayerScores {
   int num_candidates = 0;  // n
   int num_kv_heads = 0;    // G
@@ -27,7 +28,18 @@ struct LayerScores {
   std::vector<absl::Span<const float>> query_head_means;
   absl::Span<const float> focus;  // [n]: mean over the last O queries of the max over heads of A
   absl::Span<const float> value_norms;  // [G, n]: ‖v‖₂
+  // What earlier evictions left. Positions of the candidates, [n] ascending; empty: 0 … n - 1.
+  absl::Span<const int32_t> positions;
+  // [G, n]: the head holds the candidate; empty: every head holds all. What a head does not hold has
+  // scores and norm 0 there, and is not chosen.
+  absl::Span<const uint8_t> held;
 
+  int32_t Position(int candidate) const {
+    return positions.empty() ? candidate : positions[candidate];
+  }
+  bool IsHeld(int kv_head, int candidate) const {
+    return held.empty() || held[static_cast<size_t>(kv_head) * num_candidates + candidate] != 0;
+  }
   absl::Span<const float> QueryHeadMean(int window, int query_head) const {
     return query_head_means[window].subspan(static_cast<size_t>(query_head) * num_candidates,
                                             num_candidates);

@@ -36,13 +36,13 @@ std::vector<absl::string_view> PolicyNames() {
   return names;
 }
 
-void AddSelection(const Selection& selection, Coverage& coverage) {
-  std::vector<uint8_t> selected(coverage.layers_selecting.size(), 0);
+void AddSelection(const LayerScores& scores, const Selection& selection, Coverage& coverage) {
+  std::vector<uint8_t> selected(scores.num_candidates, 0);
   for (const std::vector<int32_t>& head : selection) {
-    for (int32_t token : head) selected[token] = 1;
+    for (int32_t candidate : head) selected[candidate] = 1;
   }
-  for (size_t token = 0; token < selected.size(); ++token) {
-    coverage.layers_selecting[token] += selected[token];
+  for (int candidate = 0; candidate < scores.num_candidates; ++candidate) {
+    coverage.layers_selecting[scores.Position(candidate)] += selected[candidate];
   }
   ++coverage.num_layers;
 }

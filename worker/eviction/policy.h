@@ -21,9 +21,10 @@ struct KvecParameters {
   int reserved_from = 48;
 };
 
-// How a request wants its prompt evicted: KVEC.md's parameters, resolved.
+// How a request wants its cache evicted, KVEC.md's parameters, resolved; and what the policy must
+// know of the sequence.
 struct PolicyParameters {
-  int prompt_tokens = 0;        // T
+  int num_tokens = 0;           // T: prompt, or prompt and output, when the eviction comes
   int observation_window = 16;  // O
   int wide_window = 32;         // O', kvec-paper
   float lambda = 1.0f;          // λ, kvec-paper
@@ -31,14 +32,14 @@ struct PolicyParameters {
   int delta = -1;               // δ, kvec-paper; -1: round(3 G / 8) within 1 … G - 1
   bool adaptive_heads = true;   // kvec: budgets move between the heads of a layer
   KvecParameters kvec{};
-  // One byte per prompt token: it closes a sentence (kvec).
+  // One byte per token: it closes a sentence (kvec).
   std::vector<uint8_t> sentence_ends{};
 };
 
 // What earlier layers kept; handed from layer to layer and from stage to stage.
 struct Coverage {
   int num_layers = 0;                      // that have chosen so far: l
-  std::vector<uint16_t> layers_selecting;  // [n]: n[t]
+  std::vector<uint16_t> layers_selecting;  // n[t], by position
 };
 
 // Chooses which candidates each KV head of a layer keeps. One per sequence and eviction; layers are
@@ -62,8 +63,8 @@ absl::StatusOr<std::unique_ptr<Policy>> MakePolicy(absl::string_view name,
 
 std::vector<absl::string_view> PolicyNames();
 
-// Counts the layer's selection in `coverage`.
-void AddSelection(const Selection& selection, Coverage& coverage);
+// Counts what was selected of a layer's candidates in `coverage`.
+void AddSelection(const LayerScores& scores, const Selection& selection, Coverage& coverage);
 
 }  // namespace kvec::worker::eviction
 

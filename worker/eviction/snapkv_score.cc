@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "worker/eviction/top_k.h"
+
 namespace kvec::worker::eviction {
 namespace {
 
@@ -19,10 +21,14 @@ std::vector<float> SnapKvScore(const LayerScores& scores, int window, int kv_hea
   for (float& value : mean) value /= static_cast<float>(scores.group_size);
 
   std::vector<float> pooled(n);
+  int begin = 0;
+  int end = 0;
   for (int t = 0; t < n; ++t) {
-    const auto begin = mean.begin() + std::max(0, t - kPoolRadius);
-    const auto end = mean.begin() + std::min(n, t + kPoolRadius + 1);
-    pooled[t] = *std::max_element(begin, end);
+    while (scores.Position(begin) < scores.Position(t) - kPoolRadius) ++begin;
+    while (end < n && scores.Position(end) <= scores.Position(t) + kPoolRadius) ++end;
+    pooled[t] = scores.IsHeld(kv_head, t)
+                    ? *std::max_element(mean.begin() + begin, mean.begin() + end)
+                    : kNotHeld<float>;
   }
   return pooled;
 }

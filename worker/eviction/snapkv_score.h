@@ -8,7 +8,8 @@
 namespace kvec::worker::eviction {
 
 // P[g,·] of KVEC.md, [n]: mean over the KV head's query heads of their mean over the window's
-// queries, then a running maximum over 7 tokens. `window` counts ScoreNeeds::windows.
+// queries, then a running maximum over 7 tokens, of which those that the head no longer holds give
+// nothing; kNotHeld for the latter. `window` counts ScoreNeeds::windows.
 std::vector<float> SnapKvScore(const LayerScores& scores, int window, int kv_head);
 
 // Of every KV head on top of each other, [G, n].

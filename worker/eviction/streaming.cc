@@ -1,5 +1,5 @@
 // streaming (Xiao et al., "Efficient Streaming Language Models with Attention Sinks"): the first
-// tokens, on which attention rests whatever they say, and the most recent.
+// tokens, on which attention rests whatever they say, and the most recent. All heads hold the same.
 
 #include <algorithm>
 #include <numeric>

@@ -3,19 +3,26 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <numeric>
+#include <limits>
 #include <vector>
 
 #include "absl/types/span.h"
 
 namespace kvec::worker::eviction {
 
-// Indices of the k largest scores, ascending; ties go to the lower index. k beyond the number of
-// scores takes all. O(n).
+// Scores what may not be chosen.
+template <typename Score>
+constexpr Score kNotHeld = -std::numeric_limits<Score>::infinity();
+
+// Indices of the k largest scores, ascending, without those that are kNotHeld; ties go to the lower
+// index. Where there are fewer than k it takes all. O(n).
 template <typename Score>
 std::vector<int32_t> TopK(absl::Span<const Score> scores, int64_t k) {
-  std::vector<int32_t> order(scores.size());
-  std::iota(order.begin(), order.end(), 0);
+  std::vector<int32_t> order;
+  order.reserve(scores.size());
+  for (size_t i = 0; i < scores.size(); ++i) {
+    if (scores[i] > kNotHeld<Score>) order.push_back(static_cast<int32_t>(i));
+  }
   if (k < static_cast<int64_t>(order.size())) {
     const auto better = [&](int32_t a, int32_t b) {
       return scores[a] > scores[b] || (scores[a] == scores[b] && a < b);

@@ -7,8 +7,9 @@
 namespace kvec::coordinator::scheduler {
 namespace {
 
-v1::EvictionReport Report(double ms, const std::string& kept_token_bits) {
+v1::EvictionReport Report(uint32_t position, double ms, const std::string& kept_token_bits) {
   v1::EvictionReport report;
+  report.set_position(position);
   report.set_eviction_ms(ms);
   report.set_kept_token_bits(kept_token_bits);
   return report;
@@ -26,7 +27,7 @@ void AddLayer(uint32_t layer, uint32_t kept_entries, uint32_t unique_tokens, flo
 
 TEST(EvictionSummaryTest, KeepsEverythingWithoutAReport) {
   v1::Usage usage;
-  EvictionSummary().Fill(40, usage);
+  EvictionSummary().Fill(usage);
   EXPECT_EQ(usage.coverage(), 1);
   EXPECT_EQ(usage.mean_layer_coverage(), 1);
   EXPECT_EQ(usage.evicted_tokens(), 0);
@@ -35,14 +36,14 @@ TEST(EvictionSummaryTest, KeepsEverythingWithoutAReport) {
 
 TEST(EvictionSummaryTest, JoinsTheLayersOfTwoStages) {
   EvictionSummary summary;
-  v1::EvictionReport first = Report(2, std::string("\x0F\x00", 2));
+  v1::EvictionReport first = Report(16, 2, std::string("\x0F\x00", 2));
   AddLayer(0, 16, 10, 0.5, first);
-  v1::EvictionReport second = Report(3, std::string("\x3C\x80", 2));
+  v1::EvictionReport second = Report(16, 3, std::string("\x3C\x80", 2));
   AddLayer(1, 8, 4, 0.25, second);
   summary.Add(0, 2, first);
   summary.Add(1, 2, second);
   v1::Usage usage;
-  summary.Fill(16, usage);
+  summary.Fill(usage);
   ASSERT_EQ(usage.layers_size(), 2);
   EXPECT_EQ(usage.layers(0).kept_entries(), 16);
   EXPECT_EQ(usage.layers(1).unique_tokens(), 4);
@@ -54,14 +55,14 @@ TEST(EvictionSummaryTest, JoinsTheLayersOfTwoStages) {
 
 TEST(EvictionSummaryTest, JoinsTheHeadsOfTwoRanks) {
   EvictionSummary summary;
-  v1::EvictionReport first = Report(1, "\x0F");
+  v1::EvictionReport first = Report(8, 1, "\x0F");
   AddLayer(0, 12, 7, 0.6F, first);
-  v1::EvictionReport second = Report(1, "\x0F");
+  v1::EvictionReport second = Report(8, 1, "\x0F");
   AddLayer(0, 3, 7, 0.9F, second);
   summary.Add(0, 2, first);
   summary.Add(1, 1, second);
   v1::Usage usage;
-  summary.Fill(8, usage);
+  summary.Fill(usage);
   ASSERT_EQ(usage.layers_size(), 1);
   EXPECT_EQ(usage.layers(0).kept_entries(), 15);
   EXPECT_EQ(usage.layers(0).unique_tokens(), 7);
@@ -70,15 +71,19 @@ TEST(EvictionSummaryTest, JoinsTheHeadsOfTwoRanks) {
   EXPECT_EQ(usage.evicted_tokens(), 3);  // 15 of 24 entries are left
 }
 
-TEST(EvictionSummaryTest, ForgetsTheReportThatAReplayRepeats) {
+TEST(EvictionSummaryTest, TellsWhatTheLastEvictionKeptAndTheTimeOfAll) {
   EvictionSummary summary;
-  v1::EvictionReport report = Report(1, "\x0F");
+  v1::EvictionReport report = Report(8, 1, "\x0F");
   AddLayer(0, 8, 4, 0.5, report);
   summary.Add(0, 1, report);
+  report.set_position(16);
   summary.Add(0, 1, report);
   v1::Usage usage;
-  summary.Fill(16, usage);
+  summary.Fill(usage);
   EXPECT_EQ(usage.layers(0).kept_entries(), 8);
+  EXPECT_EQ(usage.evicted_tokens(), 8);
+  EXPECT_DOUBLE_EQ(usage.coverage(), 0.25);
+  EXPECT_EQ(usage.eviction_ms(), 2);
 }
 
 }  // namespace

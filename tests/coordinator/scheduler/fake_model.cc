@@ -44,8 +44,8 @@ v1::TokenLogProbs FakeModel::LogProbs(State state, int32_t token, int32_t num_to
   return logprobs;
 }
 
-ExpectedChoice RunAlone(const Request& request, uint32_t choice,
-                        const std::vector<uint32_t>& layer_budgets, uint32_t stop_after) {
+ExpectedChoice RunAlone(const Request& request, uint32_t choice, const EvictionSchedule& schedule,
+                        uint32_t stop_after) {
   ExpectedChoice expected;
   v1::StepSampling sampling = request.sampling;
   sampling.set_choice(choice);
@@ -53,17 +53,22 @@ ExpectedChoice RunAlone(const Request& request, uint32_t choice,
                                             request.stop_token_ids.end());
   const auto prompt_tokens = static_cast<uint32_t>(request.prompt.size());
   FakeModel::State state = FakeModel::kEmpty;
+  FakeModel::State logits = FakeModel::kEmpty;
+  uint32_t num_fed = 0;
+  // Logits are those of before an eviction that follows the token.
+  const auto feed = [&](int32_t token, bool is_prompt) {
+    state = logits = FakeModel::Feed(state, token, is_prompt);
+    const auto* layer_budgets = schedule.BudgetsAt(++num_fed);
+    if (layer_budgets != nullptr) state = FakeModel::Evict(state, *layer_budgets);
+  };
   for (uint32_t position = 0; position < prompt_tokens; ++position) {
     const int32_t token = request.prompt[position];
     if (position > 0 && choice == 0 && sampling.prompt_logprobs() >= 0) {
       expected.prompt_logprobs.push_back(
-          FakeModel::LogProbs(state, token, sampling.prompt_logprobs()));
+          FakeModel::LogProbs(logits, token, sampling.prompt_logprobs()));
     }
-    state = FakeModel::Feed(state, token, true);
+    feed(token, true);
   }
-  // The last row's logits are from before the eviction.
-  FakeModel::State logits = state;
-  state = FakeModel::Evict(state, layer_budgets);
   const bool is_forced = !request.forced_tokens.empty();
   while (true) {
     const auto index = static_cast<uint32_t>(expected.tokens.size());
@@ -88,8 +93,7 @@ ExpectedChoice RunAlone(const Request& request, uint32_t choice,
       expected.reason = v1::FINISH_REASON_LENGTH;
     }
     if (expected.reason != v1::FINISH_REASON_UNSPECIFIED) return expected;
-    state = FakeModel::Feed(state, token, false);
-    logits = state;
+    feed(token, false);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "coordinator/scheduler/eviction_schedule.h"
 #include "coordinator/scheduler/request.h"
 #include "kvec/v1/cluster.pb.h"
 
@@ -37,8 +38,8 @@ struct ExpectedChoice {
 };
 
 // stop_after: tokens after which the sink says kStop; 0: never.
-ExpectedChoice RunAlone(const Request& request, uint32_t choice,
-                        const std::vector<uint32_t>& layer_budgets, uint32_t stop_after);
+ExpectedChoice RunAlone(const Request& request, uint32_t choice, const EvictionSchedule& schedule,
+                        uint32_t stop_after);
 
 }  // namespace kvec::coordinator::scheduler
 

@@ -63,6 +63,7 @@ absl::StatusOr<v1::StepResult> FakeWorker::Execute(const v1::Step& step) {
     if (found == sequences_.end()) return Fault(work.sequence_id(), "work, but not known");
     if (!worked.insert(work.sequence_id()).second) return Fault(work.sequence_id(), "works twice");
     KVEC_RETURN_IF_ERROR(Append(found->second, std::max(1, work.token_ids_size())));
+    found->second.peak_pages = std::max(found->second.peak_pages, found->second.num_pages());
   }
   most_pages_in_step_ = capacity_.total_pages - free_.size();
   for (const v1::SequenceWork& work : step.work()) KVEC_RETURN_IF_ERROR(Work(work, result));
@@ -74,6 +75,7 @@ absl::StatusOr<v1::StepResult> FakeWorker::Execute(const v1::Step& step) {
     v1::SequencePages& pages = *result.add_changed_pages();
     pages.set_sequence_id(id);
     pages.set_pages(sequences_[id].num_pages());
+    pages.set_peak_pages(sequences_[id].peak_pages);
   }
   result.set_free_pages(free_.size());
   return result;
@@ -174,8 +176,9 @@ absl::Status FakeWorker::Evict(const v1::EvictionOrder& order, v1::StepResult& r
   const auto found = sequences_.find(order.sequence_id());
   if (found == sequences_.end()) return Fault(order.sequence_id(), "evicted, but not known");
   Sequence& sequence = found->second;
-  if (sequence.num_tokens != sequence.start.prompt_tokens()) {
-    return Fault(order.sequence_id(), "evicted, but not at its prompt's end");
+  if (sequence.num_tokens != order.position()) {
+    return Fault(order.sequence_id(), absl::StrCat("evicted at ", order.position(), ", is at ",
+                                                   sequence.num_tokens));
   }
   const std::vector<uint32_t> budgets(order.layer_budgets().begin(), order.layer_budgets().end());
   sequence.state = FakeModel::Evict(sequence.state, budgets);
@@ -203,6 +206,7 @@ absl::Status FakeWorker::Evict(const v1::EvictionOrder& order, v1::StepResult& r
   }
   v1::EvictionReport& report = *result.add_evictions();
   report.set_sequence_id(order.sequence_id());
+  report.set_position(order.position());
   uint64_t kept_entries = 0;
   for (const Table& table : sequence.tables) kept_entries += table.num_entries;
   report.set_kept_entries(kept_entries);

@@ -49,6 +49,7 @@ class FakeWorker {
     std::vector<FakeModel::State> states;         // after each row
     std::map<uint32_t, int32_t> sampled;          // choice → its last token
     bool is_forkable = false;
+    uint64_t peak_pages = 0;
     uint64_t num_pages() const;
   };
 

@@ -210,7 +210,7 @@ TEST(PageLedgerTest, CountsTheEntriesThatAnEvictionKept) {
   ledger.Evict(1);
   ledger.EndStep();
   ledger.OnSequencePages(0, 1, 1, 40);
-  ledger.OnEviction(0, 1, 12);
+  ledger.OnEviction(0, 1, 12, 40);
   ASSERT_TRUE(ledger.Grow(1, 1));
   ledger.EndStep();
   const PageLedger::Bytes bytes = ledger.TakeBytes(1);

@@ -19,7 +19,7 @@ TEST(RequestMetricsTest, GivesTheTimesOfARequest) {
   metrics.OnToken(0, At(190));
   metrics.OnToken(0, At(210));
   metrics.OnPreempted();
-  metrics.OnChoiceFinished(4096, 1000);
+  metrics.OnChoiceFinished({.pages = 4096, .entries = 1000, .peak_pages = 8192});
   v1::Usage usage;
   metrics.Fill(17, usage);
   EXPECT_EQ(usage.prompt_tokens(), 17);
@@ -27,6 +27,7 @@ TEST(RequestMetricsTest, GivesTheTimesOfARequest) {
   EXPECT_EQ(usage.preemptions(), 1);
   EXPECT_EQ(usage.kv_bytes(), 4096);
   EXPECT_EQ(usage.logical_kv_bytes(), 1000);
+  EXPECT_EQ(usage.peak_kv_bytes(), 8192);
   EXPECT_DOUBLE_EQ(usage.queue_ms(), 30);
   EXPECT_DOUBLE_EQ(usage.time_to_first_token_ms(), 80);
   EXPECT_DOUBLE_EQ(usage.prefill_ms(), 50);

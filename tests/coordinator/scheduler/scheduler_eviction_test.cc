@@ -28,6 +28,11 @@ class HalfAllocator : public BudgetAllocator {
   }
 };
 
+EvictionSchedule ScheduleOf(const Request& request) {
+  return *EvictionSchedule::Make(request.cache, static_cast<uint32_t>(request.prompt.size()),
+                                 HalfAllocator());
+}
+
 TEST(SchedulerEvictionTest, OrdersTheEvictionWithThePromptsLastChunk) {
   SchedulerDriver driver(SmallSteps(), std::make_shared<HalfAllocator>());
   driver.FormGroup(OneWorker(5));
@@ -104,7 +109,7 @@ TEST(SchedulerEvictionTest, LetsOneOfTwoReplaysThatWaitForEachOtherGoFirst) {
   for (size_t i = 0; i < requests.size(); ++i) {
     ASSERT_TRUE(sinks[i]->done().has_value());
     EXPECT_TRUE(sinks[i]->done()->ok()) << *sinks[i]->done();
-    EXPECT_EQ(sinks[i]->choice(0).tokens, RunAlone(requests[i], 0, {10}, 0).tokens);
+    EXPECT_EQ(sinks[i]->choice(0).tokens, RunAlone(requests[i], 0, ScheduleOf(requests[i]), 0).tokens);
   }
   EXPECT_EQ(sinks[1]->usage().preemptions(), 1);
 }

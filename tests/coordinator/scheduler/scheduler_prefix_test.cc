@@ -25,6 +25,12 @@ class TenAllocator : public BudgetAllocator {
   }
 };
 
+EvictionSchedule ScheduleOf(const Request& request) {
+  if (request.cache.policy() != "ten") return EvictionSchedule();
+  return *EvictionSchedule::Make(request.cache, static_cast<uint32_t>(request.prompt.size()),
+                                 TenAllocator());
+}
+
 SchedulerOptions Caching() {
   SchedulerOptions options = SmallSteps();
   options.step_tokens = 64;
@@ -52,9 +58,7 @@ class SchedulerPrefixTest : public ::testing::Test {
     const auto sink = driver_->Submit(request);
     driver_->RunToEnd();
     EXPECT_TRUE(sink->done()->ok()) << *sink->done();
-    std::vector<uint32_t> budgets;
-    if (request.cache.policy() == "ten") budgets = {10};
-    EXPECT_EQ(sink->choice(0).tokens, RunAlone(request, 0, budgets, 0).tokens);
+    EXPECT_EQ(sink->choice(0).tokens, RunAlone(request, 0, ScheduleOf(request), 0).tokens);
     return sink;
   }
   uint32_t CachedTokens(const Request& request) { return Run(request)->usage().cached_tokens(); }
@@ -114,13 +118,14 @@ TEST_F(SchedulerPrefixTest, FeedsEveryQueryThatAnEvictionScoresBy) {
 
 TEST_F(SchedulerPrefixTest, KeepsAPromptThatWasEvictedFrom) {
   Use(OneWorker(100));
-  const auto first = driver_->Submit(Evicted(MakeRequest("a", 60, 5), 1, 1));
+  const Request request = Evicted(MakeRequest("a", 60, 5), 1, 1);
+  const auto first = driver_->Submit(request);
   const v1::Step step = driver_->SendAndAnswer();
   ASSERT_EQ(step.keeps_size(), 1);
   EXPECT_THAT(step.keeps(0).block_ids(), ElementsAre(1, 2, 3));
   EXPECT_EQ(step.evictions_size(), 1);
   driver_->RunToEnd();
-  EXPECT_EQ(first->choice(0).tokens, RunAlone(MakeRequest("a", 60, 5), 0, {10}, 0).tokens);
+  EXPECT_EQ(first->choice(0).tokens, RunAlone(request, 0, ScheduleOf(request), 0).tokens);
   EXPECT_EQ(CachedTokens(MakeRequest("b", 60, 5)), 48);
   EXPECT_EQ(CachedTokens(Evicted(MakeRequest("c", 60, 5), 1, 1)), 48);
 }

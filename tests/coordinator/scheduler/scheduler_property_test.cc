@@ -38,8 +38,8 @@ std::vector<uint32_t> BudgetsFor(const v1::CachePolicy& policy, uint32_t prompt_
 class FakeAllocator : public BudgetAllocator {
  public:
   absl::StatusOr<std::vector<uint32_t>> LayerBudgets(const v1::CachePolicy& policy,
-                                                     uint32_t prompt_tokens) const override {
-    return BudgetsFor(policy, prompt_tokens);
+                                                     uint32_t num_tokens) const override {
+    return BudgetsFor(policy, num_tokens);
   }
 };
 
@@ -49,8 +49,10 @@ struct Scenario {
   uint32_t num_stages = 1;
   uint32_t num_ranks = 1;
   std::vector<uint32_t> sliding_windows = {0, 0};  // of each stage's layers
-  double pool_scale = 1.0;                         // 1: just room for the largest request
+  uint32_t max_prompt = kMaxPrompt;
+  double pool_scale = 1.0;  // 1: just room for the largest request with kMaxPrompt tokens
   bool has_evictions = false;
+  bool has_schedules = false;  // every request: bounded prefill and decode-time evictions
   double cancel_share = 0;
   double group_loss_share = 0;  // of the events
   bool has_prefixes = false;    // prompts begin alike, and prefix caching is on
@@ -173,7 +175,7 @@ class Simulation {
   Request RandomRequest() {
     Request request;
     request.id = absl::StrCat("request-", submitted_.size());
-    const uint32_t prompt_tokens = Chance(0.2) ? Uniform(1, 4) : Uniform(1, kMaxPrompt);
+    const uint32_t prompt_tokens = Chance(0.2) ? Uniform(1, 4) : Uniform(1, scenario_.max_prompt);
     for (uint32_t i = 0; i < prompt_tokens; ++i) {
       request.prompt.push_back(static_cast<int32_t>(Uniform(0, FakeModel::kVocabSize - 1)));
     }
@@ -206,7 +208,14 @@ class Simulation {
       request.num_choices = Uniform(2, kMaxChoices);
     }
     request.cache.set_policy("full");
-    if (scenario_.has_evictions && Chance(0.7)) {
+    if (scenario_.has_schedules) {
+      request.cache.set_policy("kvec");
+      request.cache.set_budget_tokens(Uniform(8, 40));
+      if (prompt_tokens > kMaxPrompt || Chance(0.5)) {
+        request.cache.set_prefill_bound_tokens(Uniform(104, 120));
+      }
+      if (request.num_choices == 1) request.cache.set_decode_interval_tokens(Uniform(1, 20));
+    } else if (scenario_.has_evictions && Chance(0.7)) {
       request.cache.set_policy("kvec");
       request.cache.set_budget_tokens(Uniform(8, 40));
     }
@@ -273,12 +282,14 @@ class Simulation {
     if (!done.ok()) {
       EXPECT_TRUE(absl::IsCancelled(done) || absl::IsDeadlineExceeded(done)) << done;
     }
-    const auto layer_budgets =
-        BudgetsFor(submitted.request.cache, static_cast<uint32_t>(submitted.request.prompt.size()));
+    const auto schedule = EvictionSchedule::Make(
+        submitted.request.cache, static_cast<uint32_t>(submitted.request.prompt.size()),
+        FakeAllocator());
+    ASSERT_TRUE(schedule.ok()) << schedule.status();
     uint32_t num_tokens = 0;
     for (uint32_t i = 0; i < submitted.request.num_choices; ++i) {
       SCOPED_TRACE(absl::StrCat("choice ", i));
-      ExpectedChoice expected = RunAlone(submitted.request, i, layer_budgets, sink.stop_after());
+      ExpectedChoice expected = RunAlone(submitted.request, i, *schedule, sink.stop_after());
       RecordingSink::Choice choice = sink.choice(i);
       num_tokens += choice.tokens.size();
       if (choice.reason.has_value()) {
@@ -359,6 +370,20 @@ INSTANTIATE_TEST_SUITE_P(
                  .num_ranks = 2,
                  .sliding_windows = {0, 0, 33},
                  .has_evictions = true,
+                 .cancel_share = 0.5,
+                 .group_loss_share = 0.002},
+        Scenario{.name = "Schedules",
+                 .sliding_windows = {0, 0, 33},
+                 .max_prompt = 400,
+                 .pool_scale = 1.2,
+                 .has_schedules = true},
+        Scenario{.name = "SchedulesAndLosses",
+                 .num_stages = 2,
+                 .num_ranks = 2,
+                 .sliding_windows = {0, 0, 33},
+                 .max_prompt = 400,
+                 .pool_scale = 2,
+                 .has_schedules = true,
                  .cancel_share = 0.5,
                  .group_loss_share = 0.002}),
     [](const auto& info) { return info.param.name; });

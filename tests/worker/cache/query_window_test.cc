@@ -14,20 +14,20 @@ constexpr int kCols = 6;
 constexpr int kStride = 10;  // queries lie beside keys and values
 constexpr int kLayers = 2;
 
-TEST(QueryWindow, KeepsTheLastQueriesOfAPromptInAnyChunks) {
+TEST(QueryWindow, KeepsTheLastQueriesInAnyChunks) {
   auto device = kernels::cpu::CpuDevice::Create({.num_threads = 1});
   ASSERT_TRUE(device.ok()) << device.status();
   for (int chunk : {1, 5, 16, 100}) {
     for (int num_queries : {1, 8, 32, 50}) {
-      constexpr int kPrompt = 50;
-      // The prompt and three generated tokens; every number is another.
-      std::vector<float> rows((kPrompt + 3) * kStride);
-      auto window = QueryWindow::Create(**device, kLayers, kCols, kPrompt, num_queries);
+      constexpr int kTokens = 53;
+      std::vector<float> rows(kTokens * kStride);  // every number is another
+      auto window = QueryWindow::Create(
+          **device, {.num_layers = kLayers, .query_cols = kCols, .capacity = num_queries});
       ASSERT_TRUE(window.ok()) << window.status();
       for (int layer = 0; layer < kLayers; ++layer) {
         std::iota(rows.begin(), rows.end(), 1000.0f * static_cast<float>(layer));
-        for (int begin = 0; begin < kPrompt + 3; begin += chunk) {
-          const int count = std::min(chunk, kPrompt + 3 - begin);
+        for (int begin = 0; begin < kTokens; begin += chunk) {
+          const int count = std::min(chunk, kTokens - begin);
           const kernels::Tensor queries{rows.data() + begin * kStride, count, kCols, kStride};
           ASSERT_TRUE((*window)->Store(**device, layer, begin, queries).ok());
         }
@@ -35,15 +35,28 @@ TEST(QueryWindow, KeepsTheLastQueriesOfAPromptInAnyChunks) {
       for (int layer = 0; layer < kLayers; ++layer) {
         const kernels::Tensor kept = (*window)->Layer(layer);
         ASSERT_EQ(kept.rows, num_queries);
-        for (int row = 0; row < num_queries; ++row) {
+        for (int position = kTokens - num_queries; position < kTokens; ++position) {
+          const float* row = kept.data + (*window)->RowOf(position) * kept.stride;
           for (int col = 0; col < kCols; ++col) {
-            const int at = (kPrompt - num_queries + row) * kStride + col;
-            ASSERT_EQ(kept.data[row * kept.stride + col], static_cast<float>(1000 * layer + at));
+            ASSERT_EQ(row[col], static_cast<float>(1000 * layer + position * kStride + col));
           }
         }
       }
     }
   }
+}
+
+TEST(QueryWindow, DoesNotStoreQueriesBeforeTheFirstThatCounts) {
+  auto device = kernels::cpu::CpuDevice::Create({.num_threads = 1});
+  ASSERT_TRUE(device.ok()) << device.status();
+  auto window = QueryWindow::Create(
+      **device, {.num_layers = 1, .query_cols = 1, .capacity = 4, .first_position = 6});
+  ASSERT_TRUE(window.ok()) << window.status();
+  const kernels::Tensor kept = (*window)->Layer(0);
+  std::fill_n(kept.data, 4, -1.0f);
+  std::vector<float> rows = {0, 1, 2, 3, 4, 5, 6, 7};
+  ASSERT_TRUE((*window)->Store(**device, 0, 0, {rows.data(), 8, 1, 1}).ok());
+  EXPECT_EQ(std::vector<float>(kept.data, kept.data + 4), (std::vector<float>{-1, -1, 6, 7}));
 }
 
 }  // namespace

@@ -62,6 +62,7 @@ class EvictionGolden : public testing::TestWithParam<Json> {
       if (begin + 32 >= size) {
         v1::EvictionOrder& order = *step.add_evictions();
         order.set_sequence_id(id);
+        order.set_position(size);
         for (uint32_t budget : eviction.at("layer_budgets")) order.add_layer_budgets(budget);
       }
       result = harness.Run(step);

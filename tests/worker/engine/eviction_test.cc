@@ -73,9 +73,11 @@ v1::StepSampling Sampling(uint32_t choice) {
   return sampling;
 }
 
-void AddOrder(const EngineHarness& harness, uint64_t id, int selected, v1::Step& step) {
+void AddOrder(const EngineHarness& harness, uint64_t id, int position, int selected,
+              v1::Step& step) {
   v1::EvictionOrder& order = *step.add_evictions();
   order.set_sequence_id(id);
+  order.set_position(position);
   for (int layer = 0; layer < harness.config().num_layers; ++layer) {
     order.add_layer_budgets(harness.config().num_kv_heads * selected);
   }
@@ -114,7 +116,7 @@ RunResult RunSequence(EngineHarness& harness, uint64_t id, const RunOptions& opt
     EngineHarness::AddWork(id, absl::MakeConstSpan(prompt).subspan(begin, options.chunk), begin,
                            true, is_last, step);
     if (is_last && evicts && options.order_time == OrderTime::kWithLastChunk) {
-      AddOrder(harness, id, options.selected, step);
+      AddOrder(harness, id, options.prompt_tokens, options.selected, step);
     }
     Collect(harness.Run(step), run);
   }
@@ -122,7 +124,7 @@ RunResult RunSequence(EngineHarness& harness, uint64_t id, const RunOptions& opt
     v1::Step step = harness.NewStep();
     EngineHarness::AddWork(id, {}, options.prompt_tokens + i, false, true, step);
     if (i == 0 && evicts && options.order_time == OrderTime::kWithFirstDecode) {
-      AddOrder(harness, id, options.selected, step);
+      AddOrder(harness, id, options.prompt_tokens, options.selected, step);
     }
     Collect(harness.Run(step), run);
   }
@@ -279,7 +281,7 @@ TEST_P(EvictionTest, ForksGoOnAsIfEachHadItsOwnEviction) {
   v1::Step step = harness.NewStep();
   AddPolicyStart(10, {.policy = policy()}, step);
   EngineHarness::AddWork(10, Prompt(), 0, true, true, step).set_num_choices(3);
-  AddOrder(harness, 10, 14, step);
+  AddOrder(harness, 10, kPromptTokens, 14, step);
   harness.Run(step);
   for (int i = 0; i < kDecodeSteps; ++i) {
     v1::Step decode = harness.NewStep();
@@ -373,6 +375,7 @@ TEST_P(EvictionRejects, AnOrderThatDoesNotFit) {
 v1::EvictionOrder Order(uint64_t id, int num_layers) {
   v1::EvictionOrder order;
   order.set_sequence_id(id);
+  order.set_position(kPromptTokens);
   for (int layer = 0; layer < num_layers; ++layer) order.add_layer_budgets(20);
   return order;
 }
@@ -381,9 +384,9 @@ INSTANTIATE_TEST_SUITE_P(
     Orders, EvictionRejects,
     testing::Values(BadOrder{"UnknownSequence", "sequence 9: not known",
                              [](v1::Step& step) { *step.add_evictions() = Order(9, 3); }},
-                    BadOrder{"PolicyFull", "sequence 1: cannot evict at 96 of 90 prompt tokens",
+                    BadOrder{"PolicyFull", "sequence 1: cannot evict at 90, has 96 tokens",
                              [](v1::Step& step) { *step.add_evictions() = Order(1, 3); }},
-                    BadOrder{"EvictedBefore", "sequence 2: cannot evict at 96 of 90 prompt tokens",
+                    BadOrder{"EvictedBefore", "sequence 2: cannot evict at 90, has 96 tokens",
                              [](v1::Step& step) { *step.add_evictions() = Order(2, 3); }},
                     BadOrder{"TooFewLayers", "sequence 3: layer_budgets of 2 layers, not 3",
                              [](v1::Step& step) { *step.add_evictions() = Order(3, 2); }},

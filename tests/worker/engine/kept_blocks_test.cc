@@ -83,6 +83,7 @@ class KeptBlocksEngineTest : public testing::TestWithParam<std::string> {
     if (GetParam() != "full") {
       v1::EvictionOrder& order = *step.add_evictions();
       order.set_sequence_id(id);
+      order.set_position(kPromptTokens);
       for (int layer = 0; layer < harness_.config().num_layers; ++layer) {
         order.add_layer_budgets(harness_.config().num_kv_heads * 20);
       }

@@ -32,7 +32,7 @@ void ReadHeader(const Json& header, EvictionCase& to) {
   header.at("layer_budgets").get_to(to.layer_budgets);
   header.at("keep").get_to(to.keep);
   PolicyParameters& parameters = to.parameters;
-  header.at("prompt_tokens").get_to(parameters.prompt_tokens);
+  header.at("prompt_tokens").get_to(parameters.num_tokens);
   header.at("observation_window").get_to(parameters.observation_window);
   const Json& paper = header.at("paper");
   parameters.wide_window = paper.value("O2", parameters.wide_window);
@@ -56,7 +56,7 @@ class LayerReductions {
       : from_(from), layer_(layer), num_candidates_(from.num_candidates()) {
     means_.reserve(needs.windows.size());
     for (int window : needs.windows) means_.push_back(OverQueries(window, from.max_of_queries));
-    if (needs.focus) focus_ = Focus();
+    if (needs.focus_window > 0) focus_ = Focus();
   }
 
   LayerScores scores() const {
@@ -149,9 +149,10 @@ absl::StatusOr<std::vector<Selection>> RunPolicy(const std::string& name,
   std::vector<Selection> selections;
   for (int layer = 0; layer < eviction_case.num_layers; ++layer) {
     const LayerReductions reductions(eviction_case, layer, policy->needs());
+    const LayerScores scores = reductions.scores();
     selections.push_back(
-        policy->Select(reductions.scores(), eviction_case.layer_budgets.at(name)[layer], coverage));
-    AddSelection(selections.back(), coverage);
+        policy->Select(scores, eviction_case.layer_budgets.at(name)[layer], coverage));
+    AddSelection(scores, selections.back(), coverage);
   }
   return selections;
 }

@@ -26,7 +26,7 @@ struct EvictionCase {
   std::vector<float> attention;    // [num_layers, num_heads, num_queries, num_candidates]
   std::vector<float> value_norms;  // [num_layers, num_kv_heads, num_candidates]
 
-  int num_candidates() const { return parameters.prompt_tokens - parameters.observation_window; }
+  int num_candidates() const { return parameters.num_tokens - parameters.observation_window; }
 };
 
 // Reads one case. OUT_OF_RANGE at the end of the stream, INVALID_ARGUMENT for anything but a case.

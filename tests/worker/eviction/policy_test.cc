@@ -24,18 +24,18 @@ TEST(Policy, AnUnknownNameIsRejectedWithTheKnownOnes) {
 
 TEST(Policy, EveryListedNameIsMade) {
   for (absl::string_view name : PolicyNames()) {
-    EXPECT_TRUE(MakePolicy(name, {.prompt_tokens = 100}).ok()) << name;
+    EXPECT_TRUE(MakePolicy(name, {.num_tokens = 100}).ok()) << name;
   }
 }
 
 TEST(Policy, NoWindowIsLongerThanThePrompt) {
-  const auto policy = MakePolicy("kvec", {.prompt_tokens = 5, .observation_window = 2});
+  const auto policy = MakePolicy("kvec", {.num_tokens = 5, .observation_window = 2});
   ASSERT_TRUE(policy.ok());
   EXPECT_THAT((*policy)->needs().windows, ElementsAre(5));
 }
 
 TEST(Policy, StreamingKeepsSinksAndTheMostRecent) {
-  const auto policy = MakePolicy("streaming", {.prompt_tokens = 36});
+  const auto policy = MakePolicy("streaming", {.num_tokens = 36});
   ASSERT_TRUE(policy.ok());
   LayerScores scores;
   scores.num_candidates = 20;
@@ -48,10 +48,22 @@ TEST(Policy, StreamingKeepsSinksAndTheMostRecent) {
 
 TEST(Policy, CoverageCountsATokenOncePerLayer) {
   Coverage coverage{.layers_selecting = {0, 0, 0, 0}};
-  AddSelection({{0, 2}, {2, 3}}, coverage);
-  AddSelection({{2}, {}}, coverage);
+  LayerScores scores;
+  scores.num_candidates = 4;
+  AddSelection(scores, {{0, 2}, {2, 3}}, coverage);
+  AddSelection(scores, {{2}, {}}, coverage);
   EXPECT_EQ(coverage.num_layers, 2);
   EXPECT_THAT(coverage.layers_selecting, ElementsAre(1, 0, 2, 1));
+}
+
+TEST(Policy, CoverageCountsPositions) {
+  Coverage coverage{.layers_selecting = std::vector<uint16_t>(8, 0)};
+  LayerScores scores;
+  scores.num_candidates = 3;
+  const std::vector<int32_t> positions = {1, 4, 7};
+  scores.positions = positions;
+  AddSelection(scores, {{0, 2}, {2}}, coverage);
+  EXPECT_THAT(coverage.layers_selecting, ElementsAre(0, 1, 0, 0, 0, 0, 0, 1));
 }
 
 TEST(TopK, TiesGoToTheLowerIndexAndTheResultAscends) {
@@ -59,6 +71,12 @@ TEST(TopK, TiesGoToTheLowerIndexAndTheResultAscends) {
   EXPECT_THAT(TopK(absl::MakeConstSpan(scores), 4), ElementsAre(1, 2, 3, 4));
   EXPECT_THAT(TopK(absl::MakeConstSpan(scores), 0), IsEmpty());
   EXPECT_THAT(TopK(absl::MakeConstSpan(scores), 9), ElementsAre(0, 1, 2, 3, 4, 5));
+}
+
+TEST(TopK, NeverTakesWhatIsNotHeld) {
+  const std::vector<double> scores = {1, kNotHeld<double>, -2, kNotHeld<double>};
+  EXPECT_THAT(TopK(absl::MakeConstSpan(scores), 1), ElementsAre(0));
+  EXPECT_THAT(TopK(absl::MakeConstSpan(scores), 3), ElementsAre(0, 2));
 }
 
 TEST(SelectAcrossHeads, EveryHeadIsSureOfAFifthOfItsShare) {

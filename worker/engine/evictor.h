@@ -1,5 +1,5 @@
-#ifndef KVEC_WORKER_ENGINE_PROMPT_EVICTOR_H_
-#define KVEC_WORKER_ENGINE_PROMPT_EVICTOR_H_
+#ifndef KVEC_WORKER_ENGINE_EVICTOR_H_
+#define KVEC_WORKER_ENGINE_EVICTOR_H_
 
 #include <memory>
 #include <string>
@@ -11,15 +11,16 @@
 #include "kernels/device.h"
 #include "kvec/v1/cluster.pb.h"
 #include "worker/cache/sequence_cache.h"
+#include "worker/engine/layer_scorer.h"
 #include "worker/engine/sequence.h"
 #include "worker/eviction/policy.h"
 #include "worker/model/model_weights.h"
 
 namespace kvec::worker::engine {
 
-// Carries eviction orders out: scores a layer's cache by the prompt's last queries, lets the policy
+// Carries eviction orders out: scores a layer's cache by the sequence's last queries, lets the policy
 // choose, and compacts the pages, layer after layer. Owned by the engine, called from its thread.
-class PromptEvictor {
+class Evictor {
  public:
   struct Options {
     model::LayerRange layers;
@@ -28,33 +29,34 @@ class PromptEvictor {
   };
 
   // All arguments must outlive the evictor.
-  PromptEvictor(kernels::Device& device, kernels::KvArena& arena, const kernels::HeadShape& heads,
-                const cache::CacheShape& shape, Options options)
+  Evictor(kernels::Device& device, kernels::KvArena& arena, const kernels::HeadShape& heads,
+          const cache::CacheShape& shape, Options options)
       : device_(device),
         arena_(arena),
         heads_(heads),
         shape_(shape),
-        options_(std::move(options)) {}
+        options_(std::move(options)),
+        scorer_(device, arena, heads, options_.attention_scale) {}
 
   void set_sentence_end_bits(std::string bits) { options_.sentence_end_bits = std::move(bits); }
 
   // Makes a sequence keep the queries that its policy will score by; does nothing under policy full
-  // or when the prompt is too short to lose anything. INVALID_ARGUMENT for an unknown policy.
+  // or when the sequence will be too short to lose anything. INVALID_ARGUMENT for an unknown policy.
   absl::Status Prepare(Sequence& sequence);
 
-  // Evicts the complete prompt of a prepared sequence. INTERNAL when it is not.
+  // Evicts a prepared sequence that is at the order's position. INTERNAL when it is not.
   absl::StatusOr<v1::EvictionReport> Evict(const v1::EvictionOrder& order, Sequence& sequence);
 
  private:
-  absl::StatusOr<std::unique_ptr<eviction::Policy>> PolicyOf(const Sequence& sequence) const;
+  absl::Status CheckOrder(const v1::EvictionOrder& order, const Sequence& sequence) const;
+  // num_tokens: of the sequence when the policy is to choose.
+  absl::StatusOr<std::unique_ptr<eviction::Policy>> PolicyOf(const Sequence& sequence,
+                                                             int num_tokens) const;
   // Evicts one layer (counted in this stage), and tells what it kept.
   absl::StatusOr<v1::LayerCacheUsage> EvictLayer(int layer, int budget,
                                                  const eviction::Policy& policy,
                                                  Sequence& sequence,
                                                  eviction::Coverage& coverage);
-  absl::StatusOr<eviction::LayerScores> Score(int layer, const eviction::ScoreNeeds& needs,
-                                              Sequence& sequence);
-  void ReduceFocus(int window, int num_candidates);
   bool ClosesSentence(int32_t token) const;
 
   kernels::Device& device_;
@@ -62,13 +64,9 @@ class PromptEvictor {
   const kernels::HeadShape& heads_;
   const cache::CacheShape& shape_;
   Options options_;
-  // Of the layer being scored.
-  std::vector<float> means_;
-  std::vector<float> maxima_;
-  std::vector<float> focus_;
-  std::vector<float> value_norms_;
+  LayerScorer scorer_;
 };
 
 }  // namespace kvec::worker::engine
 
-#endif  // KVEC_WORKER_ENGINE_PROMPT_EVICTOR_H_
+#endif  // KVEC_WORKER_ENGINE_EVICTOR_H_

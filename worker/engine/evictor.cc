@@ -1,0 +1,180 @@
+#include "worker/engine/evictor.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <numeric>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "common/status_macros.h"
+
+namespace kvec::worker::engine {
+namespace {
+
+constexpr char kFullPolicy[] = "full";
+
+int ObservationWindow(const Sequence& sequence) {
+  return static_cast<int>(sequence.cache_policy().observation_window());
+}
+
+// Whether the sequence is evicted elsewhere than at its prompt's end.
+bool HasSchedule(const v1::CachePolicy& policy) {
+  return policy.prefill_bound_tokens() > 0 || policy.decode_interval_tokens() > 0;
+}
+
+// Share of the window's attention that falls on what is kept: the mean over query heads.
+float AttentionMassKept(const eviction::LayerScores& scores,
+                        const eviction::Selection& selection) {
+  const int num_heads = scores.num_kv_heads * scores.group_size;
+  double lost = 0;
+  for (int head = 0; head < num_heads; ++head) {
+    const auto mean = scores.QueryHeadMean(0, head);
+    lost += std::accumulate(mean.begin(), mean.end(), 0.0);
+    for (int32_t token : selection[head / scores.group_size]) lost -= mean[token];
+  }
+  return static_cast<float>(1.0 - lost / num_heads);
+}
+
+int NumUnique(const eviction::Selection& selection, int num_candidates) {
+  std::vector<uint8_t> kept(num_candidates, 0);
+  for (const auto& head : selection) {
+    for (int32_t token : head) kept[token] = 1;
+  }
+  return std::accumulate(kept.begin(), kept.end(), 0);
+}
+
+// One bit per token: some head of some layer keeps it, as all keep the last `window` ones.
+std::string KeptTokenBits(const eviction::Coverage& coverage, int window) {
+  const int num_tokens = static_cast<int>(coverage.layers_selecting.size());
+  std::string bits((num_tokens + 7) / 8, '\0');
+  for (int token = 0; token < num_tokens; ++token) {
+    const bool is_kept = token >= num_tokens - window || coverage.layers_selecting[token] > 0;
+    if (is_kept) bits[token / 8] = static_cast<char>(bits[token / 8] | (1 << token % 8));
+  }
+  return bits;
+}
+
+}  // namespace
+
+bool Evictor::ClosesSentence(int32_t token) const {
+  const size_t byte = static_cast<size_t>(token) / 8;
+  return byte < options_.sentence_end_bits.size() &&
+         (options_.sentence_end_bits[byte] >> (token % 8) & 1) != 0;
+}
+
+absl::StatusOr<std::unique_ptr<eviction::Policy>> Evictor::PolicyOf(const Sequence& sequence,
+                                                                    int num_tokens) const {
+  const v1::CachePolicy& cache_policy = sequence.cache_policy();
+  eviction::PolicyParameters parameters;
+  parameters.num_tokens = num_tokens;
+  parameters.observation_window = ObservationWindow(sequence);
+  parameters.wide_window = std::min(static_cast<int>(cache_policy.wide_window()), num_tokens);
+  parameters.lambda = cache_policy.lambda();
+  parameters.beta = cache_policy.beta();
+  if (cache_policy.has_delta()) parameters.delta = static_cast<int>(cache_policy.delta());
+  parameters.adaptive_heads = cache_policy.head_allocation() != "uniform";
+  for (int32_t token : sequence.tokens()) {
+    parameters.sentence_ends.push_back(ClosesSentence(token) ? 1 : 0);
+  }
+  return eviction::MakePolicy(cache_policy.policy(), std::move(parameters));
+}
+
+absl::Status Evictor::Prepare(Sequence& sequence) {
+  const v1::CachePolicy& cache_policy = sequence.cache_policy();
+  const bool has_schedule = HasSchedule(cache_policy);
+  const int prompt_tokens = static_cast<int>(sequence.prompt_tokens());
+  const bool is_short = prompt_tokens <= ObservationWindow(sequence) && !has_schedule;
+  if (cache_policy.policy() == kFullPolicy || is_short) return absl::OkStatus();
+  const int num_tokens = has_schedule ? std::numeric_limits<int>::max() : prompt_tokens;
+  KVEC_ASSIGN_OR_RETURN(const auto policy, PolicyOf(sequence, num_tokens));
+  const std::vector<int> windows = policy->needs().windows;
+  cache::QueryWindow::Options options;
+  options.num_layers = shape_.num_layers();
+  options.query_cols = heads_.num_heads * heads_.head_dim;
+  options.capacity = *std::max_element(windows.begin(), windows.end());
+  if (!has_schedule) options.first_position = prompt_tokens - options.capacity;
+  KVEC_ASSIGN_OR_RETURN(auto window, cache::QueryWindow::Create(device_, options));
+  sequence.set_query_window(std::move(window));
+  return absl::OkStatus();
+}
+
+absl::Status Evictor::CheckOrder(const v1::EvictionOrder& order, const Sequence& sequence) const {
+  if (sequence.query_window() == nullptr || sequence.next_position() != order.position() ||
+      sequence.next_position() <= ObservationWindow(sequence)) {
+    return absl::InternalError(absl::StrCat("sequence ", sequence.id(), ": cannot evict at ",
+                                            order.position(), ", has ", sequence.next_position(),
+                                            " tokens and an observation window of ",
+                                            ObservationWindow(sequence)));
+  }
+  if (order.layer_budgets_size() < options_.layers.end()) {
+    return absl::InternalError(absl::StrCat("sequence ", sequence.id(), ": layer_budgets of ",
+                                            order.layer_budgets_size(), " layers, not ",
+                                            options_.layers.end()));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::EvictionReport> Evictor::Evict(const v1::EvictionOrder& order,
+                                                  Sequence& sequence) {
+  const absl::Time begin = absl::Now();
+  KVEC_RETURN_IF_ERROR(CheckOrder(order, sequence));
+  KVEC_ASSIGN_OR_RETURN(const auto policy,
+                        PolicyOf(sequence, static_cast<int>(order.position())));
+  eviction::Coverage coverage;
+  coverage.layers_selecting.assign(order.position(), 0);
+  v1::EvictionReport report;
+  report.set_sequence_id(sequence.id());
+  report.set_position(order.position());
+  for (int layer = 0; layer < options_.layers.count; ++layer) {
+    if (shape_.sliding_windows[layer] > 0) continue;
+    const int model_layer = options_.layers.first + layer;
+    KVEC_ASSIGN_OR_RETURN(
+        *report.add_layers(),
+        EvictLayer(layer, static_cast<int>(order.layer_budgets(model_layer)), *policy, sequence,
+                   coverage));
+  }
+  const bool is_last = order.position() >= sequence.prompt_tokens() &&
+                       sequence.cache_policy().decode_interval_tokens() == 0;
+  if (is_last) sequence.set_query_window(nullptr);
+  uint64_t kept_entries = 0;
+  for (const v1::LayerCacheUsage& layer : report.layers()) kept_entries += layer.kept_entries();
+  report.set_kept_entries(kept_entries);
+  report.set_kept_token_bits(KeptTokenBits(coverage, ObservationWindow(sequence)));
+  report.set_eviction_ms(absl::ToDoubleMilliseconds(absl::Now() - begin));
+  return report;
+}
+
+absl::StatusOr<v1::LayerCacheUsage> Evictor::EvictLayer(int layer, int budget,
+                                                        const eviction::Policy& policy,
+                                                        Sequence& sequence,
+                                                        eviction::Coverage& coverage) {
+  const int window = ObservationWindow(sequence);
+  const LayerCandidates candidates(sequence.cache(), layer, heads_.num_kv_heads, window);
+  KVEC_ASSIGN_OR_RETURN(const eviction::LayerScores scores,
+                        scorer_.Score(layer, policy.needs(), candidates, sequence));
+  const eviction::Selection selection = policy.Select(scores, budget, coverage);
+  eviction::AddSelection(scores, selection, coverage);
+
+  v1::LayerCacheUsage usage;
+  usage.set_layer(options_.layers.first + layer);
+  usage.set_budget(budget);
+  usage.set_attention_mass(AttentionMassKept(scores, selection));
+  usage.set_unique_tokens(NumUnique(selection, candidates.size()) + window);
+  std::vector<std::vector<int32_t>> kept;  // [num_kv_heads] entries
+  uint32_t kept_entries = 0;
+  for (int head = 0; head < heads_.num_kv_heads; ++head) {
+    kept.push_back(candidates.Entries(head, selection[head]));
+    kept_entries += static_cast<uint32_t>(kept.back().size());
+  }
+  usage.set_kept_entries(kept_entries);
+
+  cache::SequenceCache& cache = sequence.cache();
+  KVEC_ASSIGN_OR_RETURN(const auto moves, cache.BeginEviction(layer, kept));
+  KVEC_RETURN_IF_ERROR(device_.GatherEntries(moves, arena_));
+  cache.FinishEviction(layer);
+  return usage;
+}
+
+}  // namespace kvec::worker::engine
