@@ -21,18 +21,6 @@ std::vector<Options> AllOrders() {
   return orders;
 }
 
-Program FindBug(std::string_view name) {
-  for (const NamedProgram& program : PlantedBugs()) {
-    if (program.name == name) return program.run;
-  }
-  return nullptr;
-}
-
-std::string FaultOf(std::string_view name) {
-  RunProgram(FindBug(name), {});
-  return FaultMessage();
-}
-
 TEST(CusimTest, CorrectProgramsGiveTheSameInEveryOrder) {
   for (const NamedProgram& program : CorrectPrograms()) {
     for (const Options& options : AllOrders()) {
@@ -44,6 +32,18 @@ TEST(CusimTest, CorrectProgramsGiveTheSameInEveryOrder) {
 }
 
 #ifndef KVEC_CUSIM_SANITIZED  // a sanitizer ends the process: see sanitizer_test.cc
+
+Program FindBug(std::string_view name) {
+  for (const NamedProgram& program : PlantedBugs()) {
+    if (program.name == name) return program.run;
+  }
+  return nullptr;
+}
+
+std::string FaultOf(std::string_view name) {
+  RunProgram(FindBug(name), {});
+  return FaultMessage();
+}
 
 bool SomeOrderIsWrong(std::string_view name) {
   for (const Options& options : AllOrders()) {
