@@ -62,9 +62,15 @@ void AddRequestOptions(CLI::App& command, v1::GenerateRequest& request) {
       ->type_name("N")
       ->group("Request");
   command
-      .add_option("--session-id", *request.mutable_session_id(),
-                  "Goes on with the cache of the last request of this id")
+      .add_option("--session,--session-id", *request.mutable_session_id(),
+                  "Leaves the cache to the next request of this id, whose prompt is only what comes "
+                  "after the text so far")
       ->type_name("ID")
+      ->group("Request");
+  command
+      .add_flag_callback(
+          "--continue-session", [&request] { request.set_continue_session(true); },
+          "Fails when there is no such session, instead of beginning it")
       ->group("Request");
   command.add_option("--request-id", *request.mutable_request_id(), "Names the request in logs")
       ->type_name("ID")

@@ -72,6 +72,7 @@ Json WorkerJson(const v1::WorkerStatus& worker) {
           {"num_layers", worker.num_layers()},
           {"total_pages", worker.total_pages()},
           {"free_pages", worker.free_pages()},
+          {"cached_pages", worker.cached_pages()},
           {"page_bytes", worker.page_bytes()},
           {"weight_bytes", worker.weight_bytes()},
           {"resident_bytes", worker.resident_bytes()},
@@ -98,7 +99,8 @@ std::string StatusTable(const v1::GetModelResponse& model, const v1::GetStatusRe
                   " prompt tokens\n");
   absl::StrAppend(&report, "tokens    ", status.prompt_tokens(), " prompt, ",
                   status.generated_tokens(), " generated in ", status.steps(), " steps, ",
-                  status.preemptions(), " preemptions\n");
+                  status.preemptions(), " preemptions, ", status.prefix_cache_hits(), " of ",
+                  status.prefix_cache_queries(), " prompt tokens found in the cache\n");
   absl::StrAppend(&report, "policies  ", absl::StrJoin(model.cache_policies(), ", "),
                   " (default: ", PolicyName(model.default_cache_policy()), ")\n\n");
   absl::StrAppend(&report, status.workers().empty() ? "no workers\n" : WorkerTable(status));
@@ -118,6 +120,9 @@ std::string StatusJson(const v1::GetModelResponse& model, const v1::GetStatusRes
                        {"prompt_tokens", status.prompt_tokens()},
                        {"generated_tokens", status.generated_tokens()},
                        {"preemptions", status.preemptions()},
+                       {"prefix_cache_queries", status.prefix_cache_queries()},
+                       {"prefix_cache_hits", status.prefix_cache_hits()},
+                       {"num_sessions", status.num_sessions()},
                        {"model", ModelJson(model)},
                        {"workers", std::move(workers)}};
   return report.dump();

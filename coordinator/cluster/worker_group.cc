@@ -118,10 +118,14 @@ std::vector<v1::WorkerStatus> WorkerGroup::Statuses(absl::Time now) const {
   std::vector<v1::WorkerStatus> statuses = membership_.Statuses(now);
   if (!ready_) return statuses;
   const std::vector<uint64_t> free_pages = scheduler_.free_pages();
+  const std::vector<uint64_t> cached_pages = scheduler_.cached_pages();
   for (v1::WorkerStatus& status : statuses) {
     const size_t index = status.stage() * options_.shape.num_ranks + status.rank();
-    if (status.state() == StateName(Member::State::kReady) && index < free_pages.size()) {
-      status.set_free_pages(free_pages[index]);
+    if (status.state() == StateName(Member::State::kReady) && index < free_pages.size() &&
+        index < cached_pages.size()) {
+      // Reports lag behind what is cached.
+      status.set_free_pages(std::min(status.total_pages(), free_pages[index] + cached_pages[index]));
+      status.set_cached_pages(cached_pages[index]);
     }
   }
   return statuses;

@@ -56,22 +56,88 @@ uint64_t PageLedger::CopyPages(uint32_t worker, uint64_t num_blocks,
   return std::min(num_heads * num_blocks, kept / kPageTokens + num_heads);
 }
 
-bool PageLedger::MakeFree(const std::vector<uint64_t>& pages) {
-  const auto is_short = [&](uint64_t num_reclaimed) {
-    for (size_t w = 0; w < workers_.size(); ++w) {
-      const Worker& worker = workers_[w];
-      const uint64_t used = worker.used + worker.unforeseen + pages[w];
-      if (used - num_reclaimed * worker.demand.OnePerHead() > worker.capacity.total_pages) {
-        return true;
-      }
-    }
-    return false;
-  };
-  if (is_short(prefixes_.num_unused())) return false;
-  while (is_short(0)) {
-    reclaimed_.push_back(prefixes_.Reclaim());
-    for (Worker& worker : workers_) worker.used -= worker.demand.OnePerHead();
+bool PageLedger::IsShort(const std::vector<uint64_t>& pages,
+                         const std::vector<uint64_t>& reclaimed) const {
+  for (size_t w = 0; w < workers_.size(); ++w) {
+    const Worker& worker = workers_[w];
+    const uint64_t used = worker.used + worker.unforeseen + pages[w];
+    if (used > worker.capacity.total_pages + reclaimed[w]) return true;
   }
+  return false;
+}
+
+std::vector<uint64_t> PageLedger::IdlePages() const {
+  std::vector<uint64_t> pages(workers_.size(), 0);
+  for (uint64_t sequence_id : idle_) {
+    const Account& account = accounts_.at(sequence_id);
+    for (size_t w = 0; w < workers_.size(); ++w) pages[w] += account.workers[w].charge;
+  }
+  return pages;
+}
+
+uint64_t PageLedger::NumIdleBlocks() const {
+  absl::flat_hash_map<uint64_t, uint32_t> num_idle_users;
+  uint64_t num_blocks = 0;
+  for (uint64_t sequence_id : idle_) {
+    for (uint64_t block_id : accounts_.at(sequence_id).block_ids) {
+      if (++num_idle_users[block_id] == prefixes_.num_users(block_id)) ++num_blocks;
+    }
+  }
+  return num_blocks;
+}
+
+void PageLedger::ReclaimBlock() {
+  reclaimed_.block_ids.push_back(prefixes_.Reclaim());
+  for (Worker& worker : workers_) worker.used -= worker.demand.OnePerHead();
+}
+
+bool PageLedger::MakeFree(const std::vector<uint64_t>& pages) {
+  const std::vector<uint64_t> nothing(workers_.size(), 0);
+  if (!IsShort(pages, nothing)) return true;
+  // What others wait for in vain anyway is not given up.
+  std::vector<uint64_t> all = IdlePages();
+  const uint64_t num_blocks = prefixes_.num_unused() + NumIdleBlocks();
+  for (size_t w = 0; w < workers_.size(); ++w) {
+    all[w] += num_blocks * workers_[w].demand.OnePerHead();
+  }
+  if (IsShort(pages, all)) return false;
+  do {
+    if (prefixes_.num_unused() > 0) {
+      ReclaimBlock();
+    } else {
+      const uint64_t sequence_id = idle_.front();
+      reclaimed_.sequence_ids.push_back(sequence_id);
+      Release(sequence_id);
+    }
+  } while (IsShort(pages, nothing));
+  return true;
+}
+
+void PageLedger::SetIdle(uint64_t sequence_id) { idle_.push_back(sequence_id); }
+
+bool PageLedger::IsIdle(uint64_t sequence_id) const {
+  return std::find(idle_.begin(), idle_.end(), sequence_id) != idle_.end();
+}
+
+bool PageLedger::Resume(uint64_t sequence_id, uint32_t num_rows) {
+  idle_.erase(std::find(idle_.begin(), idle_.end(), sequence_id));
+  Account& account = accounts_.at(sequence_id);
+  const uint32_t step_rows = std::min(max_chunk_rows_, num_rows - account.num_rows);
+  std::vector<uint64_t> charges;
+  std::vector<uint64_t> more;
+  for (uint32_t w = 0; w < num_workers(); ++w) {
+    // One page per head more than at the end: windows may begin a page earlier on the way.
+    const uint64_t held = account.workers[w].charge;
+    charges.push_back(std::max(held, PagesAtMost(account, w, num_rows, step_rows) +
+                                         workers_[w].demand.OnePerHead()));
+    more.push_back(charges.back() - held);
+  }
+  if (!MakeFree(more)) {
+    idle_.push_back(sequence_id);
+    return false;
+  }
+  for (uint32_t w = 0; w < num_workers(); ++w) Charge(account, w, charges[w]);
+  account.reserved_rows = num_rows;
   return true;
 }
 
@@ -250,6 +316,7 @@ void PageLedger::Release(uint64_t sequence_id) {
   const auto found = accounts_.find(sequence_id);
   if (found == accounts_.end()) return;
   Account& account = found->second;
+  idle_.erase(std::remove(idle_.begin(), idle_.end(), sequence_id), idle_.end());
   prefixes_.Release(account.block_ids);
   for (uint32_t w = 0; w < num_workers(); ++w) Charge(account, w, 0);
   if (account.shared != nullptr && --account.shared->num_sequences == 0) {
@@ -373,9 +440,10 @@ PageLedger::Bytes PageLedger::TakeBytes(uint64_t sequence_id) {
 }
 
 std::vector<uint64_t> PageLedger::reclaimable_pages() const {
-  std::vector<uint64_t> pages;
-  for (const Worker& worker : workers_) {
-    pages.push_back(prefixes_.num_unused() * worker.demand.OnePerHead());
+  std::vector<uint64_t> pages = IdlePages();
+  const uint64_t num_blocks = prefixes_.num_unused() + NumIdleBlocks();
+  for (size_t w = 0; w < workers_.size(); ++w) {
+    pages[w] += num_blocks * workers_[w].demand.OnePerHead();
   }
   return pages;
 }

@@ -74,8 +74,21 @@ class PageLedger {
   // that are not kept yet, as far as no other sequence's block has the same tokens. None when there
   // is no room for the copies that the sequence's eviction would then have to make.
   KeptBlocks KeepBlocks(uint64_t sequence_id, absl::Span<const int32_t> tokens);
-  // Kept blocks that the Step being composed is to free.
-  std::vector<uint64_t> TakeReclaimed() { return std::exchange(reclaimed_, {}); }
+  // Kept blocks and idle sequences that the Step being composed is to free.
+  struct Reclaimed {
+    std::vector<uint64_t> block_ids;
+    std::vector<uint64_t> sequence_ids;
+  };
+  Reclaimed TakeReclaimed() { return std::exchange(reclaimed_, {}); }
+
+  // The sequence stays as it is until it is resumed or released, or its pages are needed: those of
+  // idle sequences are reclaimed after the kept blocks, the least recently used first.
+  void SetIdle(uint64_t sequence_id);
+  // Whether it is there, and idle.
+  bool IsIdle(uint64_t sequence_id) const;
+  // Reserves what an idle sequence needs to grow to num_rows rows. False, and it stays idle, when
+  // that does not fit.
+  bool Resume(uint64_t sequence_id, uint32_t num_rows);
 
   // Opens an account for a fork, out of the parent's reservation. If the parent was evicted from,
   // all workers have reported that.
@@ -118,7 +131,7 @@ class PageLedger {
   // request would miss.
   bool can_share() const { return can_share_; }
   const PrefixIndex& prefixes() const { return prefixes_; }
-  // Per worker, in kept blocks that no sequence uses.
+  // Per worker, in kept blocks that no sequence uses and in idle sequences.
   std::vector<uint64_t> reclaimable_pages() const;
 
   uint32_t num_workers() const { return static_cast<uint32_t>(workers_.size()); }
@@ -182,16 +195,24 @@ class PageLedger {
   // Pages that an eviction copies at most when the first num_blocks pages of each head are shared.
   uint64_t CopyPages(uint32_t worker, uint64_t num_blocks,
                      const std::optional<EvictionBound>& eviction) const;
-  // Reclaims blocks until every worker has this many pages free, [workers]. False, with nothing
-  // changed, when all unused ones would not do.
+  // Reclaims blocks and idle sequences until every worker has this many pages free, [workers].
+  // False, with nothing changed, when all of them would not do.
   bool MakeFree(const std::vector<uint64_t>& pages);
+  // Whether a worker had too few pages free if `reclaimed` of it were given up, [workers].
+  bool IsShort(const std::vector<uint64_t>& pages, const std::vector<uint64_t>& reclaimed) const;
+  // Held by idle sequences, without kept blocks; [workers].
+  std::vector<uint64_t> IdlePages() const;
+  // Kept blocks that only idle sequences use.
+  uint64_t NumIdleBlocks() const;
+  void ReclaimBlock();
   void Charge(Account& account, uint32_t worker, uint64_t pages);
   void Settle(Account& account);
 
   const uint32_t max_chunk_rows_;
   bool can_share_ = true;
   PrefixIndex prefixes_;
-  std::vector<uint64_t> reclaimed_;  // blocks, for the Step being composed
+  std::vector<uint64_t> idle_;  // sequences, least recently used first
+  Reclaimed reclaimed_;         // for the Step being composed
   std::vector<Worker> workers_;
   absl::flat_hash_map<uint64_t, Account> accounts_;  // by sequence id
   std::vector<uint64_t> in_step_;  // sequences with work in the Step being composed

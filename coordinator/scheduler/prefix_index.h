@@ -42,6 +42,7 @@ class PrefixIndex {
   // Forgets the unused block that was used least recently, and returns its id. There must be one.
   uint64_t Reclaim();
 
+  uint32_t num_users(uint64_t block_id) const { return blocks_.at(block_id).num_users; }
   uint64_t num_blocks() const { return blocks_.size(); }
   uint64_t num_unused() const { return unused_.size(); }
 

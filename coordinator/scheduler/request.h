@@ -50,6 +50,15 @@ struct Request {
   // count.
   std::vector<int32_t> forced_tokens;
   v1::CachePolicy cache;  // resolved
+  // Not empty: the request continues the session, and leaves its cache to the next one. Then
+  // num_choices is 1, and `prompt` is what comes after the session's tokens.
+  std::string session_id;
+  // Whether the session must be there already (NOT_FOUND), or must not (ABORTED): `prompt` was
+  // encoded for one of the two.
+  bool is_follow_up = false;
+  // Of a follow-up: bounds all tokens of the session, the prompt's and max_tokens included.
+  uint32_t context_length = 0;
+  bool fills_context = false;  // max_tokens is to be what the context has room for
   int32_t priority = 0;
   absl::Time deadline = absl::InfiniteFuture();
   std::shared_ptr<RequestSink> sink;

@@ -17,6 +17,7 @@
 #include "coordinator/scheduler/request.h"
 #include "coordinator/scheduler/request_metrics.h"
 #include "coordinator/scheduler/sequence.h"
+#include "coordinator/scheduler/session_table.h"
 
 namespace kvec::coordinator::scheduler {
 
@@ -29,9 +30,11 @@ struct RequestState : std::enable_shared_from_this<RequestState> {
       choices.emplace_back(*this, choice);
     }
     num_unfinished = request.num_choices;
+    prompts = {{0, prompt_tokens()}};
   }
 
   bool is_forced() const { return !request.forced_tokens.empty(); }
+  // With those of the session that the request continues.
   uint32_t prompt_tokens() const { return static_cast<uint32_t>(request.prompt.size()); }
 
   // Whether a choice is still to be forked from choice 0.
@@ -57,10 +60,16 @@ struct RequestState : std::enable_shared_from_this<RequestState> {
         [](const Sequence& choice) { return choice.state() == Sequence::State::kJoined; }));
   }
 
-  const Request request;
+  // Rows before the eviction: only these can be shared with other requests.
+  uint32_t first_prompt_tokens() const { return prompts.front().end; }
+
+  const Request request;  // `prompt` begins with the session's tokens
   const uint64_t arrival;  // counts requests
   EvictionSchedule schedule;
   EvictionSummary eviction;
+  std::shared_ptr<Session> session;  // in use by this request; null: none
+  uint32_t session_tokens = 0;       // before this request
+  std::vector<PositionSpan> prompts;  // fed as such; the last one ends at prompt_tokens()
   RequestMetrics metrics;
   std::deque<Sequence> choices;  // [num_choices]; at fixed addresses
   uint32_t num_unfinished = 0;   // choices

@@ -107,7 +107,9 @@ void RequestTable::Retire(Sequence& sequence) {
       break;
     case Sequence::State::kChunks:
     case Sequence::State::kDecode:
-      retired_.push_back({sequence.sequence_id(), request.shared_from_this()});
+      if (request.session == nullptr || request.session->sequence_id != sequence.sequence_id()) {
+        retired_.push_back({sequence.sequence_id(), request.shared_from_this()});
+      }
       RemoveResident(sequence);
       break;
     case Sequence::State::kFinished:
@@ -121,9 +123,23 @@ void RequestTable::FinishChoice(Sequence& sequence, v1::FinishReason reason, Pag
   RequestState& request = sequence.request();
   const PageLedger::Bytes bytes = ledger.TakeBytes(sequence.sequence_id());
   request.metrics.OnChoiceFinished(bytes);
+  if (request.session != nullptr) RecordTurn(sequence, ledger);
   Retire(sequence);
   request.request.sink->OnChoiceFinished(sequence.choice(), reason);
   if (request.num_unfinished == 0) Finish(request, absl::OkStatus());
+}
+
+void RequestTable::RecordTurn(Sequence& sequence, PageLedger& ledger) {
+  RequestState& request = sequence.request();
+  Session& session = *request.session;
+  session.tokens = sequence.DeliveredText();
+  session.prompts = request.prompts;
+  session.cache = request.request.cache;
+  session.schedule = request.schedule;
+  session.eviction = request.eviction;
+  if (!sequence.CanBeContinued()) return;
+  session.sequence_id = sequence.sequence_id();
+  ledger.SetIdle(session.sequence_id);
 }
 
 void RequestTable::Finish(RequestState& request, const absl::Status& status) {
@@ -134,8 +150,10 @@ void RequestTable::Finish(RequestState& request, const absl::Status& status) {
   }
   deadlines_.erase({request.request.deadline, &request});
   requests_.erase(request.request.id);
+  if (request.session != nullptr) sessions_.Leave(*request.session);
   v1::Usage usage;
-  request.metrics.Fill(request.prompt_tokens(), usage);
+  request.metrics.Fill(request.prompt_tokens() - request.session_tokens, usage);
+  usage.set_session_tokens(request.session_tokens);
   request.eviction.Fill(usage);
   request.request.sink->OnDone(status, usage);
 }

@@ -31,8 +31,9 @@ class RequestTable {
     std::shared_ptr<RequestState> request;
   };
 
-  RequestTable(uint32_t max_waiting_requests, uint64_t max_waiting_tokens)
-      : queue_(max_waiting_requests, max_waiting_tokens) {}
+  // `sessions` must outlive the table.
+  RequestTable(uint32_t max_waiting_requests, uint64_t max_waiting_tokens, SessionTable& sessions)
+      : queue_(max_waiting_requests, max_waiting_tokens), sessions_(sessions) {}
 
   // Queues a request. RESOURCE_EXHAUSTED when the queue is full, ALREADY_EXISTS for a known id.
   absl::Status Add(const std::shared_ptr<RequestState>& request);
@@ -48,7 +49,8 @@ class RequestTable {
   // The group is lost: every resident sequence goes back to the queue, nothing is left to be freed.
   void SuspendAll();
 
-  // Ends a choice; with the last one, the request. `ledger` gives what it held.
+  // Ends a choice; with the last one, the request. `ledger` gives what it held. A session's sequence
+  // stays on the workers, idle.
   void FinishChoice(Sequence& sequence, v1::FinishReason reason, PageLedger& ledger);
   // Ends the request with all its choices. Their pages are to be freed.
   void Finish(RequestState& request, const absl::Status& status);
@@ -73,12 +75,15 @@ class RequestTable {
   void AddResident(Sequence& sequence);
   void RemoveResident(Sequence& sequence);
   void Requeue(Sequence& sequence);
-  // Takes the sequence from where it is; it has ended.
+  // Takes the sequence from where it is; it has ended, and its pages are to be freed.
   void Retire(Sequence& sequence);
+  // Leaves to the session what its next request needs.
+  void RecordTurn(Sequence& sequence, PageLedger& ledger);
 
   absl::flat_hash_map<std::string, std::shared_ptr<RequestState>> requests_;  // by id
   std::set<std::pair<absl::Time, RequestState*>> deadlines_;
   WaitQueue queue_;
+  SessionTable& sessions_;
   Residents residents_;
   std::vector<Retired> retired_;
   uint32_t num_running_ = 0;

@@ -23,10 +23,38 @@ absl::Status CheckRequest(const Request& request) {
   if (request.max_tokens == 0) {
     return absl::InvalidArgumentError("max_tokens: 0, must be at least 1");
   }
+  if (!request.session_id.empty() && request.num_choices > 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("n: ", request.num_choices, ", must be 1 with a session_id"));
+  }
   if (!request.forced_tokens.empty() && request.num_choices > 1) {
     return absl::InvalidArgumentError(
         absl::StrCat("n: ", request.num_choices, ", must be 1 with forced_token_ids"));
   }
+  return absl::OkStatus();
+}
+
+// Puts a session's tokens before those of a request that continues it, whose cache policy goes on.
+// INVALID_ARGUMENT when the context is too short for both.
+absl::Status FollowUp(const Session& session, Request& request) {
+  if (request.sampling.prompt_logprobs() >= 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("prompt_logprobs: ", request.sampling.prompt_logprobs(),
+                     ", not offered for requests that continue a session"));
+  }
+  const size_t num_tokens = session.tokens.size() + request.prompt.size();
+  const size_t max_tokens = request.fills_context ? 1 : request.max_tokens;
+  if (num_tokens + max_tokens > request.context_length) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "session_id: ", session.id, ": ", session.tokens.size(), " tokens, a prompt of ",
+        request.prompt.size(), " and ", max_tokens, " new ones exceed the context of ",
+        request.context_length));
+  }
+  if (request.fills_context) {
+    request.max_tokens = request.context_length - static_cast<uint32_t>(num_tokens);
+  }
+  request.prompt.insert(request.prompt.begin(), session.tokens.begin(), session.tokens.end());
+  request.cache = session.cache;
   return absl::OkStatus();
 }
 
@@ -54,12 +82,13 @@ PageLedger::Reservation LeastNeed(const RequestState& request) {
 // A group of workers and everything that ends with it.
 struct Group {
   Group(uint64_t group_epoch, std::vector<WorkerCapacity> workers, const SchedulerOptions& options,
-        RequestTable& requests, StepComposer::Totals& totals, uint64_t& num_generated)
+        RequestTable& requests, SessionTable& sessions, StepComposer::Totals& totals,
+        uint64_t& num_generated)
       : epoch(group_epoch),
         num_stages(NumStages(workers)),
         ledger(std::move(workers), options.step_tokens),
         steps(ledger.num_workers()),
-        composer(options, num_stages, requests, ledger, totals),
+        composer(options, num_stages, requests, sessions, ledger, totals),
         reader(requests, ledger, num_generated) {}
 
   const uint64_t epoch;
@@ -76,9 +105,11 @@ class ContinuousScheduler : public Scheduler {
                       std::shared_ptr<const BudgetAllocator> budgets)
       : options_(options),
         budgets_(std::move(budgets)),
-        requests_(options.max_waiting_requests, options.max_waiting_tokens) {}
+        sessions_(options.session_ttl, options.max_sessions),
+        requests_(options.max_waiting_requests, options.max_waiting_tokens, sessions_) {}
 
   absl::Status Submit(Request request, absl::Time now) override;
+  bool HasSession(absl::string_view session_id) const override;
   void Cancel(absl::string_view request_id, absl::Status reason, absl::Time now) override;
   void OnGroupReady(uint64_t epoch, std::vector<WorkerCapacity> workers, absl::Time now) override;
   void OnGroupLost(absl::Time now) override;
@@ -92,12 +123,16 @@ class ContinuousScheduler : public Scheduler {
 
  private:
   absl::Status AllocateBudgets(RequestState& request) const;
+  // Queues a request, of a session that it has entered unless that is null.
+  absl::Status Add(Request request, std::shared_ptr<Session> session, absl::Time now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const SchedulerOptions options_;
   const std::shared_ptr<const BudgetAllocator> budgets_;
 
   // std::mutex: ThreadSanitizer can't see into the packaged absl::Mutex.
   mutable std::mutex mutex_;
+  SessionTable sessions_ ABSL_GUARDED_BY(mutex_);
   RequestTable requests_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<Group> group_ ABSL_GUARDED_BY(mutex_);  // null: none
   uint64_t last_arrival_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -127,15 +162,49 @@ absl::Status ContinuousScheduler::Submit(Request request, absl::Time now) {
                                                      " sequences run at a time"));
   }
   const std::lock_guard lock(mutex_);
+  sessions_.Advance(now);
+  if (request.session_id.empty()) return Add(std::move(request), nullptr, now);
+  KVEC_ASSIGN_OR_RETURN(const std::shared_ptr<Session> session,
+                        sessions_.Enter(request.session_id));
+  const absl::Status status = Add(std::move(request), session, now);
+  if (!status.ok()) sessions_.Leave(*session);
+  return status;
+}
+
+absl::Status ContinuousScheduler::Add(Request request, std::shared_ptr<Session> session,
+                                      absl::Time now) {
+  const bool is_follow_up = session != nullptr && !session->tokens.empty();
+  if (is_follow_up != request.is_follow_up) {
+    return absl::AbortedError(absl::StrCat("session_id: ", request.session_id,
+                                           is_follow_up ? " has begun" : " has ended",
+                                           " while this request was being read"));
+  }
+  if (is_follow_up) KVEC_RETURN_IF_ERROR(FollowUp(*session, request));
   const auto state = std::make_shared<RequestState>(std::move(request), ++last_arrival_, now);
-  KVEC_RETURN_IF_ERROR(AllocateBudgets(*state));
+  state->session = std::move(session);
+  if (is_follow_up) {
+    const Session& earlier = *state->session;
+    state->session_tokens = static_cast<uint32_t>(earlier.tokens.size());
+    state->prompts = earlier.prompts;
+    state->prompts.push_back({state->session_tokens - 1, state->prompt_tokens()});
+    state->schedule = earlier.schedule;
+    state->eviction = earlier.eviction;
+  } else {
+    KVEC_RETURN_IF_ERROR(AllocateBudgets(*state));
+  }
   if (group_ != nullptr) KVEC_RETURN_IF_ERROR(group_->ledger.CheckFits(LeastNeed(*state)));
   return requests_.Add(state);
+}
+
+bool ContinuousScheduler::HasSession(absl::string_view session_id) const {
+  const std::lock_guard lock(mutex_);
+  return sessions_.Contains(session_id);
 }
 
 void ContinuousScheduler::Cancel(absl::string_view request_id, absl::Status reason,
                                  absl::Time now) {
   const std::lock_guard lock(mutex_);
+  sessions_.Advance(now);
   const std::shared_ptr<RequestState> request = requests_.Find(request_id);
   if (request != nullptr) requests_.Finish(*request, reason);
 }
@@ -144,8 +213,9 @@ void ContinuousScheduler::OnGroupReady(uint64_t epoch, std::vector<WorkerCapacit
                                        absl::Time now) {
   const std::lock_guard lock(mutex_);
   if (group_ != nullptr) requests_.SuspendAll();
-  group_ = std::make_unique<Group>(epoch, std::move(workers), options_, requests_, totals_,
-                                   num_generated_);
+  sessions_.Advance(now);
+  group_ = std::make_unique<Group>(epoch, std::move(workers), options_, requests_, sessions_,
+                                   totals_, num_generated_);
   for (const std::shared_ptr<RequestState>& request : requests_.All()) {
     const absl::Status fits = group_->ledger.CheckFits(LeastNeed(*request));
     if (!fits.ok()) requests_.Finish(*request, fits);
@@ -162,6 +232,7 @@ void ContinuousScheduler::OnGroupLost(absl::Time now) {
 std::optional<v1::Step> ContinuousScheduler::NextStep(absl::Time now) {
   const std::lock_guard lock(mutex_);
   if (group_ == nullptr) return std::nullopt;
+  sessions_.Advance(now);
   const uint32_t max_in_flight = std::max(options_.max_steps_in_flight, group_->num_stages + 1);
   if (group_->steps.size() >= max_in_flight) return std::nullopt;
   StepComposer::Composed composed = group_->composer.Compose(group_->steps.size(), now);
@@ -178,6 +249,7 @@ absl::Status ContinuousScheduler::OnStepResult(uint32_t worker, const v1::StepRe
                                                absl::Time now) {
   const std::lock_guard lock(mutex_);
   if (group_ == nullptr || result.group_epoch() != group_->epoch) return absl::OkStatus();
+  sessions_.Advance(now);
   KVEC_ASSIGN_OR_RETURN(StepInFlight * step, group_->steps.BeginAnswer(worker, result.step_id()));
   KVEC_RETURN_IF_ERROR(group_->reader.Read(worker, *step, result, now));
   return group_->steps.EndAnswer(worker);
@@ -185,11 +257,13 @@ absl::Status ContinuousScheduler::OnStepResult(uint32_t worker, const v1::StepRe
 
 absl::Time ContinuousScheduler::NextDeadline() const {
   const std::lock_guard lock(mutex_);
-  return requests_.NextDeadline();
+  return std::min(requests_.NextDeadline(), sessions_.NextExpiry());
 }
 
 void ContinuousScheduler::ExpireDeadlines(absl::Time now) {
   const std::lock_guard lock(mutex_);
+  sessions_.Advance(now);
+  sessions_.Expire();
   for (const std::shared_ptr<RequestState>& request : requests_.Expired(now)) {
     requests_.Finish(*request, absl::DeadlineExceededError(absl::StrCat(
                                    "request ", request->request.id, ": deadline has passed")));
@@ -206,7 +280,8 @@ SchedulerCounts ContinuousScheduler::counts() const {
           .prompt_tokens = totals_.prompt_tokens,
           .preemptions = requests_.num_preemptions(),
           .prefix_cache_queries = totals_.prefix_cache_queries,
-          .prefix_cache_hits = totals_.prefix_cache_hits};
+          .prefix_cache_hits = totals_.prefix_cache_hits,
+          .num_sessions = sessions_.size()};
 }
 
 std::vector<uint64_t> ContinuousScheduler::free_pages() const {

@@ -36,6 +36,8 @@ struct SchedulerOptions {
   // Prompts that begin alike share pages, and their prefill, as long as no other request needs the
   // room. Has no effect on models with sliding windows.
   bool prefix_caching = true;
+  absl::Duration session_ttl = absl::Minutes(10);  // since a session's last request
+  uint32_t max_sessions = 1024;
 };
 
 struct SchedulerCounts {
@@ -48,6 +50,7 @@ struct SchedulerCounts {
   uint64_t preemptions = 0;
   uint64_t prefix_cache_queries = 0;  // prompt tokens looked for in the cache
   uint64_t prefix_cache_hits = 0;     // and found there
+  uint32_t num_sessions = 0;
 };
 
 // Continuous batching over one group of workers. A pure state machine: no threads, no RPC, no
@@ -60,8 +63,11 @@ class Scheduler {
   // Queues a request. RESOURCE_EXHAUSTED at once when the queue is full, or when the request could
   // never fit the group's pages (without a group it waits, and ends so when one is ready that is
   // too small); ALREADY_EXISTS for the id of another one; INVALID_ARGUMENT for an unknown cache
-  // policy.
+  // policy, and for what a session has no room for; ABORTED while another request uses the session.
   virtual absl::Status Submit(Request request, absl::Time now) = 0;
+
+  // Whether a request can follow up on this session.
+  virtual bool HasSession(absl::string_view session_id) const = 0;
 
   // Ends a request with `reason` (CANCELLED, DEADLINE_EXCEEDED …); its pages are freed by the next
   // Step. Does nothing for an unknown id.
@@ -83,13 +89,14 @@ class Scheduler {
   virtual absl::Status OnStepResult(uint32_t worker, const v1::StepResult& result,
                                     absl::Time now) = 0;
 
-  // The earliest deadline among the requests; the pump wakes then and calls ExpireDeadlines.
+  // The earliest deadline of requests and sessions; the pump wakes then and calls ExpireDeadlines.
   virtual absl::Time NextDeadline() const = 0;
   virtual void ExpireDeadlines(absl::Time now) = 0;
 
   virtual SchedulerCounts counts() const = 0;
   virtual std::vector<uint64_t> free_pages() const = 0;  // per worker, as last reported
-  // Per worker: held by the prefix cache alone, and given up as soon as a request needs them.
+  // Per worker: held by the prefix cache and by idle sessions alone, and given up as soon as a
+  // request needs them.
   virtual std::vector<uint64_t> cached_pages() const = 0;
 };
 

@@ -25,7 +25,7 @@ uint32_t Sequence::num_known_rows() const {
 }
 
 uint32_t Sequence::num_reserved_rows() const {
-  const uint32_t first_eviction = request_.schedule.Next(request_.prompt_tokens() - 1);
+  const uint32_t first_eviction = request_.schedule.Next(request_.first_prompt_tokens() - 1);
   return std::min(num_known_rows(), first_eviction);
 }
 
@@ -33,7 +33,30 @@ bool Sequence::WantsMoreTokens() const {
   return !request_.is_forced() && generated_.size() + num_pending_ < request_.request.max_tokens;
 }
 
-bool Sequence::WantsDecode() const { return state_ == State::kDecode && WantsMoreTokens(); }
+bool Sequence::WantsDecode() const {
+  // A session's next request goes on after the last token: none that comes to nothing may be fed.
+  if (request_.session != nullptr && num_pending_ > 0) return false;
+  return state_ == State::kDecode && WantsMoreTokens();
+}
+
+bool Sequence::CanBeContinued() const {
+  return is_resident() && num_unanswered_ == 0 &&
+         num_rows_ + 1 == request_.prompt_tokens() + num_delivered_;
+}
+
+std::vector<int32_t> Sequence::DeliveredText() const {
+  std::vector<int32_t> text = request_.request.prompt;
+  text.insert(text.end(), generated_.begin(), generated_.begin() + num_delivered_);
+  return text;
+}
+
+Sequence::Role Sequence::NextRole() const {
+  for (const PositionSpan& prompt : request_.prompts) {
+    if (num_rows_ < prompt.begin) return {false, prompt.begin};
+    if (num_rows_ < prompt.end) return {true, prompt.end};
+  }
+  return {false, num_chunk_rows_};
+}
 
 uint32_t Sequence::max_cached_rows() const {
   const Request& request = request_.request;
@@ -42,7 +65,8 @@ uint32_t Sequence::max_cached_rows() const {
   if (!request_.schedule.is_empty()) {
     own_rows = std::max({own_rows, request.cache.observation_window(), request.cache.wide_window()});
   }
-  return request_.prompt_tokens() - std::min(request_.prompt_tokens(), own_rows);
+  const uint32_t prompt_tokens = request_.first_prompt_tokens();
+  return prompt_tokens - std::min(prompt_tokens, own_rows);
 }
 
 void Sequence::Start(uint64_t sequence_id, uint32_t num_cached_rows) {
@@ -77,10 +101,8 @@ void Sequence::ForgetUnanswered() {
 }
 
 uint32_t Sequence::NextChunkRows(uint32_t max_rows) const {
-  const uint32_t prompt_tokens = request_.prompt_tokens();
   // Prompt and generated tokens are different work: a chunk has one kind.
-  const uint32_t end =
-      num_rows_ < prompt_tokens ? std::min(prompt_tokens, num_chunk_rows_) : num_chunk_rows_;
+  const uint32_t end = std::min(NextRole().end, num_chunk_rows_);
   return std::min({max_rows, end - num_rows_, request_.schedule.Next(num_rows_) - num_rows_});
 }
 
@@ -88,7 +110,7 @@ WorkPlan Sequence::QueueChunk(uint32_t num_rows, v1::SequenceWork& work) {
   const uint32_t begin = num_rows_;
   const uint32_t end = begin + num_rows;
   work.set_sequence_id(sequence_id_);
-  work.set_is_prompt(begin < request_.prompt_tokens());
+  work.set_is_prompt(NextRole().is_prompt);
   work.set_first_position(begin);
   work.mutable_token_ids()->Reserve(static_cast<int>(num_rows));
   for (uint32_t position = begin; position < end; ++position) {

@@ -83,6 +83,12 @@ class Sequence {
   // Choice 0's prompt is queued and samples this choice's first token too. State kJoined.
   void JoinSample();
 
+  // Finished, it may stay on the workers for the next request of its session: they hold a row for
+  // each token but the last, and nothing else is under way.
+  bool CanBeContinued() const;
+  // Prompt and delivered tokens.
+  std::vector<int32_t> DeliveredText() const;
+
   // A queued sample or score has come back.
   void OnSampled(int32_t token);
   // Returns whether the token at `position` is the next that wants a score, and counts it then.
@@ -95,6 +101,13 @@ class Sequence {
 
  private:
   bool WantsMoreTokens() const;
+  // Whether the token at num_rows() is fed as a prompt's, and where tokens of this kind, or their
+  // prompt, end.
+  struct Role {
+    bool is_prompt = false;
+    uint32_t end = 0;
+  };
+  Role NextRole() const;
   uint32_t score_end() const;
   int32_t TokenAt(uint32_t position) const;
   void PlanScores(uint32_t begin, uint32_t end, v1::SequenceWork& work, WorkPlan& plan) const;

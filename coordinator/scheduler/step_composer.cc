@@ -28,9 +28,11 @@ std::optional<PageLedger::EvictionBound> EvictionBound(const RequestState& reque
 }  // namespace
 
 StepComposer::StepComposer(const SchedulerOptions& options, uint32_t num_stages,
-                           RequestTable& requests, PageLedger& ledger, Totals& totals)
+                           RequestTable& requests, SessionTable& sessions, PageLedger& ledger,
+                           Totals& totals)
     : options_(options),
       requests_(requests),
+      sessions_(sessions),
       ledger_(ledger),
       totals_(totals),
       micro_batches_(num_stages) {}
@@ -50,12 +52,20 @@ StepComposer::Composed StepComposer::Compose(size_t num_in_flight, absl::Time no
   AddChunks();
   if (composed_.is_empty() && num_in_flight == 0) BreakDeadlock();
   if (composed_.is_empty()) AddFrees();  // of a request that has just failed for want of pages
-  const std::vector<uint64_t> reclaimed = ledger_.TakeReclaimed();
-  composed_.step.mutable_freed_block_ids()->Assign(reclaimed.begin(), reclaimed.end());
+  const PageLedger::Reclaimed reclaimed = ledger_.TakeReclaimed();
+  composed_.step.mutable_freed_block_ids()->Add(reclaimed.block_ids.begin(),
+                                                reclaimed.block_ids.end());
+  composed_.step.mutable_freed_sequence_ids()->Add(reclaimed.sequence_ids.begin(),
+                                                   reclaimed.sequence_ids.end());
   return std::move(composed_);
 }
 
 void StepComposer::AddFrees() {
+  for (uint64_t sequence_id : sessions_.TakeEnded()) {
+    if (!ledger_.IsIdle(sequence_id)) continue;  // reclaimed, or lost with an earlier group
+    composed_.step.add_freed_sequence_ids(sequence_id);
+    ledger_.Release(sequence_id);
+  }
   if (!requests_.has_retired()) return;
   for (const RequestTable::Retired& retired : requests_.TakeRetired()) {
     composed_.step.add_freed_sequence_ids(retired.sequence_id);
@@ -108,7 +118,7 @@ void StepComposer::Preempt(Sequence& sequence) {
 
 void StepComposer::AddDecode(Sequence& sequence) {
   WorkPlan plan = sequence.QueueDecode(*composed_.step.add_work());
-  AddEviction(sequence, plan);
+  OrderEviction(sequence, plan);
   Record(sequence, plan);
   --rows_left_;
   is_decoding_ = true;
@@ -180,6 +190,7 @@ StepComposer::Admission StepComposer::Start(Sequence& sequence) {
   if (requests_.num_slots() + 1 + reservation.num_forks > options_.max_running_sequences) {
     return Admission::kMustWait;
   }
+  if (const std::optional<Admission> resumed = Resume(sequence)) return *resumed;
   v1::SequenceStart start;
   if (!Reserve(sequence, reservation, start)) {
     // It has grown beyond the pool, token by token: prefilled in chunks it needs more.
@@ -199,6 +210,29 @@ StepComposer::Admission StepComposer::Start(Sequence& sequence) {
     totals_.prefix_cache_queries += request.prompt_tokens();
     totals_.prefix_cache_hits += num_cached_rows;
   }
+  return Admission::kStarted;
+}
+
+std::optional<StepComposer::Admission> StepComposer::Resume(Sequence& sequence) {
+  RequestState& request = sequence.request();
+  if (request.session == nullptr || !ledger_.IsIdle(request.session->sequence_id)) {
+    return std::nullopt;
+  }
+  const uint64_t sequence_id = request.session->sequence_id;
+  if (!ledger_.Resume(sequence_id, sequence.num_known_rows())) {
+    if (!requests_.residents().empty()) return Admission::kMustWait;
+    FailForPages(sequence);
+    return Admission::kFailed;
+  }
+  request.session->sequence_id = 0;
+  v1::SequenceStart& start = *composed_.step.add_starts();
+  FillStart(sequence, sequence_id, start);
+  start.set_continues(true);
+  const auto cached = absl::MakeConstSpan(request.request.prompt).first(request.session_tokens - 1);
+  start.mutable_cached_token_ids()->Assign(cached.begin(), cached.end());
+  start.mutable_cache()->set_policy("full");  // its eviction has been
+  requests_.Start(sequence, sequence_id, request.session_tokens - 1);
+  request.metrics.OnScheduled(now_);
   return Admission::kStarted;
 }
 
@@ -231,8 +265,8 @@ uint32_t StepComposer::AddChunk(Sequence& sequence, uint32_t max_rows) {
   WorkPlan plan = sequence.QueueChunk(num_rows, work);
   if (work.is_prompt() && !sequence.is_replay()) totals_.prompt_tokens += num_rows;
   if (work.is_prompt()) KeepPrompt(sequence, plan.rows_after);
-  AddEviction(sequence, plan);
-  if (plan.rows_after == sequence.request().prompt_tokens()) EndPrompt(sequence, work, plan);
+  OrderEviction(sequence, plan);
+  if (plan.rows_after == sequence.request().prompt_tokens()) SampleForks(sequence, work, plan);
   if (sequence.state() == Sequence::State::kDecode) AddToMicroBatch(sequence);
   Record(sequence, plan);
   rows_left_ -= num_rows;
@@ -244,7 +278,8 @@ void StepComposer::KeepPrompt(const Sequence& sequence, uint32_t num_rows) {
   if (!options_.prefix_caching || request.schedule.has_prefill()) return;
   // Before its end nobody knows whether there will be room for the copies that an eviction makes of
   // what is kept.
-  if (request.schedule.evicts_at_prompt_end() && num_rows < request.prompt_tokens()) return;
+  if (request.schedule.evicts_at_prompt_end() && num_rows < request.first_prompt_tokens()) return;
+  if (num_rows > request.first_prompt_tokens()) return;
   const PageLedger::KeptBlocks kept = ledger_.KeepBlocks(
       sequence.sequence_id(), absl::MakeConstSpan(request.request.prompt).first(num_rows));
   if (kept.block_ids.empty()) return;
@@ -254,7 +289,7 @@ void StepComposer::KeepPrompt(const Sequence& sequence, uint32_t num_rows) {
   keep.mutable_block_ids()->Assign(kept.block_ids.begin(), kept.block_ids.end());
 }
 
-void StepComposer::AddEviction(const Sequence& sequence, WorkPlan& plan) {
+void StepComposer::OrderEviction(const Sequence& sequence, WorkPlan& plan) {
   const auto* layer_budgets = sequence.request().schedule.BudgetsAt(plan.rows_after);
   if (layer_budgets == nullptr) return;
   v1::EvictionOrder& eviction = *composed_.step.add_evictions();
@@ -265,7 +300,7 @@ void StepComposer::AddEviction(const Sequence& sequence, WorkPlan& plan) {
   plan.is_evicted = true;
 }
 
-void StepComposer::EndPrompt(Sequence& sequence, v1::SequenceWork& work, WorkPlan& plan) {
+void StepComposer::SampleForks(Sequence& sequence, v1::SequenceWork& work, WorkPlan& plan) {
   RequestState& request = sequence.request();
   if (sequence.choice() != 0 || request.num_joined() == 0) return;
   for (Sequence& choice : request.choices) {
@@ -294,6 +329,7 @@ void StepComposer::FillStart(const Sequence& sequence, uint64_t sequence_id,
   const Request& request = sequence.request().request;
   start.set_sequence_id(sequence_id);
   start.set_prompt_tokens(sequence.request().prompt_tokens());
+  start.set_first_prompt_tokens(sequence.request().first_prompt_tokens());
   *start.mutable_sampling() = request.sampling;
   start.mutable_sampling()->set_choice(sequence.choice());
   start.mutable_sampling()->mutable_stop_token_ids()->Assign(request.stop_token_ids.begin(),

@@ -3,12 +3,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/time/time.h"
 #include "coordinator/scheduler/page_ledger.h"
 #include "coordinator/scheduler/request_table.h"
 #include "coordinator/scheduler/scheduler.h"
+#include "coordinator/scheduler/session_table.h"
 #include "coordinator/scheduler/steps_in_flight.h"
 #include "kvec/v1/cluster.pb.h"
 
@@ -34,7 +36,7 @@ class StepComposer {
   // A pipeline of num_stages stages is full when as many Steps with different sequences are in
   // flight: decoding sequences are dealt out to that many micro-batches.
   StepComposer(const SchedulerOptions& options, uint32_t num_stages, RequestTable& requests,
-               PageLedger& ledger, Totals& totals);
+               SessionTable& sessions, PageLedger& ledger, Totals& totals);
 
   struct Composed {
     v1::Step step;  // without step_id and group_epoch
@@ -71,21 +73,25 @@ class StepComposer {
   // does not fit now.
   bool Reserve(const Sequence& sequence, PageLedger::Reservation reservation,
                v1::SequenceStart& start);
+  // Lets a waiting sequence go on where its session's last request has stopped. Nothing when the
+  // workers no longer hold that: it is to be replayed.
+  std::optional<Admission> Resume(Sequence& sequence);
   void ForkChoices(const ForkParent& parent);
   void AddDecode(Sequence& sequence);
   // Returns the rows added, 0 when the sequence must wait for pages.
   uint32_t AddChunk(Sequence& sequence, uint32_t max_rows);
   // Has the workers keep what is complete of the prompt, for prompts to come.
   void KeepPrompt(const Sequence& sequence, uint32_t num_rows);
-  void EndPrompt(Sequence& sequence, v1::SequenceWork& work, WorkPlan& plan);
   // Orders the eviction that is due after the work, if there is one.
-  void AddEviction(const Sequence& sequence, WorkPlan& plan);
+  void OrderEviction(const Sequence& sequence, WorkPlan& plan);
+  void SampleForks(Sequence& sequence, v1::SequenceWork& work, WorkPlan& plan);
   void AddToMicroBatch(Sequence& sequence);
   void Record(Sequence& sequence, const WorkPlan& plan);
   void FillStart(const Sequence& sequence, uint64_t sequence_id, v1::SequenceStart& start) const;
 
   const SchedulerOptions options_;
   RequestTable& requests_;
+  SessionTable& sessions_;
   PageLedger& ledger_;
   Totals& totals_;
 

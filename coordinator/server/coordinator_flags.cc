@@ -76,6 +76,22 @@ void AddSchedulingFlags(CLI::App& app, CoordinatorFlags& flags) {
                  "Generated tokens after which the cache is evicted down to the budget again, of "
                  "requests that do not say; 0: never")
       ->capture_default_str();
+  app.add_option_function<std::string>(
+         "--prefix-caching",
+         [&flags](const std::string& value) { flags.scheduler.prefix_caching = value == "on"; },
+         "on: prompts that begin alike share pages and their prefill; what is kept for prompts to "
+         "come goes as soon as a request needs its pages. Answers don't depend on it. Without "
+         "effect on models with sliding windows")
+      ->default_str("on")
+      ->check(CLI::IsMember({"on", "off"}));
+  app.add_option("--session-ttl-seconds", flags.session_ttl_seconds,
+                 "A session ends when it was not used for so long")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  app.add_option("--max-sessions", flags.scheduler.max_sessions,
+                 "Sessions at a time; a new one takes the place of the least recently used")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 20));
   app.add_option("--step-tokens", flags.scheduler.step_tokens,
                  "Tokens of a Step at most: larger is more throughput, and longer waits between "
                  "the tokens of running answers")
@@ -150,6 +166,7 @@ absl::StatusOr<CoordinatorServer::Options> ServerOptions(const CoordinatorFlags&
   options.max_request_bytes = static_cast<int>(flags.max_request_mib * kMibBytes);
   options.heartbeat_timeout = absl::Seconds(flags.heartbeat_seconds);
   options.scheduler = flags.scheduler;
+  options.scheduler.session_ttl = absl::Seconds(flags.session_ttl_seconds);
   options.default_cache.set_policy(flags.policy);
   if (flags.budget_tokens.has_value()) {
     options.default_cache.set_budget_tokens(*flags.budget_tokens);

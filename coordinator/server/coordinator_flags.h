@@ -26,6 +26,7 @@ struct CoordinatorFlags {
   double max_request_mib = 4;
   double drain_seconds = 30;
   double heartbeat_seconds = 10;
+  double session_ttl_seconds = 600;
   scheduler::SchedulerOptions scheduler;
   std::string log_level = "info";
 };

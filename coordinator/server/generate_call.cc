@@ -44,8 +44,11 @@ absl::Status GenerateCall::Submit(const grpc::ByteBuffer& bytes, absl::Time arri
   if (!serving_.pump.group_ready()) {
     return absl::UnavailableError("no group of workers is ready");
   }
-  KVEC_ASSIGN_OR_RETURN(scheduler::Request request,
-                        ValidateRequest(original, serving_.model, serving_.default_cache));
+  const bool is_follow_up =
+      !original.session_id().empty() && serving_.scheduler.HasSession(original.session_id());
+  KVEC_ASSIGN_OR_RETURN(
+      scheduler::Request request,
+      ValidateRequest(original, serving_.model, serving_.default_cache, is_follow_up));
   request.deadline = deadline_;
   request.sink = shared_from_this();
   const std::string id = request.id;

@@ -126,6 +126,9 @@ grpc::ServerUnaryReactor* InferenceService::GetStatus(grpc::CallbackServerContex
   response->set_generated_tokens(counts.generated_tokens);
   response->set_prompt_tokens(counts.prompt_tokens);
   response->set_preemptions(counts.preemptions);
+  response->set_prefix_cache_queries(counts.prefix_cache_queries);
+  response->set_prefix_cache_hits(counts.prefix_cache_hits);
+  response->set_num_sessions(counts.num_sessions);
   return Reply(context, absl::OkStatus());
 }
 

@@ -117,6 +117,8 @@ std::vector<prometheus::MetricFamily> Metrics::Collect() const {
   families.push_back(Single(MetricType::Gauge, "kvec_kv_cache_usage_perc",
                             "Share of the tightest worker's pages that are held, 0 to 1",
                             snapshot.kv_cache_usage));
+  families.push_back(Single(MetricType::Gauge, "kvec_num_sessions",
+                            "Sessions that a request may continue", counts.num_sessions));
   families.push_back(Single(MetricType::Gauge, "kvec_num_workers_ready",
                             "Workers of the group that serves", snapshot.num_workers_ready));
   families.push_back(Single(MetricType::Counter, "kvec_prompt_tokens_total",
@@ -126,6 +128,12 @@ std::vector<prometheus::MetricFamily> Metrics::Collect() const {
   families.push_back(Single(MetricType::Counter, "kvec_num_preemptions_total",
                             "Times a request lost its pages and was recomputed",
                             static_cast<double>(counts.preemptions)));
+  families.push_back(Single(MetricType::Counter, "kvec_prefix_cache_queries_total",
+                            "Prompt tokens looked for in the prefix cache",
+                            static_cast<double>(counts.prefix_cache_queries)));
+  families.push_back(Single(MetricType::Counter, "kvec_prefix_cache_hits_total",
+                            "Prompt tokens found in the prefix cache",
+                            static_cast<double>(counts.prefix_cache_hits)));
   families.push_back(Single(MetricType::Counter, "kvec_steps_total", "Steps sent to the workers",
                             static_cast<double>(counts.steps)));
   return families;

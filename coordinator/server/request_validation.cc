@@ -19,7 +19,7 @@
 namespace kvec::coordinator::server {
 namespace {
 
-constexpr size_t kMaxRequestIdBytes = 128;
+constexpr size_t kMaxIdBytes = 128;
 constexpr uint32_t kMaxChoices = 64;
 constexpr uint32_t kMaxLogProbs = 20;
 constexpr int kMaxStopStrings = 16;
@@ -54,18 +54,49 @@ absl::Status CheckAtMost(absl::string_view field, uint64_t value, uint64_t max) 
   return absl::InvalidArgumentError(absl::StrCat(field, ": ", value, " is above ", max));
 }
 
+absl::Status CheckId(absl::string_view field, const std::string& id) {
+  KVEC_RETURN_IF_ERROR(CheckAtMost(absl::StrCat(field, ": length"), id.size(), kMaxIdBytes));
+  // It stands in log lines.
+  if (std::all_of(id.begin(), id.end(), absl::ascii_isgraph)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(field, ": ", Quoted(id), " has a character that is not printable ASCII"));
+}
+
 absl::StatusOr<std::string> ResolveRequestId(const std::string& id) {
   if (id.empty()) {
     absl::BitGen random;
     return absl::StrCat("r-", absl::Hex(absl::Uniform<uint64_t>(random), absl::kZeroPad16));
   }
-  KVEC_RETURN_IF_ERROR(CheckAtMost("request_id: length", id.size(), kMaxRequestIdBytes));
-  // It stands in log lines.
-  if (!std::all_of(id.begin(), id.end(), absl::ascii_isgraph)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("request_id: ", Quoted(id), " has a character that is not printable ASCII"));
-  }
+  KVEC_RETURN_IF_ERROR(CheckId("request_id", id));
   return id;
+}
+
+// What only some of the requests with a session_id may have.
+absl::Status CheckSession(const v1::GenerateRequest& request, bool is_follow_up) {
+  const std::string& id = request.session_id();
+  if (id.empty()) {
+    if (!request.continue_session()) return absl::OkStatus();
+    return absl::InvalidArgumentError("continue_session: true, but session_id is empty");
+  }
+  KVEC_RETURN_IF_ERROR(CheckId("session_id", id));
+  if (request.sampling().n() > 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("sampling.n: ", request.sampling().n(), ", must be 1 with a session_id"));
+  }
+  if (!is_follow_up) {
+    if (!request.continue_session()) return absl::OkStatus();
+    return absl::NotFoundError(absl::StrCat("session_id: there is no session ", Quoted(id)));
+  }
+  if (request.has_chat()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("chat: session ", Quoted(id),
+                     " has begun; what follows it is text or token_ids, without a chat template"));
+  }
+  if (request.cache().ByteSizeLong() > 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cache: session ", Quoted(id), " has begun, and its policy goes on"));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<v1::StepSampling> ResolveSampling(const v1::SamplingParameters& sampling,
@@ -135,8 +166,16 @@ absl::StatusOr<uint32_t> ResolveNumChoices(const v1::GenerateRequest& request) {
 }
 
 // Choices share the pages of their prompt, which an eviction of one of them would have to copy.
-absl::Status CheckDecodeEviction(const v1::CachePolicy& cache, uint32_t num_choices) {
-  if (cache.decode_interval_tokens() == 0 || num_choices == 1) return absl::OkStatus();
+// A session keeps no queries for its next request's evictions.
+absl::Status CheckDecodeEviction(const v1::CachePolicy& cache, uint32_t num_choices,
+                                 absl::string_view session_id) {
+  if (cache.decode_interval_tokens() == 0) return absl::OkStatus();
+  if (!session_id.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat("cache.decode_interval_tokens: ",
+                                                   cache.decode_interval_tokens(),
+                                                   ", must be 0 with a session_id"));
+  }
+  if (num_choices == 1) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat("cache.decode_interval_tokens: ",
                                                  cache.decode_interval_tokens(),
                                                  ", must be 0 with sampling.n = ", num_choices));
@@ -204,6 +243,13 @@ absl::StatusOr<uint32_t> ResolveMaxTokens(const v1::GenerateRequest& request, si
   return stopping.max_tokens();
 }
 
+// Text in the middle of a conversation has no BOS, unless the client wants one there.
+absl::StatusOr<std::vector<int32_t>> EncodeFollowUp(v1::GenerateRequest request,
+                                                    const ServedModel& model) {
+  if (!request.has_add_special_tokens()) request.set_add_special_tokens(false);
+  return EncodePrompt(request, model);
+}
+
 absl::StatusOr<int32_t> ResolvePriority(int32_t priority) {
   if (priority >= -kMaxPriority && priority <= kMaxPriority) return priority;
   return absl::InvalidArgumentError(absl::StrCat("priority: ", priority, " is outside [",
@@ -214,12 +260,14 @@ absl::StatusOr<int32_t> ResolvePriority(int32_t priority) {
 
 absl::StatusOr<scheduler::Request> ValidateRequest(const v1::GenerateRequest& request,
                                                    const ServedModel& model,
-                                                   const v1::CachePolicy& default_cache) {
-  if (!request.session_id().empty()) {
-    return absl::InvalidArgumentError(absl::StrCat("session_id: ", Quoted(request.session_id()),
-                                                   ": sessions are not offered by this build"));
-  }
+                                                   const v1::CachePolicy& default_cache,
+                                                   bool is_follow_up) {
+  KVEC_RETURN_IF_ERROR(CheckSession(request, is_follow_up));
   scheduler::Request checked;
+  checked.session_id = request.session_id();
+  checked.is_follow_up = is_follow_up;
+  checked.context_length = static_cast<uint32_t>(model.config.context_length);
+  checked.fills_context = !request.stopping().has_max_tokens() && request.forced_token_ids().empty();
   KVEC_ASSIGN_OR_RETURN(checked.id, ResolveRequestId(request.request_id()));
   KVEC_ASSIGN_OR_RETURN(checked.sampling, ResolveSampling(request.sampling(), model));
   KVEC_RETURN_IF_ERROR(ResolveLogProbs(request, &checked.sampling));
@@ -229,10 +277,11 @@ absl::StatusOr<scheduler::Request> ValidateRequest(const v1::GenerateRequest& re
   KVEC_ASSIGN_OR_RETURN(checked.forced_tokens,
                         CheckTokenIds("forced_token_ids", request.forced_token_ids(), model));
   KVEC_ASSIGN_OR_RETURN(checked.cache, ResolveCachePolicy(request.cache(), default_cache));
-  KVEC_RETURN_IF_ERROR(CheckDecodeEviction(checked.cache, checked.num_choices));
+  KVEC_RETURN_IF_ERROR(CheckDecodeEviction(checked.cache, checked.num_choices, request.session_id()));
   KVEC_ASSIGN_OR_RETURN(checked.priority, ResolvePriority(request.priority()));
   // Last, because only this takes time that grows with the request.
-  KVEC_ASSIGN_OR_RETURN(checked.prompt, EncodePrompt(request, model));
+  KVEC_ASSIGN_OR_RETURN(checked.prompt,
+                        is_follow_up ? EncodeFollowUp(request, model) : EncodePrompt(request, model));
   KVEC_ASSIGN_OR_RETURN(checked.max_tokens,
                         ResolveMaxTokens(request, checked.prompt.size(), model));
   const uint32_t min_tokens = request.stopping().min_tokens();

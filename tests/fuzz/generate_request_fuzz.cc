@@ -14,6 +14,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!server::ParseMessage(grpc::ByteBuffer(&slice, 1), &request).ok()) return 0;
   kvec::v1::CachePolicy full;
   full.set_policy("full");
-  server::ValidateRequest(request, *kModel, full).IgnoreError();
+  for (bool is_follow_up : {false, true}) {
+    server::ValidateRequest(request, *kModel, full, is_follow_up).IgnoreError();
+  }
   return 0;
 }

@@ -92,13 +92,25 @@ absl::Status Engine::Free(const v1::Step& step) {
   return absl::OkStatus();
 }
 
-absl::Status Engine::Start(const v1::SequenceStart& start) {
+absl::StatusOr<std::unique_ptr<cache::SequenceCache>> Engine::MakeCache(
+    const v1::SequenceStart& start) {
+  if (start.continues()) {
+    KVEC_ASSIGN_OR_RETURN(Sequence* const earlier, Find(start.sequence_id()));
+    auto cache = earlier->TakeCache();
+    sequences_.erase(start.sequence_id());
+    return cache;
+  }
   auto cache = std::make_unique<cache::SequenceCache>(cache_shape_, *pool_);
   KVEC_RETURN_IF_ERROR(blocks_->Share(start.block_ids(), *cache));
+  return cache;
+}
+
+absl::Status Engine::Start(const v1::SequenceStart& start) {
+  KVEC_ASSIGN_OR_RETURN(auto cache, MakeCache(start));
   if (cache->num_tokens() != start.cached_token_ids_size()) {
     return absl::InternalError(absl::StrCat("sequence ", start.sequence_id(), ": ",
                                             start.cached_token_ids_size(),
-                                            " cached_token_ids, its blocks hold ",
+                                            " cached_token_ids, the cache holds ",
                                             cache->num_tokens()));
   }
   auto sequence = std::make_unique<Sequence>(start, std::move(cache));

@@ -65,6 +65,8 @@ class Engine {
 
   // Frees sequences and kept blocks.
   absl::Status Free(const v1::Step& step);
+  // What a sequence begins with: kept blocks, the cache of the one that it continues, or nothing.
+  absl::StatusOr<std::unique_ptr<cache::SequenceCache>> MakeCache(const v1::SequenceStart& start);
   absl::Status Start(const v1::SequenceStart& start);
   absl::Status Fork(const v1::SequenceFork& fork);
   // Carries out the orders of sequences that are at their positions before the Step's rows.

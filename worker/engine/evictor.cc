@@ -84,7 +84,7 @@ absl::StatusOr<std::unique_ptr<eviction::Policy>> Evictor::PolicyOf(const Sequen
 absl::Status Evictor::Prepare(Sequence& sequence) {
   const v1::CachePolicy& cache_policy = sequence.cache_policy();
   const bool has_schedule = HasSchedule(cache_policy);
-  const int prompt_tokens = static_cast<int>(sequence.prompt_tokens());
+  const int prompt_tokens = static_cast<int>(sequence.first_prompt_tokens());
   const bool is_short = prompt_tokens <= ObservationWindow(sequence) && !has_schedule;
   if (cache_policy.policy() == kFullPolicy || is_short) return absl::OkStatus();
   const int num_tokens = has_schedule ? std::numeric_limits<int>::max() : prompt_tokens;
@@ -135,7 +135,7 @@ absl::StatusOr<v1::EvictionReport> Evictor::Evict(const v1::EvictionOrder& order
         EvictLayer(layer, static_cast<int>(order.layer_budgets(model_layer)), *policy, sequence,
                    coverage));
   }
-  const bool is_last = order.position() >= sequence.prompt_tokens() &&
+  const bool is_last = order.position() >= sequence.first_prompt_tokens() &&
                        sequence.cache_policy().decode_interval_tokens() == 0;
   if (is_last) sequence.set_query_window(nullptr);
   uint64_t kept_entries = 0;

@@ -9,6 +9,8 @@ Sequence::Sequence(const v1::SequenceStart& start, std::unique_ptr<cache::Sequen
       sampling_(start.sampling()),
       cache_policy_(start.cache()),
       prompt_tokens_(start.prompt_tokens()),
+      first_prompt_tokens_(start.first_prompt_tokens() > 0 ? start.first_prompt_tokens()
+                                                           : start.prompt_tokens()),
       cache_(std::move(cache)),
       stop_token_ids_(sampling_.stop_token_ids().begin(), sampling_.stop_token_ids().end()) {
   for (const auto& [token, bias] : sampling_.logit_bias()) logit_bias_.emplace_back(token, bias);

@@ -29,6 +29,10 @@ class Sequence {
   uint64_t id() const { return id_; }
   cache::SequenceCache& cache() { return *cache_; }
   const v1::CachePolicy& cache_policy() const { return cache_policy_; }
+  // Takes the cache of a sequence that has ended.
+  std::unique_ptr<cache::SequenceCache> TakeCache() { return std::move(cache_); }
+  // The tokens that the first evictions are about; see SequenceStart.first_prompt_tokens.
+  uint32_t first_prompt_tokens() const { return first_prompt_tokens_; }
 
   // The last queries; null: nothing will be evicted any more.
   cache::QueryWindow* query_window() const { return query_window_.get(); }
@@ -39,7 +43,6 @@ class Sequence {
   const std::vector<int32_t>& tokens() const { return tokens_; }
   // Position of the next token fed.
   int64_t next_position() const { return cache_->num_tokens(); }
-  uint32_t prompt_tokens() const { return prompt_tokens_; }
 
   // The token that this sequence's last Step sampled; -1: none yet.
   int32_t last_sampled() const { return last_sampled_; }
@@ -63,6 +66,7 @@ class Sequence {
   const v1::StepSampling sampling_;
   const v1::CachePolicy cache_policy_;
   const uint32_t prompt_tokens_;
+  const uint32_t first_prompt_tokens_;
   std::unique_ptr<cache::SequenceCache> cache_;
   std::unique_ptr<cache::QueryWindow> query_window_;
   std::vector<int32_t> tokens_;

@@ -24,6 +24,7 @@ class RecordingScheduler : public scheduler::Scheduler {
                     absl::Time) override {
     group = Group{epoch, std::move(workers)};
   }
+  bool HasSession(absl::string_view) const override { return false; }
   void OnGroupLost(absl::Time) override {
     group.reset();
     ++num_lost;
@@ -36,9 +37,12 @@ class RecordingScheduler : public scheduler::Scheduler {
   absl::Time NextDeadline() const override { return absl::InfiniteFuture(); }
   void ExpireDeadlines(absl::Time) override {}
   scheduler::SchedulerCounts counts() const override { return {}; }
-  std::vector<uint64_t> cached_pages() const override { return {}; }
   std::vector<uint64_t> free_pages() const override {
     return group.has_value() ? std::vector<uint64_t>(group->workers.size(), 7)
+                             : std::vector<uint64_t>();
+  }
+  std::vector<uint64_t> cached_pages() const override {
+    return group.has_value() ? std::vector<uint64_t>(group->workers.size(), 2)
                              : std::vector<uint64_t>();
   }
 

@@ -258,7 +258,8 @@ TEST_F(WorkerGroupTest, HandsResultsToTheSchedulerByPlaceInTheGroup) {
   Say(a, result);
   EXPECT_THAT(scheduler_.result_workers, ElementsAre(1, 0));
   EXPECT_EQ(group_->Statuses(now_)[0].last_step_ms(), 2.5);
-  EXPECT_EQ(group_->Statuses(now_)[0].free_pages(), 7);
+  EXPECT_EQ(group_->Statuses(now_)[0].free_pages(), 7 + 2) << "what is cached is free";
+  EXPECT_EQ(group_->Statuses(now_)[0].cached_pages(), 2);
 }
 
 TEST_F(WorkerGroupTest, SendsStepsOfItsEpochToAllWorkers) {

@@ -82,11 +82,25 @@ absl::StatusOr<v1::StepResult> FakeWorker::Execute(const v1::Step& step) {
 }
 
 absl::Status FakeWorker::Start(const v1::SequenceStart& start) {
+  if (start.continues()) return Continue(start);
   const auto [entry, is_new] = sequences_.try_emplace(start.sequence_id());
   if (!is_new) return Fault(start.sequence_id(), "started twice");
   entry->second.start = start;
   entry->second.tables.resize(capacity_.sliding_windows.size() * capacity_.num_kv_heads);
   return Share(start, entry->second);
+}
+
+absl::Status FakeWorker::Continue(const v1::SequenceStart& start) {
+  const auto found = sequences_.find(start.sequence_id());
+  if (found == sequences_.end()) return Fault(start.sequence_id(), "continued, but not known");
+  Sequence& sequence = found->second;
+  if (sequence.num_tokens != static_cast<uint32_t>(start.cached_token_ids_size())) {
+    return Fault(start.sequence_id(), absl::StrCat("has ", sequence.num_tokens, " tokens, not ",
+                                                   start.cached_token_ids_size()));
+  }
+  sequence.start = start;
+  sequence.sampled.clear();
+  return absl::OkStatus();
 }
 
 absl::Status FakeWorker::Share(const v1::SequenceStart& start, Sequence& sequence) {
@@ -265,7 +279,10 @@ absl::Status FakeWorker::Work(const v1::SequenceWork& work, v1::StepResult& resu
     *scores.add_scored() = FakeModel::LogProbs(sequence.logits, token, std::max(0, num_top));
   };
   for (size_t i = 0; i < tokens.size(); ++i) {
-    if (work.is_prompt() != (sequence.num_tokens < sequence.start.prompt_tokens())) {
+    // The first prompt is one; what was generated, or belongs to a session's earlier requests, is
+    // checked by what the model makes of it.
+    if (work.is_prompt() ? sequence.num_tokens >= sequence.start.prompt_tokens()
+                         : sequence.num_tokens < sequence.start.first_prompt_tokens()) {
       return Fault(work.sequence_id(), "a token is fed in the wrong role");
     }
     if (i > 0 && work.score_tokens()) score(tokens[i]);

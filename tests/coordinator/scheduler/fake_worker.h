@@ -59,6 +59,7 @@ class FakeWorker {
   };
 
   absl::Status Start(const v1::SequenceStart& start);
+  absl::Status Continue(const v1::SequenceStart& start);
   absl::Status Share(const v1::SequenceStart& start, Sequence& sequence);
   absl::Status Keep(const v1::BlockKeep& keep);
   absl::Status FreeBlock(uint64_t block_id);

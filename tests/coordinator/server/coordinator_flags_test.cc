@@ -52,6 +52,15 @@ TEST(CoordinatorFlagsTest, ReadsFlags) {
   EXPECT_EQ(options->default_cache.budget_share(), 0.25f);
 }
 
+TEST(CoordinatorFlagsTest, TurnsPrefixCachingOff) {
+  CoordinatorFlags flags;
+  ASSERT_EQ(Parse({"--model=m", "--prefix-caching=on"}, flags), std::nullopt);
+  EXPECT_TRUE(flags.scheduler.prefix_caching);
+  ASSERT_EQ(Parse({"--model=m", "--prefix-caching=off"}, flags), std::nullopt);
+  EXPECT_FALSE(flags.scheduler.prefix_caching);
+  EXPECT_EQ(Parse({"--model=m", "--prefix-caching=maybe"}, flags), 2);
+}
+
 TEST(CoordinatorFlagsTest, RejectsTwoBudgets) {
   CoordinatorFlags flags;
   EXPECT_EQ(Parse({"--model=m", "--budget-tokens=256", "--budget-share=0.25"}, flags), 2);

@@ -24,6 +24,8 @@ TEST(MetricsTest, ShowsTheSchedulersCounts) {
   snapshot.counts.prompt_tokens = 100;
   snapshot.counts.generated_tokens = 50;
   snapshot.counts.preemptions = 2;
+  snapshot.counts.prefix_cache_queries = 80;
+  snapshot.counts.prefix_cache_hits = 64;
   snapshot.kv_cache_usage = 0.25;
   const Metrics metrics([&] { return snapshot; });
   auto families = ByName(metrics);
@@ -33,6 +35,8 @@ TEST(MetricsTest, ShowsTheSchedulersCounts) {
   EXPECT_EQ(families["kvec_prompt_tokens_total"].metric.at(0).counter.value, 100);
   EXPECT_EQ(families["kvec_generation_tokens_total"].metric.at(0).counter.value, 50);
   EXPECT_EQ(families["kvec_num_preemptions_total"].metric.at(0).counter.value, 2);
+  EXPECT_EQ(families["kvec_prefix_cache_queries_total"].metric.at(0).counter.value, 80);
+  EXPECT_EQ(families["kvec_prefix_cache_hits_total"].metric.at(0).counter.value, 64);
 }
 
 TEST(MetricsTest, ObservesTheTimesOfARequest) {

@@ -29,7 +29,7 @@ v1::CachePolicy FullPolicy() {
 
 absl::StatusOr<scheduler::Request> Validate(const v1::GenerateRequest& request) {
   static const ServedModel* const model = MakeTestModel().release();
-  return ValidateRequest(request, *model, FullPolicy());
+  return ValidateRequest(request, *model, FullPolicy(), /*is_follow_up=*/false);
 }
 
 v1::GenerateRequest ValidRequest() {
@@ -85,7 +85,15 @@ std::vector<BadRequest> BadInputs() {
        "chat: text: 1048584 bytes are at least 131073 tokens"},
       {"PromptFillsContext", [](R& r) { r.set_text(std::string(kTestContext, 'a')); },
        "prompt: 8192 tokens leave no room in the context of 8192"},
-      {"SessionId", [](R& r) { r.set_session_id("s"); }, "session_id: \"s\""},
+      {"LongSessionId", [](R& r) { r.set_session_id(std::string(129, 'x')); }, "length: 129"},
+      {"SessionIdWithSpace", [](R& r) { r.set_session_id("a b"); }, "session_id: \"a b\""},
+      {"SessionWithChoices",
+       [](R& r) {
+         r.set_session_id("s");
+         r.mutable_sampling()->set_n(2);
+       },
+       "sampling.n: 2, must be 1 with a session_id"},
+      {"ContinuesNoSession", [](R& r) { r.set_continue_session(true); }, "continue_session: true"},
       {"LongRequestId", [](R& r) { r.set_request_id(std::string(129, 'x')); }, "length: 129"},
       {"RequestIdWithNewline", [](R& r) { r.set_request_id("a\nb"); }, "request_id: \"a\\nb\""},
       {"PriorityTooHigh", [](R& r) { r.set_priority(101); }, "priority: 101"},
@@ -290,6 +298,40 @@ TEST(RequestValidationTest, ForcedTokensFixTheNumberOfTokens) {
   EXPECT_EQ(checked->max_tokens, 3);
 }
 
+TEST(RequestValidationTest, AFollowUpIsWhatComesAfterItsSession) {
+  const std::unique_ptr<ServedModel> model = MakeTestModel();
+  v1::GenerateRequest request = ValidRequest();
+  request.set_session_id("s");
+  request.set_continue_session(true);
+  const auto validate = [&] {
+    return ValidateRequest(request, *model, FullPolicy(), /*is_follow_up=*/true);
+  };
+  const absl::StatusOr<scheduler::Request> checked = validate();
+  ASSERT_TRUE(checked.ok()) << checked.status();
+  EXPECT_EQ(checked->session_id, "s");
+  EXPECT_TRUE(checked->is_follow_up);
+  EXPECT_TRUE(checked->fills_context);
+  EXPECT_EQ(checked->context_length, kTestContext);
+
+  request.mutable_cache()->set_policy("full");
+  EXPECT_EQ(validate().status().message(),
+            "cache: session \"s\" has begun, and its policy goes on");
+  request.clear_cache();
+  request.mutable_chat()->add_messages()->set_role("user");
+  EXPECT_EQ(validate().status().message(),
+            "chat: session \"s\" has begun; what follows it is text or token_ids, without a chat "
+            "template");
+}
+
+TEST(RequestValidationTest, ReportsASessionThatIsNotThere) {
+  v1::GenerateRequest request = ValidRequest();
+  request.set_session_id("s");
+  EXPECT_TRUE(Validate(request).ok());
+  request.set_continue_session(true);
+  EXPECT_EQ(Validate(request).status(),
+            absl::NotFoundError("session_id: there is no session \"s\""));
+}
+
 TEST(RequestValidationTest, ReportsAChatWithoutATemplate) {
   const std::unique_ptr<ServedModel> model = MakeTestModel();
   model->chat_template = *text::ChatTemplate::Create("", *model->tokenizer);
@@ -297,7 +339,7 @@ TEST(RequestValidationTest, ReportsAChatWithoutATemplate) {
   v1::ChatMessage& message = *request.mutable_chat()->add_messages();
   message.set_role("user");
   message.set_content("hi");
-  EXPECT_EQ(ValidateRequest(request, *model, FullPolicy()).status().code(),
+  EXPECT_EQ(ValidateRequest(request, *model, FullPolicy(), /*is_follow_up=*/false).status().code(),
             absl::StatusCode::kFailedPrecondition);
 }
 

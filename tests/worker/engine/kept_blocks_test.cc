@@ -172,7 +172,7 @@ TEST(KeptBlocksEngine, RefusesAStartWhoseTokensDoNotFit) {
   const auto result = harness.engine().Execute(step);
   EXPECT_EQ(result.status().code(), absl::StatusCode::kInternal);
   EXPECT_THAT(std::string(result.status().message()),
-              HasSubstr("1 cached_token_ids, its blocks hold 0"));
+              HasSubstr("1 cached_token_ids, the cache holds 0"));
 }
 
 }  // namespace
