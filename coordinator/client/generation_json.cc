@@ -38,6 +38,7 @@ Json ToJson(const v1::Usage& usage) {
   return {{"prompt_tokens", usage.prompt_tokens()},
           {"completion_tokens", usage.completion_tokens()},
           {"cached_tokens", usage.cached_tokens()},
+          {"session_tokens", usage.session_tokens()},
           {"evicted_tokens", usage.evicted_tokens()},
           {"kv_bytes", usage.kv_bytes()},
           {"logical_kv_bytes", usage.logical_kv_bytes()},

@@ -20,7 +20,7 @@ def turn(session, number, *arguments, max_tokens=ANSWER_TOKENS):
     """The first prompt is long and evicted from, the others are short."""
     prompt = tokens(number, PROMPT_TOKENS if number == 0 else 30)
     return ["--session", session, "--token-ids", ids(prompt), "--temperature", 0.8, "--seed", 7,
-            "--ignore-eos", "--max-tokens", max_tokens, "--logprobs", 2, *arguments]
+            "--ignore-eos", "--max-tokens", max_tokens, *arguments]
 
 
 def outcome(answer):
@@ -35,10 +35,10 @@ class SessionTest(unittest.TestCase):
 
     def conversation(self, service, session, policy, between=lambda: None):
         """Three turns; `between` runs before each but the first."""
-        outcomes = [outcome(service.generate(*turn(session, 0, *begin(policy))))]
+        outcomes = [outcome(service.generate(*turn(session, 0, *begin(policy)), "--logprobs", 2))]
         for number in (1, 2):
             between()
-            answer = service.generate(*turn(session, number, "--continue-session"))
+            answer = service.generate(*turn(session, number, "--continue-session"), "--logprobs", 2)
             self.assertEqual(answer["usage"]["prompt_tokens"], 30)
             self.assertEqual(answer["usage"]["session_tokens"],
                              PROMPT_TOKENS + number * ANSWER_TOKENS + (number - 1) * 30)
