@@ -142,10 +142,8 @@ absl::StatusOr<v1::CachePolicy> ResolveCachePolicy(const v1::CachePolicy& reques
     policy.Clear();
     if (defaults.has_budget_tokens()) policy.set_budget_tokens(defaults.budget_tokens());
     if (defaults.has_budget_share()) policy.set_budget_share(defaults.budget_share());
-    if (requested.policy() != "full") {
-      policy.set_prefill_bound_tokens(defaults.prefill_bound_tokens());
-      policy.set_decode_interval_tokens(defaults.decode_interval_tokens());
-    }
+    policy.set_prefill_bound_tokens(defaults.prefill_bound_tokens());
+    policy.set_decode_interval_tokens(defaults.decode_interval_tokens());
   }
   // Merging replaces what the request sets, a budget of either kind included.
   policy.MergeFrom(requested);
@@ -154,6 +152,11 @@ absl::StatusOr<v1::CachePolicy> ResolveCachePolicy(const v1::CachePolicy& reques
     policy.set_policy(has_budget ? kPolicyOfBudgets : "full");
   }
   KVEC_ASSIGN_OR_RETURN(const PolicyEntry* entry, FindPolicy(policy.policy()));
+  if (policy.policy() == "full") {
+    // The server's defaults are for those who evict.
+    if (!requested.has_prefill_bound_tokens()) policy.clear_prefill_bound_tokens();
+    if (!requested.has_decode_interval_tokens()) policy.clear_decode_interval_tokens();
+  }
   if (policy.layer_allocation().empty()) {
     policy.set_layer_allocation(std::string(entry->layer_allocation));
   }

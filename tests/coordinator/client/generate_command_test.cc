@@ -197,7 +197,7 @@ TEST(GenerateCommandTest, PrintsOneJsonObjectWithTheContractsFields) {
   EXPECT_EQ(json.at("logprobs").at(0).at("top").size(), 1);
   for (const char* field :
        {"prompt_tokens", "completion_tokens", "cached_tokens", "evicted_tokens", "kv_bytes",
-        "coverage", "queue_ms", "time_to_first_token_ms", "decode_tokens_per_second"}) {
+        "peak_kv_bytes", "coverage", "queue_ms", "time_to_first_token_ms", "decode_tokens_per_second"}) {
     EXPECT_TRUE(json.at("usage").contains(field)) << field;
   }
   EXPECT_FALSE(json.contains("choices"));

@@ -75,5 +75,33 @@ TEST(CachePoliciesTest, EachPolicyHasItsOwnAllocations) {
                 "cache.head_allocation: \"adaptive\", policy snapkv has only uniform"));
 }
 
+TEST(CachePoliciesTest, ChecksWhenToEvict) {
+  v1::CachePolicy requested;
+  requested.set_policy("kvec");
+  requested.set_budget_tokens(128);
+  requested.set_prefill_bound_tokens(512);
+  requested.set_decode_interval_tokens(16);
+  EXPECT_TRUE(ResolveCachePolicy(requested, v1::CachePolicy()).ok());
+  requested.set_decode_interval_tokens(15);
+  EXPECT_EQ(ResolveCachePolicy(requested, v1::CachePolicy()).status(),
+            absl::InvalidArgumentError(
+                "cache.decode_interval_tokens: 15 is neither 0 nor in [16, 1048576]"));
+  requested.set_decode_interval_tokens(0);
+  requested.set_policy("full");
+  EXPECT_EQ(ResolveCachePolicy(requested, v1::CachePolicy()).status(),
+            absl::InvalidArgumentError(
+                "cache.prefill_bound_tokens: 512, policy full evicts nothing"));
+}
+
+TEST(CachePoliciesTest, EvictsAnotherPolicyWhenTheServerDoesByDefault) {
+  v1::CachePolicy defaults = Defaults();
+  defaults.set_prefill_bound_tokens(1024);
+  v1::CachePolicy requested;
+  requested.set_policy("streaming");
+  EXPECT_EQ(ResolveCachePolicy(requested, defaults)->prefill_bound_tokens(), 1024);
+  requested.set_policy("full");
+  EXPECT_EQ(ResolveCachePolicy(requested, defaults)->prefill_bound_tokens(), 0);
+}
+
 }  // namespace
 }  // namespace kvec::coordinator::server

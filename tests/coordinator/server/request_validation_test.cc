@@ -128,6 +128,14 @@ std::vector<BadRequest> BadSampling() {
        [](R& r) { (*r.mutable_sampling()->mutable_logit_bias())[999] = 1; },
        "sampling.logit_bias: token 999"},
       {"NoChoices", [](R& r) { r.mutable_sampling()->set_n(0); }, "sampling.n: 0"},
+      {"DecodeEvictionOfChoices",
+       [](R& r) {
+         r.mutable_sampling()->set_n(2);
+         r.mutable_cache()->set_policy("kvec");
+         r.mutable_cache()->set_budget_tokens(128);
+         r.mutable_cache()->set_decode_interval_tokens(64);
+       },
+       "cache.decode_interval_tokens: 64, must be 0 with sampling.n = 2"},
       {"TooManyChoices", [](R& r) { r.mutable_sampling()->set_n(65); }, "sampling.n: 65"},
       {"ForcedChoices",
        [](R& r) {
