@@ -191,6 +191,13 @@ absl::Status ContinuousScheduler::Add(Request request, std::shared_ptr<Session> 
     state->eviction = earlier.eviction;
   } else {
     KVEC_RETURN_IF_ERROR(AllocateBudgets(*state));
+    // A follow-up's tokens would be in its way: what a follow-up adds is kept whole.
+    if (state->session != nullptr &&
+        state->schedule.Next(state->prompt_tokens()) != EvictionSchedule::kNever) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "cache.decode_interval_tokens: session ", state->session->id,
+          " can't be evicted from while it generates"));
+    }
   }
   if (group_ != nullptr) KVEC_RETURN_IF_ERROR(group_->ledger.CheckFits(LeastNeed(*state)));
   return requests_.Add(state);
