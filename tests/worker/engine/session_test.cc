@@ -58,6 +58,7 @@ class SessionEngineTest : public testing::TestWithParam<Case> {
   void AddEviction(uint64_t id, v1::Step& step) {
     if (GetParam().policy == "full") return;
     step.add_evictions()->set_sequence_id(id);
+    step.mutable_evictions(0)->set_position(kFirstPrompt);
     for (int layer = 0; layer < harness_.config().num_layers; ++layer) {
       step.mutable_evictions(0)->add_layer_budgets(harness_.config().num_kv_heads * 12);
     }
