@@ -9,6 +9,7 @@
 #include "common/version.h"
 #include "coordinator/client/bench_command.h"
 #include "coordinator/client/chat_command.h"
+#include "coordinator/client/coverage_command.h"
 #include "coordinator/client/generate_command.h"
 #include "coordinator/client/status_command.h"
 
@@ -19,6 +20,7 @@ constexpr char kExamples[] = R"(Start here:
   kvec status                                    is a coordinator there, and ready?
   kvec generate --prompt "Once upon a time"      one answer, as it is written
   kvec chat                                      a talk
+  kvec coverage --budget 128 "A long text"       what does eviction keep of it? (a page)
   kvec bench --model model.gguf                  how fast is this machine?
 
 `kvec COMMAND --help` shows a command's options with examples.
@@ -42,6 +44,7 @@ ExitCode RunCommandLine(const std::vector<std::string>& arguments, Terminal& ter
   program.require_subcommand(1);
   GenerateCommand generate(program);
   ChatCommand chat(program);
+  CoverageCommand coverage(program);
   StatusCommand status(program);
   BenchCommand bench(program);
   try {
@@ -53,6 +56,7 @@ ExitCode RunCommandLine(const std::vector<std::string>& arguments, Terminal& ter
   }
   if (generate.is_chosen()) return Report(generate.Run(terminal, interrupts), terminal);
   if (chat.is_chosen()) return Report(chat.Run(terminal, interrupts), terminal);
+  if (coverage.is_chosen()) return Report(coverage.Run(terminal, interrupts), terminal);
   if (bench.is_chosen()) return Report(bench.Run(terminal), terminal);
   return Report(status.Run(terminal), terminal);
 }

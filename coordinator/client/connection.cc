@@ -69,6 +69,17 @@ absl::StatusOr<v1::GetStatusResponse> Connection::GetStatus() const {
   return response;
 }
 
+absl::StatusOr<std::string> Connection::Detokenize(absl::Span<const uint32_t> token_ids) const {
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(absl::Now() + kControlTimeout));
+  v1::DetokenizeRequest request;
+  request.mutable_token_ids()->Add(token_ids.begin(), token_ids.end());
+  v1::DetokenizeResponse response;
+  const grpc::Status status = inference_->Detokenize(&context, request, &response);
+  if (!status.ok()) return FromGrpcStatus(status);
+  return response.text();
+}
+
 absl::Status Connection::WaitUntilServing(absl::Duration timeout) const {
   const absl::Time deadline = absl::Now() + timeout;
   const auto health = grpc::health::v1::Health::NewStub(channel_);

@@ -1,12 +1,14 @@
 #ifndef KVEC_COORDINATOR_CLIENT_CONNECTION_H_
 #define KVEC_COORDINATOR_CLIENT_CONNECTION_H_
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "grpcpp/grpcpp.h"
 #include "kvec/v1/inference.grpc.pb.h"
 
@@ -23,6 +25,9 @@ class Connection {
 
   absl::StatusOr<v1::GetModelResponse> GetModel() const;
   absl::StatusOr<v1::GetStatusResponse> GetStatus() const;
+
+  // One text for all of `token_ids`.
+  absl::StatusOr<std::string> Detokenize(absl::Span<const uint32_t> token_ids) const;
 
   // Returns as soon as the coordinator's health says that a group of workers serves; it need not
   // even be listening yet. UNAVAILABLE after `timeout`, with what was last seen.

@@ -30,6 +30,7 @@ std::map<uint32_t, EvictionSummary::OfLayer> EvictionSummary::MergeLayers() cons
                                 part.attention_mass() * static_cast<float>(worker.num_kv_heads)) /
                                static_cast<float>(num_kv_heads));
       layer.num_kv_heads = num_kv_heads;
+      usage.mutable_kept_token_bits()->MergeFrom(part.kept_token_bits());
     }
   }
   return layers;

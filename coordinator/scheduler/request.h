@@ -59,6 +59,7 @@ struct Request {
   // Of a follow-up: bounds all tokens of the session, the prompt's and max_tokens included.
   uint32_t context_length = 0;
   bool fills_context = false;  // max_tokens is to be what the context has room for
+  bool report_kept_tokens = false;
   int32_t priority = 0;
   absl::Time deadline = absl::InfiniteFuture();
   std::shared_ptr<RequestSink> sink;

@@ -241,8 +241,7 @@ bool StepComposer::Reserve(const Sequence& sequence, PageLedger::Reservation res
   const double keep_free_share = requests_.residents().empty() ? 0 : kKeepFreeShare;
   const uint64_t sequence_id = totals_.last_sequence_id + 1;
   const Request& request = sequence.request().request;
-  const auto cacheable =
-      absl::MakeConstSpan(request.prompt).first(sequence.max_cached_rows());
+  const auto cacheable = absl::MakeConstSpan(request.prompt).first(sequence.max_cached_rows());
   const std::vector<uint64_t> block_ids = ledger_.prefixes().Find(cacheable);
   reservation.block_ids = block_ids;
   reservation.eviction = EvictionBound(sequence.request());
@@ -295,6 +294,7 @@ void StepComposer::OrderEviction(const Sequence& sequence, WorkPlan& plan) {
   v1::EvictionOrder& eviction = *composed_.step.add_evictions();
   eviction.set_sequence_id(sequence.sequence_id());
   eviction.set_position(plan.rows_after);
+  eviction.set_report_kept_tokens(sequence.request().request.report_kept_tokens);
   eviction.mutable_layer_budgets()->Add(layer_budgets->begin(), layer_budgets->end());
   ledger_.Evict(sequence.sequence_id());
   plan.is_evicted = true;

@@ -278,6 +278,7 @@ absl::StatusOr<scheduler::Request> ValidateRequest(const v1::GenerateRequest& re
                         CheckTokenIds("forced_token_ids", request.forced_token_ids(), model));
   KVEC_ASSIGN_OR_RETURN(checked.cache, ResolveCachePolicy(request.cache(), default_cache));
   KVEC_RETURN_IF_ERROR(CheckDecodeEviction(checked.cache, checked.num_choices, request.session_id()));
+  checked.report_kept_tokens = request.report_kept_tokens();
   KVEC_ASSIGN_OR_RETURN(checked.priority, ResolvePriority(request.priority()));
   // Last, because only this takes time that grows with the request.
   KVEC_ASSIGN_OR_RETURN(checked.prompt,

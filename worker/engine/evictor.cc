@@ -25,8 +25,7 @@ bool HasSchedule(const v1::CachePolicy& policy) {
 }
 
 // Share of the window's attention that falls on what is kept: the mean over query heads.
-float AttentionMassKept(const eviction::LayerScores& scores,
-                        const eviction::Selection& selection) {
+float AttentionMassKept(const eviction::LayerScores& scores, const eviction::Selection& selection) {
   const int num_heads = scores.num_kv_heads * scores.group_size;
   double lost = 0;
   for (int head = 0; head < num_heads; ++head) {
@@ -45,15 +44,32 @@ int NumUnique(const eviction::Selection& selection, int num_candidates) {
   return std::accumulate(kept.begin(), kept.end(), 0);
 }
 
+std::string NoBits(int num_tokens) { return std::string((num_tokens + 7) / 8, '\0'); }
+
+void SetBit(int token, std::string& bits) {
+  bits[token / 8] = static_cast<char>(bits[token / 8] | (1 << token % 8));
+}
+
 // One bit per token: some head of some layer keeps it, as all keep the last `window` ones.
 std::string KeptTokenBits(const eviction::Coverage& coverage, int window) {
   const int num_tokens = static_cast<int>(coverage.layers_selecting.size());
-  std::string bits((num_tokens + 7) / 8, '\0');
+  std::string bits = NoBits(num_tokens);
   for (int token = 0; token < num_tokens; ++token) {
     const bool is_kept = token >= num_tokens - window || coverage.layers_selecting[token] > 0;
-    if (is_kept) bits[token / 8] = static_cast<char>(bits[token / 8] | (1 << token % 8));
+    if (is_kept) SetBit(token, bits);
   }
   return bits;
+}
+
+// Per head one bit per token.
+void AddKeptTokenBits(const LayerCandidates& candidates, const eviction::Selection& selection,
+                      int num_tokens, int window, v1::LayerCacheUsage& usage) {
+  for (const std::vector<int32_t>& head : selection) {
+    std::string& bits = *usage.add_kept_token_bits();
+    bits = NoBits(num_tokens);
+    for (int32_t candidate : head) SetBit(candidates.positions()[candidate], bits);
+    for (int token = num_tokens - window; token < num_tokens; ++token) SetBit(token, bits);
+  }
 }
 
 }  // namespace
@@ -120,8 +136,7 @@ absl::StatusOr<v1::EvictionReport> Evictor::Evict(const v1::EvictionOrder& order
                                                   Sequence& sequence) {
   const absl::Time begin = absl::Now();
   KVEC_RETURN_IF_ERROR(CheckOrder(order, sequence));
-  KVEC_ASSIGN_OR_RETURN(const auto policy,
-                        PolicyOf(sequence, static_cast<int>(order.position())));
+  KVEC_ASSIGN_OR_RETURN(const auto policy, PolicyOf(sequence, static_cast<int>(order.position())));
   eviction::Coverage coverage;
   coverage.layers_selecting.assign(order.position(), 0);
   v1::EvictionReport report;
@@ -129,11 +144,8 @@ absl::StatusOr<v1::EvictionReport> Evictor::Evict(const v1::EvictionOrder& order
   report.set_position(order.position());
   for (int layer = 0; layer < options_.layers.count; ++layer) {
     if (shape_.sliding_windows[layer] > 0) continue;
-    const int model_layer = options_.layers.first + layer;
-    KVEC_ASSIGN_OR_RETURN(
-        *report.add_layers(),
-        EvictLayer(layer, static_cast<int>(order.layer_budgets(model_layer)), *policy, sequence,
-                   coverage));
+    KVEC_ASSIGN_OR_RETURN(*report.add_layers(),
+                          EvictLayer(layer, order, *policy, sequence, coverage));
   }
   const bool is_last = order.position() >= sequence.first_prompt_tokens() &&
                        sequence.cache_policy().decode_interval_tokens() == 0;
@@ -146,11 +158,13 @@ absl::StatusOr<v1::EvictionReport> Evictor::Evict(const v1::EvictionOrder& order
   return report;
 }
 
-absl::StatusOr<v1::LayerCacheUsage> Evictor::EvictLayer(int layer, int budget,
+absl::StatusOr<v1::LayerCacheUsage> Evictor::EvictLayer(int layer, const v1::EvictionOrder& order,
                                                         const eviction::Policy& policy,
                                                         Sequence& sequence,
                                                         eviction::Coverage& coverage) {
   const int window = ObservationWindow(sequence);
+  const int model_layer = options_.layers.first + layer;
+  const auto budget = static_cast<int>(order.layer_budgets(model_layer));
   const LayerCandidates candidates(sequence.cache(), layer, heads_.num_kv_heads, window);
   KVEC_ASSIGN_OR_RETURN(const eviction::LayerScores scores,
                         scorer_.Score(layer, policy.needs(), candidates, sequence));
@@ -158,7 +172,7 @@ absl::StatusOr<v1::LayerCacheUsage> Evictor::EvictLayer(int layer, int budget,
   eviction::AddSelection(scores, selection, coverage);
 
   v1::LayerCacheUsage usage;
-  usage.set_layer(options_.layers.first + layer);
+  usage.set_layer(model_layer);
   usage.set_budget(budget);
   usage.set_attention_mass(AttentionMassKept(scores, selection));
   usage.set_unique_tokens(NumUnique(selection, candidates.size()) + window);
@@ -169,6 +183,9 @@ absl::StatusOr<v1::LayerCacheUsage> Evictor::EvictLayer(int layer, int budget,
     kept_entries += static_cast<uint32_t>(kept.back().size());
   }
   usage.set_kept_entries(kept_entries);
+  if (order.report_kept_tokens()) {
+    AddKeptTokenBits(candidates, selection, static_cast<int>(order.position()), window, usage);
+  }
 
   cache::SequenceCache& cache = sequence.cache();
   KVEC_ASSIGN_OR_RETURN(const auto moves, cache.BeginEviction(layer, kept));

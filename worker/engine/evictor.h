@@ -18,8 +18,9 @@
 
 namespace kvec::worker::engine {
 
-// Carries eviction orders out: scores a layer's cache by the sequence's last queries, lets the policy
-// choose, and compacts the pages, layer after layer. Owned by the engine, called from its thread.
+// Carries eviction orders out: scores a layer's cache by the sequence's last queries, lets the
+// policy choose, and compacts the pages, layer after layer. Owned by the engine, called from its
+// thread.
 class Evictor {
  public:
   struct Options {
@@ -41,7 +42,8 @@ class Evictor {
   void set_sentence_end_bits(std::string bits) { options_.sentence_end_bits = std::move(bits); }
 
   // Makes a sequence keep the queries that its policy will score by; does nothing under policy full
-  // or when the sequence will be too short to lose anything. INVALID_ARGUMENT for an unknown policy.
+  // or when the sequence will be too short to lose anything. INVALID_ARGUMENT for an unknown
+  // policy.
   absl::Status Prepare(Sequence& sequence);
 
   // Evicts a prepared sequence that is at the order's position. INTERNAL when it is not.
@@ -53,9 +55,8 @@ class Evictor {
   absl::StatusOr<std::unique_ptr<eviction::Policy>> PolicyOf(const Sequence& sequence,
                                                              int num_tokens) const;
   // Evicts one layer (counted in this stage), and tells what it kept.
-  absl::StatusOr<v1::LayerCacheUsage> EvictLayer(int layer, int budget,
-                                                 const eviction::Policy& policy,
-                                                 Sequence& sequence,
+  absl::StatusOr<v1::LayerCacheUsage> EvictLayer(int layer, const v1::EvictionOrder& order,
+                                                 const eviction::Policy& policy, Sequence& sequence,
                                                  eviction::Coverage& coverage);
   bool ClosesSentence(int32_t token) const;
 

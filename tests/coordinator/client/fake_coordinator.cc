@@ -35,6 +35,16 @@ grpc::Status FakeCoordinator::Generate(grpc::ServerContext* context,
   return answer_(*context, *request, *writer);
 }
 
+grpc::Status FakeCoordinator::Detokenize(grpc::ServerContext*, const v1::DetokenizeRequest* request,
+                                         v1::DetokenizeResponse* response) {
+  std::string text;
+  for (uint32_t id : request->token_ids()) text.push_back(static_cast<char>(id));
+  // As a server must: a lone half of "é" is no text.
+  if (text == "\xC3" || text == "\xA9") text = "\uFFFD";
+  response->set_text(text);
+  return grpc::Status::OK;
+}
+
 grpc::Status FakeCoordinator::GetModel(grpc::ServerContext*, const v1::GetModelRequest*,
                                        v1::GetModelResponse* response) {
   response->set_name("tiny");

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 namespace kvec::coordinator::scheduler {
@@ -69,6 +70,22 @@ TEST(EvictionSummaryTest, JoinsTheHeadsOfTwoRanks) {
   EXPECT_EQ(usage.layers(0).budget(), 10);
   EXPECT_FLOAT_EQ(usage.layers(0).attention_mass(), 0.7F);
   EXPECT_EQ(usage.evicted_tokens(), 3);  // 15 of 24 entries are left
+}
+
+TEST(EvictionSummaryTest, ListsTheKeptTokensOfAllRanksHeads) {
+  EvictionSummary summary;
+  v1::EvictionReport first = Report(8, 1, "\x0F");
+  AddLayer(0, 4, 4, 0.5, first);
+  first.mutable_layers(0)->add_kept_token_bits(std::string("\x03"));
+  first.mutable_layers(0)->add_kept_token_bits(std::string("\x0C"));
+  v1::EvictionReport second = Report(8, 1, "\x0F");
+  AddLayer(0, 2, 4, 0.5, second);
+  second.mutable_layers(0)->add_kept_token_bits(std::string("\x05"));
+  summary.Add(1, 1, second);
+  summary.Add(0, 2, first);
+  v1::Usage usage;
+  summary.Fill(usage);
+  EXPECT_THAT(usage.layers(0).kept_token_bits(), testing::ElementsAre("\x03", "\x0C", "\x05"));
 }
 
 TEST(EvictionSummaryTest, TellsWhatTheLastEvictionKeptAndTheTimeOfAll) {

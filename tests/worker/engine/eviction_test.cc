@@ -1,9 +1,11 @@
 // Evictions through whole Steps of the engine, on tiny models.
 
 #include <algorithm>
+#include <bitset>
 #include <cstdint>
 #include <iterator>
 #include <random>
+#include <set>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -78,6 +80,7 @@ void AddOrder(const EngineHarness& harness, uint64_t id, int position, int selec
   v1::EvictionOrder& order = *step.add_evictions();
   order.set_sequence_id(id);
   order.set_position(position);
+  order.set_report_kept_tokens(true);
   for (int layer = 0; layer < harness.config().num_layers; ++layer) {
     order.add_layer_budgets(harness.config().num_kv_heads * selected);
   }
@@ -223,6 +226,38 @@ TEST_P(EvictionTest, ReportTellsWhatWasKept) {
     EXPECT_GE(tokens.size(), most_unique);
     EXPECT_EQ(tokens[tokens.size() - kWindow], kCandidates);  // the window is kept
   }
+}
+
+// Tokens whose bit is set in any of the heads' kept_token_bits.
+std::vector<int> AnyHeadKeeps(const v1::LayerCacheUsage& layer) {
+  std::vector<int> tokens;
+  for (int token = 0; token < kPromptTokens; ++token) {
+    const auto keeps = [&](const std::string& bits) { return bits[token / 8] >> token % 8 & 1; };
+    if (std::any_of(layer.kept_token_bits().begin(), layer.kept_token_bits().end(), keeps)) {
+      tokens.push_back(token);
+    }
+  }
+  return tokens;
+}
+
+TEST_P(EvictionTest, ListsWhatEachHeadKeptWhereAsked) {
+  EngineHarness harness(model(), {});
+  const RunResult run = RunSequence(harness, 1, {.policy = policy(), .selected = 20});
+  std::set<int> any_layer;
+  for (const v1::LayerCacheUsage& layer : run.report.layers()) {
+    ASSERT_EQ(layer.kept_token_bits_size(), harness.config().num_kv_heads);
+    size_t kept = 0;
+    for (const std::string& bits : layer.kept_token_bits()) {
+      ASSERT_EQ(bits.size(), (kPromptTokens + 7) / 8);
+      for (char byte : bits) kept += std::bitset<8>(static_cast<uint8_t>(byte)).count();
+    }
+    EXPECT_EQ(kept, layer.kept_entries());
+    const std::vector<int> tokens = AnyHeadKeeps(layer);
+    EXPECT_EQ(tokens.size(), layer.unique_tokens());
+    any_layer.insert(tokens.begin(), tokens.end());
+  }
+  const std::vector<int> all = KeptTokens(run.report, kPromptTokens);
+  EXPECT_EQ(any_layer, std::set<int>(all.begin(), all.end()));
 }
 
 // Pages that the prompt leaves in a layer whose heads keep `kept` entries each.
