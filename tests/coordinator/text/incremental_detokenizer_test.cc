@@ -82,5 +82,22 @@ TEST(SentenceEndBitsTest, MarksNewlinesAndFinalMarks) {
   EXPECT_FALSE(is_set(first + 3));
 }
 
+TEST(SentenceEndBitsTest, SeesOtherScriptsMarksAndMarksBeforeClosers) {
+  TokenizerData data = SmallByteLevelData();
+  const int first = static_cast<int>(data.tokens.size());
+  for (const char* token : {".\"", "!)'", "a\"", "\")", "ãĢĤ"}) {  // ãĢĤ: 。
+    data.tokens.emplace_back(token);
+    data.token_types.push_back(TokenizerData::kNormal);
+  }
+  const auto tokenizer = MakeTokenizer(data);
+  const std::string bits = SentenceEndBits(*tokenizer);
+  const auto is_set = [&](int id) { return (bits[id / 8] >> (id % 8) & 1) != 0; };
+  EXPECT_TRUE(is_set(first));
+  EXPECT_TRUE(is_set(first + 1));
+  EXPECT_FALSE(is_set(first + 2));
+  EXPECT_FALSE(is_set(first + 3));
+  EXPECT_TRUE(is_set(first + 4));
+}
+
 }  // namespace
 }  // namespace kvec::coordinator::text
