@@ -85,6 +85,7 @@ Eviction Evict(EngineHarness& harness, const std::string& policy_name) {
   EngineHarness::AddWork(1, prompt, 0, true, true, step);
   v1::EvictionOrder& order = *step.add_evictions();
   order.set_sequence_id(1);
+  order.set_position(kPromptTokens);
   for (int layer = 0; layer < harness.config().num_layers; ++layer) {
     order.add_layer_budgets(harness.config().num_kv_heads * kSelected);
   }

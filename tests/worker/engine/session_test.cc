@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <random>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,11 @@ v1::StepSampling Sampling() {
 struct Case {
   std::string model;
   std::string policy;
+
+  // How GoogleTest names it; else its bytes are printed, addresses among them.
+  friend void PrintTo(const Case& value, std::ostream* out) {
+    *out << value.model << " " << value.policy;
+  }
 };
 
 class SessionEngineTest : public testing::TestWithParam<Case> {
