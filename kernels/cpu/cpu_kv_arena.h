@@ -36,7 +36,10 @@ namespace kvec::kernels::cpu {
 //     offsets per channel and page, scale per entry 0.037 / 0.060  bits would depend on the chunks
 //     scale per page, keys as they are              0.073 / 0.129  (and need all 16 tokens at once)
 //     scale per page, keys rotated                  0.035 / 0.048  the same
+//     keys' scale per channel and page              0.021 / 0.022  the same, and gathering entries
+//                                                                  would round them again
 //     scale per entry, keys rotated                 0.025 / 0.040  this one
+//     the same with an offset on keys               0.022 / 0.034  another f16 and sum per entry
 //     the same with a scale per 32 dimensions       0.022 / 0.033  not worth 3 % more bytes
 // An f32 scale errs as much as an f16. Of the first line's errors, keys alone make 0.041 / 0.096,
 // values alone 0.013 / 0.017: those need no rotation.
