@@ -1,0 +1,45 @@
+#ifndef KVEC_WORKER_COMM_COMMUNICATOR_H_
+#define KVEC_WORKER_COMM_COMMUNICATOR_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "kernels/tensor.h"
+
+namespace kvec::worker::comm {
+
+// Collectives and messages between the workers of a group, ranks 0 … size() - 1. Every rank calls the
+// same operations in the same order, from its engine's thread; only Abort may come from another.
+//
+// An operation that misses its deadline is DEADLINE_EXCEEDED, one that was aborted or whose peer is
+// gone UNAVAILABLE; the group is then to be formed anew, and this communicator only to be destroyed.
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+
+  // x[m, n] = sum over the ranks, in rank order: every rank has the same bits.
+  virtual absl::Status AllReduceSum(kernels::Tensor x) = 0;
+
+  // all[size() · n] = mine[n] of every rank, in rank order; n alike on all ranks. `mine` may lie in
+  // its place in `all`.
+  virtual absl::Status AllGather(absl::Span<const uint8_t> mine, absl::Span<uint8_t> all) = 0;
+
+  // data[n] = the root's.
+  virtual absl::Status Broadcast(int root, absl::Span<uint8_t> data) = 0;
+
+  // Between two ranks messages arrive in order; both must name the same size. Send may return before
+  // the peer has received, but `data` is free again.
+  virtual absl::Status Send(int to, absl::Span<const uint8_t> data) = 0;
+  virtual absl::Status Receive(int from, absl::Span<uint8_t> data) = 0;
+
+  // Ends the operation that runs, and all later ones, with UNAVAILABLE. Any thread.
+  virtual void Abort() = 0;
+};
+
+}  // namespace kvec::worker::comm
+
+#endif  // KVEC_WORKER_COMM_COMMUNICATOR_H_
