@@ -18,16 +18,22 @@ namespace kvec::kernels::cpu {
 inline constexpr int kTileFeatures = 16;   // 16 × 4 inputs: one 64-byte register of weights
 inline constexpr int kPanelFeatures = 32;  // two tiles share every load of activations
 
-// 32 inputs of a row as integers q = 256 · high + low, |q| <= 32512: two byte products, which are what
-// processors multiply fastest, make one of 16 bits. Bytes alone are too coarse: on SmolLM2 they move
-// log-probabilities by up to 0.73, the two together by 0.01 (measured on the goldens, f16 cache).
-// Scale and sums lie beside the values: a kernel needs one pointer per row.
+// 32 inputs of a row as integers q of 16 bits, |q| <= 32512. Bytes alone are too coarse: on SmolLM2 they
+// move log-probabilities by up to 0.73, 16 bits by 0.01 (measured on the goldens, f16 cache). Scale and
+// sums lie beside the values: a kernel needs one pointer per row.
 struct ActivationBlock {
-  int8_t high[32];
-  int8_t low[32];
+  // As the kernels multiply fastest. Where bytes have a product that adds up four of them (AVX512), and
+  // in the scalar kernels: q = 256 · high + low, first all high bytes, then all low ones. With AVX2
+  // 16-bit numbers, of every four inputs 0, 2, 1, 3: the even bytes of a weight meet the first two.
+  int8_t numbers[64];
   float scale;
   float sum;           // scale · Σ q
   float half_sums[2];  // the same over 16 values each
+
+  int8_t* high() { return numbers; }
+  int8_t* low() { return numbers + 32; }
+  const int8_t* high() const { return numbers; }
+  const int8_t* low() const { return numbers + 32; }
 };
 
 // How the numbers of a packed weight lie in memory.
@@ -47,10 +53,12 @@ struct PackedTile {
   const uint16_t* mins;    // the same; null when !has_mins
 };
 
-// A panel is two tiles made ready for many rows: per block of scale_inputs the bytes
-// [scale_inputs / 4][2][16][4], then the float32 scales [2][16] and mins [2][16].
-inline size_t PanelBlockBytes(int scale_inputs) {
-  return static_cast<size_t>(scale_inputs) * kPanelFeatures + 2 * kPanelFeatures * sizeof(float);
+// A panel is two tiles made ready for many rows: per block of scale_inputs the numbers, then the float32
+// scales [2][16] and mins [2][16]. Numbers are bytes [scale_inputs / 4][2][16][4], or, with AVX2, of
+// 16 bits: [scale_inputs / 4][2][2][16][2], the first and third of four inputs, then the others.
+inline size_t PanelBlockBytes(int scale_inputs, int number_bytes) {
+  return static_cast<size_t>(scale_inputs) * kPanelFeatures * number_bytes +
+         2 * kPanelFeatures * sizeof(float);
 }
 
 // Where finished sums go: y = multiplier · sum (+ bias) (+ y).
@@ -100,6 +108,10 @@ struct MatMulKernels {
                  uint8_t* panel);
 
   void (*multiply_panel)(const PanelProduct& product);
+  int panel_number_bytes;
+  // Inputs that are unpacked at a time, in blocks of 32: what leaves room for the activations in the
+  // first-level cache.
+  int panel_blocks;
 
   // Null: panels serve few rows as well.
   void (*multiply_tile)(const TileProduct& product);

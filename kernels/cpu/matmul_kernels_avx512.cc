@@ -105,13 +105,13 @@ void QuantizeBlocks(const float* x, ActivationBlock* out) {
   const __m512i block_of_lane = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
   const __m512 factors =
       _mm512_mul_ps(_mm512_cvtepi32_ps(tail), _mm512_permutexvar_ps(block_of_lane, scales));
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out->high), _mm512_castsi512_si256(high));
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out->low), _mm512_castsi512_si256(low));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out->high()), _mm512_castsi512_si256(high));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out->low()), _mm512_castsi512_si256(low));
   _mm_storeu_ps(&out->scale, _mm512_castps512_ps128(factors));
   if constexpr (kBlocks == 2) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out[1].high),
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out[1].high()),
                         _mm512_extracti64x4_epi64(high, 1));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out[1].low),
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out[1].low()),
                         _mm512_extracti64x4_epi64(low, 1));
     _mm_storeu_ps(&out[1].scale, _mm512_extractf32x4_ps(factors, 2));
   }
@@ -148,7 +148,7 @@ void Unpack(const PackedFormat& format, const PackedTile& tile, int num_blocks, 
     const __m512 scales = LoadHalves(tile.scales + block * kTileFeatures);
     _mm512_storeu_ps(out, scales);
     _mm512_storeu_ps(out + 2 * kLineBytes, LoadMins(format, tile, block, scales));
-    panel += PanelBlockBytes(format.scale_inputs);
+    panel += PanelBlockBytes(format.scale_inputs, 1);
   }
 }
 
@@ -219,7 +219,7 @@ void MultiplyRows(const PanelProduct& product, int first_row) {
 #pragma GCC unroll 8
           for (int row = 0; row < kRows; ++row) {
             const ActivationBlock& activations = x[row * stride];
-            const __m512i values = BroadcastWord((is_low ? activations.low : activations.high) +
+            const __m512i values = BroadcastWord((is_low ? activations.low() : activations.high()) +
                                                  part * kScaleInputs + word * 4);
             dots[row][0] = _mm512_dpbusd_epi32(dots[row][0], weights0, values);
             dots[row][1] = _mm512_dpbusd_epi32(dots[row][1], weights1, values);
@@ -305,8 +305,8 @@ void MultiplyTileRows(const TileProduct& product, int first_row) {
         const __m512i weights = LoadLine(line);
 #pragma GCC unroll 8
         for (int row = 0; row < kRows; ++row) {
-          const int8_t* high = x[row * stride].high + part * kScaleInputs + word * 4;
-          const int8_t* low = x[row * stride].low + part * kScaleInputs + word * 4;
+          const int8_t* high = x[row * stride].high() + part * kScaleInputs + word * 4;
+          const int8_t* low = x[row * stride].low() + part * kScaleInputs + word * 4;
           const __m512i first = kBits == 8 ? weights : LowNibbles(weights);
           high_dots[row] = _mm512_dpbusd_epi32(high_dots[row], first, BroadcastWord(high));
           low_dots[row] = _mm512_dpbusd_epi32(low_dots[row], first, BroadcastWord(low));
@@ -373,6 +373,8 @@ void MultiplyTile(const TileProduct& product) {
 constexpr MatMulKernels kKernels = {.quantize = Quantize,
                                     .unpack = Unpack,
                                     .multiply_panel = MultiplyPanel,
+                                    .panel_number_bytes = 1,
+                                    .panel_blocks = 24,  // 30 KiB of 48 KiB
                                     .multiply_tile = MultiplyTile,
                                     .max_tile_rows = 24};
 

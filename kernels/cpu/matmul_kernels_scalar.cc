@@ -17,8 +17,8 @@ void Quantize(const float* x, int num_blocks, ActivationBlock* out) {
     int sums[2] = {0, 0};
     for (int i = 0; i < 32; ++i) {
       const int value = static_cast<int>(std::lrintf(x[i] * scale.inverse));
-      out->low[i] = static_cast<int8_t>(value);
-      out->high[i] = static_cast<int8_t>((value - out->low[i]) / 256);
+      out->low()[i] = static_cast<int8_t>(value);
+      out->high()[i] = static_cast<int8_t>((value - out->low()[i]) / 256);
       sums[i / 16] += value;
     }
     SetScaleAndSums(scale.scale, sums[0], sums[1], *out);
@@ -45,7 +45,7 @@ void Unpack(const PackedFormat& format, const PackedTile& tile, int num_blocks, 
       std::memcpy(out + feature * sizeof(float), &scale, sizeof(scale));
       std::memcpy(out + 2 * kLineBytes + feature * sizeof(float), &min, sizeof(min));
     }
-    panel += PanelBlockBytes(format.scale_inputs);
+    panel += PanelBlockBytes(format.scale_inputs, 1);
   }
 }
 
@@ -66,7 +66,7 @@ void MultiplyBlock(const uint8_t* panel, int scale_inputs, const ActivationBlock
     for (int feature = 0; feature < kPanelFeatures; ++feature) {
       const uint8_t* weights = panel + feature * 4;
       for (int i = 0; i < 4; ++i) {
-        const int value = x.high[first + input + i] * 256 + x.low[first + input + i];
+        const int value = x.high()[first + input + i] * 256 + x.low()[first + input + i];
         dots[feature] += weights[i] * value;
       }
     }
@@ -83,7 +83,7 @@ void MultiplyBlock(const uint8_t* panel, int scale_inputs, const ActivationBlock
 
 void MultiplyPanel(const PanelProduct& product) {
   const int parts = 32 / product.scale_inputs;
-  const size_t block_bytes = PanelBlockBytes(product.scale_inputs);
+  const size_t block_bytes = PanelBlockBytes(product.scale_inputs, 1);
   for (int row = 0; row < product.num_rows; ++row) {
     float sums[kPanelFeatures] = {};
     float* partial = product.partial_sums + row * kPanelFeatures;
@@ -106,6 +106,8 @@ void MultiplyPanel(const PanelProduct& product) {
 constexpr MatMulKernels kKernels = {.quantize = Quantize,
                                     .unpack = Unpack,
                                     .multiply_panel = MultiplyPanel,
+                                    .panel_number_bytes = 1,
+                                    .panel_blocks = 24,
                                     .multiply_tile = nullptr,
                                     .max_tile_rows = 0};
 

@@ -27,10 +27,6 @@ uint32_t PackedWord(const UnsignedBlock& block, int bits, int index) {
   return words[0] | (words[1] << 4);
 }
 
-// Inputs that are unpacked at a time, in blocks of 32: 24 of them are 30 KiB for 32 features, which
-// leaves room for the activations in a first-level cache of 48 KiB.
-constexpr int kPanelBlocks = 24;
-
 static_assert(kPanelFeatures == 2 * kTileFeatures);
 
 PackedFormat FormatOf(TensorType type) {
@@ -132,10 +128,14 @@ void QuantizedWeight::PackTile(const WeightSource& source, int tile) {
   }
 }
 
+size_t QuantizedWeight::panel_bytes() const {
+  return PanelBlockBytes(format_.scale_inputs, kernels_.panel_number_bytes) *
+         (32 / format_.scale_inputs);
+}
+
 size_t QuantizedWeight::ScratchBytes(int num_rows) const {
   if (num_rows <= kernels_.max_tile_rows) return 0;
-  return kPanelBlocks * (32 / format_.scale_inputs) * PanelBlockBytes(format_.scale_inputs) +
-         sizeof(float) * kPanelFeatures * num_rows;
+  return kernels_.panel_blocks * panel_bytes() + sizeof(float) * kPanelFeatures * num_rows;
 }
 
 void QuantizedWeight::MultiplyTiles(const MatMulOperands& operands, int panel,
@@ -159,7 +159,6 @@ void QuantizedWeight::MultiplyPanel(const MatMulOperands& operands, int panel, i
   // An odd number of tiles: the last is there twice, and its second results go nowhere.
   const int tiles[2] = {2 * panel, std::min(2 * panel + 1, num_tiles() - 1)};
   const bool has_next = next_panel < num_panels();
-  const size_t panel_bytes = PanelBlockBytes(format_.scale_inputs) * (32 / format_.scale_inputs);
   PanelProduct product{
       .panel = scratch,
       .scale_inputs = format_.scale_inputs,
@@ -169,13 +168,13 @@ void QuantizedWeight::MultiplyPanel(const MatMulOperands& operands, int panel, i
       .num_rows = rows.count,
       .ahead = has_next ? Tile(2 * next_panel, 0).values : nullptr,
       .ahead_bytes = has_next ? 2 * tile_bytes_ : 0,
-      .partial_sums = reinterpret_cast<float*>(scratch + kPanelBlocks * panel_bytes),
+      .partial_sums = reinterpret_cast<float*>(scratch + kernels_.panel_blocks * panel_bytes()),
       .is_first = true,
       .is_last = false,
       .output = OutputOf(operands, rows, panel * kPanelFeatures)};
   product.output.multiplier = multiplier_;
-  for (int block = 0; block < num_blocks(); block += kPanelBlocks) {
-    product.num_blocks = std::min(kPanelBlocks, num_blocks() - block);
+  for (int block = 0; block < num_blocks(); block += kernels_.panel_blocks) {
+    product.num_blocks = std::min(kernels_.panel_blocks, num_blocks() - block);
     for (int i = 0; i < 2; ++i) {
       kernels_.unpack(format_, Tile(tiles[i], block), product.num_blocks, i, scratch);
     }

@@ -46,6 +46,7 @@ class QuantizedWeight final : public PackedWeight {
 
   int num_blocks() const { return in_features_ / 32; }
   int num_tiles() const { return (out_features_ + kTileFeatures - 1) / kTileFeatures; }
+  size_t panel_bytes() const;  // of a block of 32 inputs
   // Of one tile.
   size_t value_bytes() const { return size_t{kTileFeatures} * in_features_ * format_.bits / 8; }
   size_t num_scales() const {
