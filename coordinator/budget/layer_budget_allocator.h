@@ -9,9 +9,10 @@
 
 namespace kvec::coordinator::budget {
 
-// Budgets that are known before a prompt has run: every layer gets the same (`uniform`), or they fall
-// linearly from the first layer to the last (`pyramid`: Cai et al., "PyramidKV"). Their sum never
-// exceeds the request's budget times the evicting layers. Immutable.
+// Every layer gets the same (`uniform`), or budgets fall linearly from the first layer to the last
+// (`pyramid`: Cai et al., "PyramidKV"), or they go where they keep the most (`coverage`), once the
+// prompt has run and the layers have told their curves. Their sum never exceeds the request's
+// budget times the evicting layers. Immutable.
 class LayerBudgetAllocator : public scheduler::BudgetAllocator {
  public:
   // sliding_windows: [layers of the model], 0 for full attention; only such layers evict.
@@ -21,6 +22,12 @@ class LayerBudgetAllocator : public scheduler::BudgetAllocator {
   // a layer allocation that is not offered.
   absl::StatusOr<std::vector<uint32_t>> LayerBudgets(const v1::CachePolicy& policy,
                                                      uint32_t num_tokens) const override;
+  std::vector<uint32_t> CurveBudgets(const v1::CachePolicy& policy,
+                                     const std::vector<uint32_t>& layer_budgets,
+                                     uint32_t num_tokens) const override;
+  std::vector<uint32_t> BudgetsByCurves(
+      const std::vector<uint32_t>& layer_budgets, const std::vector<uint32_t>& curve_budgets,
+      const std::vector<std::vector<float>>& curves) const override;
 
  private:
   const uint32_t num_kv_heads_;

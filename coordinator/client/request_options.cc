@@ -160,6 +160,10 @@ void AddCachePolicyOptions(CLI::App& command, v1::CachePolicy& cache) {
             "Most entries per KV head while the prompt is read; 0: none");
   add_count("--decode-interval", &Cache::set_decode_interval_tokens,
             "Evicts down to the budget again after so many generated tokens; 0: never");
+  command
+      .add_flag_callback("--second-reading", [&cache] { cache.set_second_reading(true); },
+                         "Reads the prompt twice and keeps what anybody could ask about (kvec)")
+      ->group("KV cache");
   add_count("--observation-window", &Cache::set_observation_window,
             "Last prompt tokens whose queries score the others, and that stay");
   add_count("--wide-window", &Cache::set_wide_window, "Window of the widened heads");

@@ -22,6 +22,22 @@ class BudgetAllocator {
   // num_tokens.
   virtual absl::StatusOr<std::vector<uint32_t>> LayerBudgets(const v1::CachePolicy& policy,
                                                              uint32_t num_tokens) const = 0;
+
+  // For a policy whose layers get their budgets by what they would keep: at which budgets to ask
+  // for their curves (SequenceWork.curve_budgets). `layer_budgets` are the ones above, which have
+  // the same sum. Empty for every other policy.
+  virtual std::vector<uint32_t> CurveBudgets(const v1::CachePolicy& policy,
+                                             const std::vector<uint32_t>& layer_budgets,
+                                             uint32_t num_tokens) const {
+    return {};
+  }
+
+  // The budgets by their curves, [layers][curve_budgets], empty for a layer that does not evict.
+  virtual std::vector<uint32_t> BudgetsByCurves(
+      const std::vector<uint32_t>& layer_budgets, const std::vector<uint32_t>& curve_budgets,
+      const std::vector<std::vector<float>>& curves) const {
+    return layer_budgets;
+  }
 };
 
 }  // namespace kvec::coordinator::scheduler

@@ -38,6 +38,13 @@ absl::StatusOr<EvictionSchedule> EvictionSchedule::Make(const v1::CachePolicy& p
   EvictionSchedule schedule;
   schedule.prompt_tokens_ = prompt_tokens;
   KVEC_ASSIGN_OR_RETURN(schedule.prompt_budgets_, allocator.LayerBudgets(policy, prompt_tokens));
+  schedule.reads_twice_ = policy.second_reading() && schedule.evicts_at_prompt_end();
+  schedule.curve_budgets_ =
+      allocator.CurveBudgets(policy, schedule.prompt_budgets_, prompt_tokens);
+  if (!schedule.curve_budgets_.empty()) {
+    schedule.curves_.resize(schedule.prompt_budgets_.size());
+    schedule.num_curves_missing_ = schedule.num_curves();
+  }
   const uint32_t budget = BudgetTokens(policy, prompt_tokens);
   if (policy.prefill_bound_tokens() > 0) {
     KVEC_RETURN_IF_ERROR(schedule.AddPrefill(policy, budget, allocator));
@@ -46,6 +53,31 @@ absl::StatusOr<EvictionSchedule> EvictionSchedule::Make(const v1::CachePolicy& p
     KVEC_RETURN_IF_ERROR(schedule.AddDecode(policy, budget, allocator));
   }
   return schedule;
+}
+
+uint32_t EvictionSchedule::num_curves() const {
+  const auto num_full_layers = std::count_if(prompt_budgets_.begin(), prompt_budgets_.end(),
+                                             [](uint32_t budget) { return budget > 0; });
+  return curve_budgets_.empty() ? 0 : static_cast<uint32_t>(num_full_layers);
+}
+
+absl::Status EvictionSchedule::AddCurve(const v1::LayerCurve& curve,
+                                        const BudgetAllocator& allocator) {
+  const uint32_t layer = curve.layer();
+  const auto& shares = curve.kept_share();
+  if (layer >= curves_.size() || prompt_budgets_[layer] == 0 ||
+      static_cast<size_t>(shares.size()) != curve_budgets_.size() ||
+      !std::all_of(shares.begin(), shares.end(), [](float share) { return std::isfinite(share); })) {
+    return absl::InternalError(absl::StrCat("curve of layer ", layer, " with ", shares.size(),
+                                            " shares was not asked for"));
+  }
+  if (!awaits_curves()) return absl::OkStatus();  // of a sequence that was preempted since
+  if (curves_[layer].empty()) --num_curves_missing_;
+  curves_[layer].assign(shares.begin(), shares.end());
+  if (awaits_curves()) return absl::OkStatus();
+  prompt_budgets_ = allocator.BudgetsByCurves(prompt_budgets_, curve_budgets_, curves_);
+  if (decode_interval_ > 0) decode_budgets_ = prompt_budgets_;
+  return absl::OkStatus();
 }
 
 absl::Status EvictionSchedule::AddPrefill(const v1::CachePolicy& policy, uint32_t budget,

@@ -4,8 +4,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "coordinator/scheduler/budget_allocator.h"
+#include "kvec/v1/cluster.pb.h"
 #include "kvec/v1/inference.pb.h"
 
 namespace kvec::coordinator::scheduler {
@@ -13,9 +15,9 @@ namespace kvec::coordinator::scheduler {
 // A bound on a prompt's cache exceeds the budget by at least this: chunks are cut where it evicts.
 inline constexpr uint32_t kMinPrefillSlackTokens = 64;
 
-// At which positions of a request's sequences their caches are evicted, and down to what. Fixed when
-// the request is submitted: it depends on the request alone, so chunks and neighbours change no
-// token, and a replay evicts the same.
+// At which positions of a request's sequences their caches are evicted, and down to what. It depends
+// on the request alone, so chunks and neighbours change no token, and a replay evicts the same: it
+// is fixed when the request is submitted, but for budgets that wait for the prompt's curves.
 class EvictionSchedule {
  public:
   static constexpr uint32_t kNever = UINT32_MAX;
@@ -27,6 +29,17 @@ class EvictionSchedule {
   static absl::StatusOr<EvictionSchedule> Make(const v1::CachePolicy& policy,
                                                uint32_t prompt_tokens,
                                                const BudgetAllocator& allocator);
+
+  // The budgets at the prompt's end wait for the curves of its layers, which the Step that ends it
+  // is to report at curve_budgets(). A replay knows them.
+  bool awaits_curves() const { return num_curves_missing_ > 0; }
+  const std::vector<uint32_t>& curve_budgets() const { return curve_budgets_; }
+  uint32_t num_curves() const;
+  // INTERNAL for a curve that was not asked for. With the last one the budgets are there.
+  absl::Status AddCurve(const v1::LayerCurve& curve, const BudgetAllocator& allocator);
+
+  // Before the eviction at the prompt's end the workers read the prompt again.
+  bool reads_twice() const { return reads_twice_; }
 
   // The first position after num_rows at which to evict.
   uint32_t Next(uint32_t num_rows) const;
@@ -57,6 +70,10 @@ class EvictionSchedule {
   uint32_t prefill_interval_ = 0;
   std::vector<uint32_t> prefill_budgets_;  // per layer; empty: not inside the prompt
   std::vector<uint32_t> prompt_budgets_;   // empty: not at its end
+  bool reads_twice_ = false;
+  std::vector<uint32_t> curve_budgets_;    // empty: budgets do not depend on curves
+  std::vector<std::vector<float>> curves_;  // [layers][curve_budgets_]; empty: not there
+  uint32_t num_curves_missing_ = 0;
   uint32_t first_decode_ = 0;
   uint32_t decode_interval_ = 0;  // 0: not after it
   std::vector<uint32_t> decode_budgets_;

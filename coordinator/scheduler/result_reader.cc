@@ -38,6 +38,9 @@ absl::Status Mismatch(const StepInFlight& step, const v1::SequenceResult& result
 absl::Status ResultReader::Read(uint32_t worker, StepInFlight& step, const v1::StepResult& result,
                                 absl::Time now) {
   KVEC_RETURN_IF_ERROR(ReadPages(worker, step, result));
+  for (const v1::CurveReport& report : result.curves()) {
+    KVEC_RETURN_IF_ERROR(ReadCurves(step, report));
+  }
   for (const v1::SequenceResult& sequence_result : result.results()) {
     // Workers that don't sample may name the sequences they have worked on.
     if (!sequence_result.has_token_id() && sequence_result.scored().empty()) continue;
@@ -74,6 +77,19 @@ absl::Status ResultReader::ReadPages(uint32_t worker, StepInFlight& step,
     work->request->eviction.Add(worker, ledger_.num_kv_heads(worker), eviction);
   }
   return ledger_.OnFreePages(worker, result.free_pages(), step.used_at_most(worker));
+}
+
+absl::Status ResultReader::ReadCurves(StepInFlight& step, const v1::CurveReport& report) {
+  WorkInFlight* work = step.Find(report.sequence_id());
+  if (work == nullptr || budgets_ == nullptr || work->plan.num_curves == 0) {
+    return absl::InternalError(absl::StrCat("step ", step.step_id(), ": curves of sequence ",
+                                            report.sequence_id(), " were not asked for"));
+  }
+  for (const v1::LayerCurve& curve : report.layers()) {
+    KVEC_RETURN_IF_ERROR(work->request->schedule.AddCurve(curve, *budgets_));
+    ++work->num_curves;
+  }
+  return absl::OkStatus();
 }
 
 absl::Status ResultReader::ReadSequence(StepInFlight& step, const v1::SequenceResult& result,

@@ -5,6 +5,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "coordinator/scheduler/budget_allocator.h"
 #include "coordinator/scheduler/page_ledger.h"
 #include "coordinator/scheduler/request_table.h"
 #include "coordinator/scheduler/steps_in_flight.h"
@@ -12,13 +13,15 @@
 
 namespace kvec::coordinator::scheduler {
 
-// Reads what one worker answered to a Step: pages go to the ledger, tokens and scores to their
-// requests. What belongs to a choice that has ended meanwhile is dropped. Guarded by the
+// Reads what one worker answered to a Step: pages go to the ledger, tokens, scores and curves to
+// their requests. What belongs to a choice that has ended meanwhile is dropped. Guarded by the
 // scheduler's lock; the referenced parts must outlive it.
 class ResultReader {
  public:
-  ResultReader(RequestTable& requests, PageLedger& ledger, uint64_t& num_generated)
-      : requests_(requests), ledger_(ledger), num_generated_(num_generated) {}
+  // `budgets` may be null: no request is evicted.
+  ResultReader(RequestTable& requests, PageLedger& ledger, const BudgetAllocator* budgets,
+               uint64_t& num_generated)
+      : requests_(requests), ledger_(ledger), budgets_(budgets), num_generated_(num_generated) {}
 
   // INTERNAL when the result does not fit `step`; what came before the fault is delivered.
   absl::Status Read(uint32_t worker, StepInFlight& step, const v1::StepResult& result,
@@ -26,6 +29,7 @@ class ResultReader {
 
  private:
   absl::Status ReadPages(uint32_t worker, StepInFlight& step, const v1::StepResult& result);
+  absl::Status ReadCurves(StepInFlight& step, const v1::CurveReport& report);
   absl::Status ReadSequence(StepInFlight& step, const v1::SequenceResult& result, absl::Time now);
   void ReadScores(WorkInFlight& work, const v1::SequenceResult& result, absl::Time now);
   void ReadSample(WorkInFlight& work, const v1::SequenceResult& result, absl::Time now);
@@ -35,6 +39,7 @@ class ResultReader {
 
   RequestTable& requests_;
   PageLedger& ledger_;
+  const BudgetAllocator* const budgets_;
   uint64_t& num_generated_;
 };
 

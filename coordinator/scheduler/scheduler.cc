@@ -82,14 +82,14 @@ PageLedger::Reservation LeastNeed(const RequestState& request) {
 // A group of workers and everything that ends with it.
 struct Group {
   Group(uint64_t group_epoch, std::vector<WorkerCapacity> workers, const SchedulerOptions& options,
-        RequestTable& requests, SessionTable& sessions, StepComposer::Totals& totals,
-        uint64_t& num_generated)
+        RequestTable& requests, SessionTable& sessions, const BudgetAllocator* budgets,
+        StepComposer::Totals& totals, uint64_t& num_generated)
       : epoch(group_epoch),
         num_stages(NumStages(workers)),
         ledger(std::move(workers), options.step_tokens),
         steps(ledger.num_workers()),
         composer(options, num_stages, requests, sessions, ledger, totals),
-        reader(requests, ledger, num_generated) {}
+        reader(requests, ledger, budgets, num_generated) {}
 
   const uint64_t epoch;
   const uint32_t num_stages;
@@ -222,7 +222,7 @@ void ContinuousScheduler::OnGroupReady(uint64_t epoch, std::vector<WorkerCapacit
   if (group_ != nullptr) requests_.SuspendAll();
   sessions_.Advance(now);
   group_ = std::make_unique<Group>(epoch, std::move(workers), options_, requests_, sessions_,
-                                   totals_, num_generated_);
+                                   budgets_.get(), totals_, num_generated_);
   for (const std::shared_ptr<RequestState>& request : requests_.All()) {
     const absl::Status fits = group_->ledger.CheckFits(LeastNeed(*request));
     if (!fits.ok()) requests_.Finish(*request, fits);

@@ -26,7 +26,22 @@ uint32_t Sequence::num_known_rows() const {
 
 uint32_t Sequence::num_reserved_rows() const {
   const uint32_t first_eviction = request_.schedule.Next(request_.first_prompt_tokens() - 1);
-  return std::min(num_known_rows(), first_eviction);
+  // A reading copies the prompt's last page.
+  const uint32_t reading_rows = request_.schedule.reads_twice() ? kMaxReadingRows + kPageTokens : 0;
+  return std::min(num_known_rows(), first_eviction) + reading_rows;
+}
+
+uint32_t Sequence::num_to_read() const {
+  if (!eviction_due_ || !request_.schedule.reads_twice()) return 0;
+  return request_.first_prompt_tokens() - num_read_again_;
+}
+
+void Sequence::QueueReading(uint32_t max_rows, v1::SequenceReading& reading) {
+  const uint32_t num_tokens = std::min({max_rows, kMaxReadingRows, num_to_read()});
+  reading.set_sequence_id(sequence_id_);
+  reading.set_first_token(num_read_again_);
+  reading.set_num_tokens(num_tokens);
+  num_read_again_ += num_tokens;
 }
 
 bool Sequence::WantsMoreTokens() const {
@@ -36,11 +51,12 @@ bool Sequence::WantsMoreTokens() const {
 bool Sequence::WantsDecode() const {
   // A session's next request goes on after the last token: none that comes to nothing may be fed.
   if (request_.session != nullptr && num_pending_ > 0) return false;
+  if (eviction_due_) return false;
   return state_ == State::kDecode && WantsMoreTokens();
 }
 
 bool Sequence::CanBeContinued() const {
-  return is_resident() && num_unanswered_ == 0 &&
+  return is_resident() && num_unanswered_ == 0 && !eviction_due_ &&
          num_rows_ + 1 == request_.prompt_tokens() + num_delivered_;
 }
 
@@ -81,6 +97,8 @@ void Sequence::Suspend() {
   state_ = State::kWaiting;
   sequence_id_ = 0;
   num_rows_ = 0;
+  eviction_due_ = false;
+  num_read_again_ = 0;
 }
 
 void Sequence::Finish() {

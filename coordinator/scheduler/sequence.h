@@ -10,6 +10,9 @@ namespace kvec::coordinator::scheduler {
 
 struct RequestState;
 
+// Tokens of a prompt that are read again at a time: the workers hold them beside the prompt.
+inline constexpr uint32_t kMaxReadingRows = 256;
+
 // What a Step asks of one sequence, as its result is matched against it.
 struct WorkPlan {
   uint32_t rows_after = 0;    // fed when the work is done
@@ -17,6 +20,7 @@ struct WorkPlan {
   uint32_t first_scored = 0;  // position of the first token scored
   uint32_t num_scored = 0;
   bool is_evicted = false;  // at its end: every worker is to report what was kept
+  uint32_t num_curves = 0;  // of layers, to be reported
 };
 
 // One choice of a request: which tokens it has, which of them were fed to the workers, and what it
@@ -95,6 +99,15 @@ class Sequence {
   bool OnScored(uint32_t position);
   void OnScoresAnswered() { --num_unanswered_; }
 
+  // The prompt's end is queued and its eviction is not: its budgets wait for curves, or the prompt is
+  // read again. Nothing else is fed until it is.
+  bool eviction_due() const { return eviction_due_; }
+  void set_eviction_due(bool is_due) { eviction_due_ = is_due; }
+  // Prompt tokens that are still to be read again before the eviction that is due.
+  uint32_t num_to_read() const;
+  // Queues the next of them, at most max_rows.
+  void QueueReading(uint32_t max_rows, v1::SequenceReading& reading);
+
   // In which of the micro-batches that fill the pipeline's stages the sequence decodes.
   uint32_t micro_batch() const { return micro_batch_; }
   void set_micro_batch(uint32_t micro_batch) { micro_batch_ = micro_batch; }
@@ -125,6 +138,8 @@ class Sequence {
   uint32_t num_unanswered_ = 0;  // samples and scores queued
   uint32_t micro_batch_ = 0;
   uint32_t num_starts_ = 0;
+  bool eviction_due_ = false;
+  uint32_t num_read_again_ = 0;  // since Start
 };
 
 }  // namespace kvec::coordinator::scheduler

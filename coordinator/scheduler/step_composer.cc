@@ -39,17 +39,22 @@ StepComposer::StepComposer(const SchedulerOptions& options, uint32_t num_stages,
 
 bool StepComposer::Composed::is_empty() const {
   return step.work_size() == 0 && step.freed_sequence_ids_size() == 0 && step.forks_size() == 0 &&
-         step.freed_block_ids_size() == 0;
+         step.freed_block_ids_size() == 0 && step.readings_size() == 0 &&
+         step.evictions_size() == 0;
 }
 
 StepComposer::Composed StepComposer::Compose(size_t num_in_flight, absl::Time now) {
   composed_ = Composed();
   now_ = now;
   rows_left_ = options_.step_tokens;
+  num_prompt_rows_ = 0;
   AddFrees();
   AddDecodes();
   AddForks();
+  AddDueEvictions();
   AddChunks();
+  // Only now: a sequence has one kind of work in a Step.
+  for (Sequence* sequence : evicted_) sequence->set_eviction_due(false);
   if (composed_.is_empty() && num_in_flight == 0) BreakDeadlock();
   if (composed_.is_empty()) AddFrees();  // of a request that has just failed for want of pages
   const PageLedger::Reclaimed reclaimed = ledger_.TakeReclaimed();
@@ -117,8 +122,9 @@ void StepComposer::Preempt(Sequence& sequence) {
 }
 
 void StepComposer::AddDecode(Sequence& sequence) {
-  WorkPlan plan = sequence.QueueDecode(*composed_.step.add_work());
-  OrderEviction(sequence, plan);
+  v1::SequenceWork& work = *composed_.step.add_work();
+  WorkPlan plan = sequence.QueueDecode(work);
+  OrderEviction(sequence, work, plan);
   Record(sequence, plan);
   --rows_left_;
   is_decoding_ = true;
@@ -134,7 +140,9 @@ void StepComposer::ForkChoices(const ForkParent& parent) {
     ledger_.EndForks(parent.sequence_id);
     return;
   }
-  if (ledger_.AwaitsEviction(parent.sequence_id)) {  // how much there is to share
+  // How much is there to share?
+  if (ledger_.AwaitsEviction(parent.sequence_id) ||
+      parent.request->choices.front().eviction_due()) {
     fork_parents_.push_back(parent);
     return;
   }
@@ -162,7 +170,7 @@ void StepComposer::AddChunks() {
   for (Sequence* sequence : requests_.residents()) {
     if (sequence->state() == Sequence::State::kChunks) unfinished.push_back(sequence);
   }
-  uint32_t rows = is_decoding_ ? std::min(rows_left_, options_.mixed_prompt_tokens) : rows_left_;
+  uint32_t rows = MaxPromptRows();
   auto resident = unfinished.begin();
   bool can_start = true;
   while (rows > 0) {
@@ -258,13 +266,14 @@ bool StepComposer::Reserve(const Sequence& sequence, PageLedger::Reservation res
 }
 
 uint32_t StepComposer::AddChunk(Sequence& sequence, uint32_t max_rows) {
+  if (sequence.eviction_due()) return 0;
   const uint32_t num_rows = sequence.NextChunkRows(max_rows);
   if (!ledger_.Grow(sequence.sequence_id(), num_rows)) return 0;
   v1::SequenceWork& work = *composed_.step.add_work();
   WorkPlan plan = sequence.QueueChunk(num_rows, work);
   if (work.is_prompt() && !sequence.is_replay()) totals_.prompt_tokens += num_rows;
   if (work.is_prompt()) KeepPrompt(sequence, plan.rows_after);
-  OrderEviction(sequence, plan);
+  OrderEviction(sequence, work, plan);
   if (plan.rows_after == sequence.request().prompt_tokens()) SampleForks(sequence, work, plan);
   if (sequence.state() == Sequence::State::kDecode) AddToMicroBatch(sequence);
   Record(sequence, plan);
@@ -288,15 +297,66 @@ void StepComposer::KeepPrompt(const Sequence& sequence, uint32_t num_rows) {
   keep.mutable_block_ids()->Assign(kept.block_ids.begin(), kept.block_ids.end());
 }
 
-void StepComposer::OrderEviction(const Sequence& sequence, WorkPlan& plan) {
-  const auto* layer_budgets = sequence.request().schedule.BudgetsAt(plan.rows_after);
-  if (layer_budgets == nullptr) return;
+void StepComposer::OrderEviction(Sequence& sequence, v1::SequenceWork& work, WorkPlan& plan) {
+  const RequestState& request = sequence.request();
+  if (request.schedule.BudgetsAt(plan.rows_after) == nullptr) return;
+  const EvictionSchedule& schedule = request.schedule;
+  const bool is_prompt_end = plan.rows_after == request.first_prompt_tokens();
+  if (is_prompt_end && (schedule.awaits_curves() || schedule.reads_twice())) {
+    sequence.set_eviction_due(true);
+    if (!schedule.awaits_curves()) return;
+    work.mutable_curve_budgets()->Assign(schedule.curve_budgets().begin(),
+                                         schedule.curve_budgets().end());
+    plan.num_curves = schedule.num_curves();
+    return;
+  }
+  AddEviction(request, sequence.sequence_id(), plan);
+}
+
+void StepComposer::AddDueEvictions() {
+  evicted_.clear();
+  for (Sequence* sequence : requests_.residents()) {
+    AddDueEviction(*sequence, sequence->sequence_id());
+  }
+  // Finished by its first token, a parent stays on the workers until it is forked.
+  for (const ForkParent& parent : fork_parents_) {
+    Sequence& choice = parent.request->choices.front();
+    if (!choice.is_resident()) AddDueEviction(choice, parent.sequence_id);
+  }
+}
+
+void StepComposer::AddDueEviction(Sequence& sequence, uint64_t sequence_id) {
+  if (!sequence.eviction_due() || sequence.request().schedule.awaits_curves()) return;
+  if (sequence.num_to_read() > 0) {
+    const uint32_t max_rows = MaxPromptRows();
+    if (max_rows == 0) return;
+    v1::SequenceReading& reading = *composed_.step.add_readings();
+    sequence.QueueReading(max_rows, reading);
+    reading.set_sequence_id(sequence_id);
+    rows_left_ -= reading.num_tokens();
+    num_prompt_rows_ += reading.num_tokens();
+    if (sequence.num_to_read() > 0) return;
+  }
+  evicted_.push_back(&sequence);
+  WorkPlan plan{.rows_after = sequence.num_rows()};
+  AddEviction(sequence.request(), sequence_id, plan);
+  composed_.work.push_back(
+      {sequence.request().shared_from_this(), sequence.choice(), sequence_id, plan});
+}
+
+uint32_t StepComposer::MaxPromptRows() const {
+  if (!is_decoding_) return rows_left_;
+  return std::min(rows_left_, options_.mixed_prompt_tokens - num_prompt_rows_);
+}
+
+void StepComposer::AddEviction(const RequestState& request, uint64_t sequence_id, WorkPlan& plan) {
+  const auto& layer_budgets = *request.schedule.BudgetsAt(plan.rows_after);
   v1::EvictionOrder& eviction = *composed_.step.add_evictions();
-  eviction.set_sequence_id(sequence.sequence_id());
+  eviction.set_sequence_id(sequence_id);
   eviction.set_position(plan.rows_after);
-  eviction.set_report_kept_tokens(sequence.request().request.report_kept_tokens);
-  eviction.mutable_layer_budgets()->Add(layer_budgets->begin(), layer_budgets->end());
-  ledger_.Evict(sequence.sequence_id());
+  eviction.set_report_kept_tokens(request.request.report_kept_tokens);
+  eviction.mutable_layer_budgets()->Add(layer_budgets.begin(), layer_budgets.end());
+  ledger_.Evict(sequence_id);
   plan.is_evicted = true;
 }
 

@@ -21,7 +21,7 @@ namespace kvec::coordinator::scheduler {
 //   a decode token of every sequence of one micro-batch, by rank; when pages run dry the sequence
 //   of the lowest rank is preempted; forks of choices whose prompt is through; chunks of known
 //   tokens, by rank, of resident sequences and of waiting ones, which start when their whole prompt
-//   fits. Nobody overtakes a waiting sequence that does not fit: small requests can't starve a
+//   fits. Evictions of prompts that a Step before has ended come before the chunks. Nobody overtakes a waiting sequence that does not fit: small requests can't starve a
 //   large one.
 // Guarded by the scheduler's lock; the referenced parts must outlive it.
 class StepComposer {
@@ -82,8 +82,14 @@ class StepComposer {
   uint32_t AddChunk(Sequence& sequence, uint32_t max_rows);
   // Has the workers keep what is complete of the prompt, for prompts to come.
   void KeepPrompt(const Sequence& sequence, uint32_t num_rows);
-  // Orders the eviction that is due after the work, if there is one.
-  void OrderEviction(const Sequence& sequence, WorkPlan& plan);
+  // Orders the eviction that is due after the work, or the curves that it waits for, if there is one.
+  void OrderEviction(Sequence& sequence, v1::SequenceWork& work, WorkPlan& plan);
+  // Has prompts read again whose evictions are due, and orders those that nothing is missing for.
+  void AddDueEvictions();
+  void AddDueEviction(Sequence& sequence, uint64_t sequence_id);
+  // How many rows of prompts the Step has room for.
+  uint32_t MaxPromptRows() const;
+  void AddEviction(const RequestState& request, uint64_t sequence_id, WorkPlan& plan);
   void SampleForks(Sequence& sequence, v1::SequenceWork& work, WorkPlan& plan);
   void AddToMicroBatch(Sequence& sequence);
   void Record(Sequence& sequence, const WorkPlan& plan);
@@ -102,6 +108,8 @@ class StepComposer {
   Composed composed_;
   absl::Time now_;
   uint32_t rows_left_ = 0;
+  uint32_t num_prompt_rows_ = 0;  // read again so far
+  std::vector<Sequence*> evicted_;  // whose eviction was due
   bool is_decoding_ = false;                           // some sequence, of whichever micro-batch
   std::vector<std::vector<Sequence*>> micro_batches_;  // [num_stages], by rank; that want to decode
 };

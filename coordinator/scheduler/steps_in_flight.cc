@@ -55,7 +55,8 @@ absl::Status StepsInFlight::EndAnswer(uint32_t worker) {
     return absl::InternalError(absl::StrCat(
         "step ", step.step_id(), ": no worker gave the result of sequence ", work.sequence_id, ": ",
         work.num_sampled, " tokens of ", work.plan.num_samples, ", ",
-        work.is_scored ? work.plan.num_scored : 0, " scores of ", work.plan.num_scored));
+        work.is_scored ? work.plan.num_scored : 0, " scores of ", work.plan.num_scored, ", ",
+        work.num_curves, " curves of ", work.plan.num_curves));
   }
   return absl::OkStatus();
 }

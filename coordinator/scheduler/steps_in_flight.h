@@ -22,9 +22,11 @@ struct WorkInFlight {
   WorkPlan plan;
   uint32_t num_sampled = 0;  // tokens that came
   bool is_scored = false;    // scores came
+  uint32_t num_curves = 0;   // that came
 
   bool is_answered() const {
-    return num_sampled == plan.num_samples && (is_scored || plan.num_scored == 0);
+    return num_sampled == plan.num_samples && (is_scored || plan.num_scored == 0) &&
+           num_curves == plan.num_curves;
   }
 };
 

@@ -15,6 +15,7 @@ struct PolicyEntry {
   absl::string_view layer_allocation;  // when the request names none
   absl::string_view head_allocation;
   bool has_other_head_allocations = false;
+  bool can_read_twice = false;
 };
 
 // "full" keeps everything, whatever the budget.
@@ -22,7 +23,7 @@ constexpr PolicyEntry kPolicies[] = {
     {"full", "uniform", "uniform"},          {"streaming", "uniform", "uniform"},
     {"snapkv", "uniform", "uniform"},        {"pyramidkv", "pyramid", "uniform"},
     {"adasnapkv", "uniform", "adaptive"},    {"kvec-paper", "uniform", "uniform"},
-    {"kvec", "uniform", "adaptive", true},
+    {"kvec", "uniform", "adaptive", true, true},
 };
 
 // Of requests that name a budget but no policy, where the server has no default either.
@@ -126,6 +127,30 @@ absl::Status CheckSchedule(absl::string_view field, uint32_t value, uint32_t min
                                                  min, ", ", kMaxScheduleTokens, "]"));
 }
 
+absl::Status CheckLayerAllocation(const v1::CachePolicy& policy) {
+  const std::string& allocation = policy.layer_allocation();
+  KVEC_RETURN_IF_ERROR(CheckName("layer_allocation", allocation, kLayerAllocations));
+  if (allocation != "coverage" || policy.policy() != "streaming") return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("cache.layer_allocation: ", Quoted(allocation),
+                                                 ", policy streaming scores nothing"));
+}
+
+absl::Status CheckSecondReading(const PolicyEntry& entry, const v1::CachePolicy& policy) {
+  if (!policy.second_reading()) return absl::OkStatus();
+  if (!entry.can_read_twice) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cache.second_reading: policy ", entry.name, " does not have it"));
+  }
+  if (policy.layer_allocation() == "coverage") {
+    return absl::InvalidArgumentError(
+        "cache.second_reading: not with layer_allocation coverage, whose curves come before it");
+  }
+  if (policy.prefill_bound_tokens() == 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("cache.second_reading: not with prefill_bound_tokens = ",
+                   policy.prefill_bound_tokens(), ", which holds a part of the prompt only"));
+}
+
 }  // namespace
 
 std::vector<std::string> CachePolicyNames() {
@@ -168,7 +193,8 @@ absl::StatusOr<v1::CachePolicy> ResolveCachePolicy(const v1::CachePolicy& reques
   if (!policy.has_lambda()) policy.set_lambda(kDefaultLambda);
   if (!policy.has_beta()) policy.set_beta(kDefaultBeta);
 
-  KVEC_RETURN_IF_ERROR(CheckName("layer_allocation", policy.layer_allocation(), kLayerAllocations));
+  KVEC_RETURN_IF_ERROR(CheckLayerAllocation(policy));
+  KVEC_RETURN_IF_ERROR(CheckSecondReading(*entry, policy));
   KVEC_RETURN_IF_ERROR(CheckHeadAllocation(*entry, policy.head_allocation()));
   KVEC_RETURN_IF_ERROR(CheckHasBudget(policy));
   KVEC_RETURN_IF_ERROR(CheckBudget(policy));

@@ -64,6 +64,9 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const ModelFiles& files,
   engine->evictor_ = std::make_unique<Evictor>(
       device, *engine->arena_, engine->heads_, engine->cache_shape_,
       Evictor::Options{options.layers, config.attention_scale, ""});
+  engine->second_reader_ =
+      std::make_unique<SecondReader>(device, *engine->arena_, engine->heads_, engine->cache_shape_,
+                                     *engine->transformer_, config.attention_scale);
   return engine;
 }
 
@@ -155,7 +158,11 @@ absl::StatusOr<Sequence*> Engine::Find(uint64_t id) {
 absl::Status Engine::EvictDue(const v1::Step& step, std::vector<v1::EvictionReport>& reports) {
   for (const v1::EvictionOrder& order : step.evictions()) {
     KVEC_ASSIGN_OR_RETURN(Sequence* const sequence, Find(order.sequence_id()));
-    if (sequence->next_position() < order.position()) continue;
+    const bool is_read_first =
+        std::any_of(step.readings().begin(), step.readings().end(), [&](const auto& reading) {
+          return reading.sequence_id() == order.sequence_id();
+        });
+    if (sequence->next_position() < order.position() || is_read_first) continue;
     KVEC_ASSIGN_OR_RETURN(reports.emplace_back(), evictor_->Evict(order, *sequence));
   }
   return absl::OkStatus();
@@ -173,6 +180,24 @@ absl::Status Engine::EvictRest(const v1::Step& step, std::vector<v1::EvictionRep
   return absl::OkStatus();
 }
 
+absl::Status Engine::ReadAgain(const v1::Step& step) {
+  for (const v1::SequenceReading& reading : step.readings()) {
+    KVEC_ASSIGN_OR_RETURN(Sequence* const sequence, Find(reading.sequence_id()));
+    KVEC_RETURN_IF_ERROR(second_reader_->Read(reading, *sequence));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Engine::ReportCurves(const v1::Step& step, v1::StepResult& result) {
+  for (const v1::SequenceWork& work : step.work()) {
+    if (work.curve_budgets().empty()) continue;
+    KVEC_ASSIGN_OR_RETURN(Sequence* const sequence, Find(work.sequence_id()));
+    KVEC_ASSIGN_OR_RETURN(*result.add_curves(),
+                          evictor_->Curves(work.curve_budgets(), *sequence));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<v1::StepResult> Engine::Execute(const v1::Step& step) {
   const absl::Time begin = absl::Now();
   progress_.steps_begun.fetch_add(1);
@@ -185,7 +210,9 @@ absl::StatusOr<v1::StepResult> Engine::Execute(const v1::Step& step) {
   for (const v1::SequenceFork& fork : step.forks()) KVEC_RETURN_IF_ERROR(Fork(fork));
   KVEC_ASSIGN_OR_RETURN(v1::StepResult result, RunWork(step));
   for (const v1::BlockKeep& keep : step.keeps()) KVEC_RETURN_IF_ERROR(Keep(keep));
+  KVEC_RETURN_IF_ERROR(ReadAgain(step));
   KVEC_RETURN_IF_ERROR(EvictRest(step, evictions));
+  KVEC_RETURN_IF_ERROR(ReportCurves(step, result));
   ReportPages(step, result);
   result.mutable_evictions()->Assign(evictions.begin(), evictions.end());
   progress_.last_step_id = step.step_id();

@@ -15,8 +15,9 @@
 #include "worker/cache/kept_blocks.h"
 #include "worker/cache/page_pool.h"
 #include "worker/cache/sequence_cache.h"
-#include "worker/engine/progress.h"
 #include "worker/engine/evictor.h"
+#include "worker/engine/progress.h"
+#include "worker/engine/second_reader.h"
 #include "worker/engine/step_plan.h"
 #include "worker/model/model_weights.h"
 #include "worker/model/transformer.h"
@@ -73,6 +74,9 @@ class Engine {
   absl::Status EvictDue(const v1::Step& step, std::vector<v1::EvictionReport>& reports);
   // Carries out the others.
   absl::Status EvictRest(const v1::Step& step, std::vector<v1::EvictionReport>& reports);
+  absl::Status ReadAgain(const v1::Step& step);
+  // Of the prompts that the Step's rows have brought to their ends.
+  absl::Status ReportCurves(const v1::Step& step, v1::StepResult& result);
   absl::Status Keep(const v1::BlockKeep& keep);
   absl::StatusOr<Sequence*> Find(uint64_t id);
   absl::StatusOr<v1::StepResult> RunWork(const v1::Step& step);
@@ -91,6 +95,7 @@ class Engine {
   std::unique_ptr<cache::PagePool> pool_;
   std::unique_ptr<model::Transformer> transformer_;
   std::unique_ptr<Evictor> evictor_;
+  std::unique_ptr<SecondReader> second_reader_;
   std::unique_ptr<cache::KeptBlocks> blocks_;
   SequenceMap sequences_;
 };

@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/status_macros.h"
+#include "worker/eviction/layer_curve.h"
 
 namespace kvec::worker::engine {
 namespace {
@@ -150,11 +151,37 @@ absl::StatusOr<v1::EvictionReport> Evictor::Evict(const v1::EvictionOrder& order
   const bool is_last = order.position() >= sequence.first_prompt_tokens() &&
                        sequence.cache_policy().decode_interval_tokens() == 0;
   if (is_last) sequence.set_query_window(nullptr);
+  sequence.reading_maxima().clear();
   uint64_t kept_entries = 0;
   for (const v1::LayerCacheUsage& layer : report.layers()) kept_entries += layer.kept_entries();
   report.set_kept_entries(kept_entries);
   report.set_kept_token_bits(KeptTokenBits(coverage, ObservationWindow(sequence)));
   report.set_eviction_ms(absl::ToDoubleMilliseconds(absl::Now() - begin));
+  return report;
+}
+
+absl::StatusOr<v1::CurveReport> Evictor::Curves(absl::Span<const uint32_t> budgets,
+                                                Sequence& sequence) {
+  const int window = ObservationWindow(sequence);
+  if (sequence.query_window() == nullptr || sequence.next_position() <= window) {
+    return absl::InternalError(absl::StrCat("sequence ", sequence.id(),
+                                            ": curves are wanted of a cache that is not evicted"));
+  }
+  KVEC_ASSIGN_OR_RETURN(const auto policy,
+                        PolicyOf(sequence, static_cast<int>(sequence.next_position())));
+  v1::CurveReport report;
+  report.set_sequence_id(sequence.id());
+  for (int layer = 0; layer < options_.layers.count; ++layer) {
+    if (shape_.sliding_windows[layer] > 0) continue;
+    const LayerCandidates candidates(sequence.cache(), layer, heads_.num_kv_heads, window);
+    KVEC_ASSIGN_OR_RETURN(const eviction::LayerScores scores,
+                          scorer_.Score(layer, policy->needs(), candidates, sequence));
+    v1::LayerCurve& curve = *report.add_layers();
+    curve.set_layer(options_.layers.first + layer);
+    for (float share : eviction::LayerCurve(policy->Scores(scores), budgets)) {
+      curve.add_kept_share(share);
+    }
+  }
   return report;
 }
 

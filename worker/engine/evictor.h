@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "kernels/device.h"
 #include "kvec/v1/cluster.pb.h"
 #include "worker/cache/sequence_cache.h"
@@ -45,6 +46,10 @@ class Evictor {
   // or when the sequence will be too short to lose anything. INVALID_ARGUMENT for an unknown
   // policy.
   absl::Status Prepare(Sequence& sequence);
+
+  // How much every evicting layer of a prepared sequence would keep at each of `budgets`
+  // (SequenceWork.curve_budgets).
+  absl::StatusOr<v1::CurveReport> Curves(absl::Span<const uint32_t> budgets, Sequence& sequence);
 
   // Evicts a prepared sequence that is at the order's position. INTERNAL when it is not.
   absl::StatusOr<v1::EvictionReport> Evict(const v1::EvictionOrder& order, Sequence& sequence);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 
 namespace kvec::worker::engine {
@@ -48,6 +49,11 @@ absl::StatusOr<eviction::LayerScores> LayerScorer::Score(int layer,
   scores.focus = focus_;
   scores.value_norms = value_norms_;
   scores.positions = candidates.positions();
+  reading_maxima_.clear();
+  if (!sequence.reading_maxima().empty()) {
+    KVEC_RETURN_IF_ERROR(TakeReading(sequence.reading_maxima()[layer], candidates));
+    scores.reading_maxima = reading_maxima_;
+  }
   if (!candidates.is_complete()) {
     held_ = candidates.Held();
     scores.held = held_;
@@ -97,6 +103,21 @@ absl::Status LayerScorer::NormEntries(int layer, const LayerCandidates& candidat
     for (size_t entry = 0; entry < of_entries.size(); ++entry) {
       value_norms_[head * candidates.size() + of_entries[entry]] = norms[head * stride + entry];
     }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LayerScorer::TakeReading(absl::Span<const float> maxima,
+                                      const LayerCandidates& candidates) {
+  const size_t num_tokens = maxima.size() / heads_.num_kv_heads;
+  const size_t n = static_cast<size_t>(candidates.size());
+  if (!candidates.is_complete() || n > num_tokens) {
+    return absl::InternalError(absl::StrCat("second reading of ", num_tokens, " tokens, of ", n,
+                                            " candidates some were evicted"));
+  }
+  for (int head = 0; head < heads_.num_kv_heads; ++head) {
+    const auto row = maxima.subspan(head * num_tokens, n);
+    reading_maxima_.insert(reading_maxima_.end(), row.begin(), row.end());
   }
   return absl::OkStatus();
 }

@@ -31,6 +31,7 @@ class LayerScorer {
   absl::Status ScoreEntries(int layer, const eviction::ScoreNeeds& needs,
                             const LayerCandidates& candidates, Sequence& sequence);
   absl::Status NormEntries(int layer, const LayerCandidates& candidates, Sequence& sequence);
+  absl::Status TakeReading(absl::Span<const float> maxima, const LayerCandidates& candidates);
   void ReduceFocus(int focus_window, const LayerCandidates& candidates);
   // rows[num_rows, max_entries] of entries become rows[num_rows, size()] of candidates;
   // rows_per_head follow each other of every KV head.
@@ -46,6 +47,7 @@ class LayerScorer {
   std::vector<float> maxima_;  // [num_kv_heads, focus_window, entries]
   std::vector<float> focus_;
   std::vector<float> value_norms_;
+  std::vector<float> reading_maxima_;
   std::vector<uint8_t> held_;
 };
 

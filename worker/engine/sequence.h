@@ -39,6 +39,9 @@ class Sequence {
   void set_query_window(std::unique_ptr<cache::QueryWindow> window) {
     query_window_ = std::move(window);
   }
+  // With a second reading: the largest attention that each token got, [layers of this stage][KV heads,
+  // tokens]; empty before, and for layers that do not evict.
+  std::vector<std::vector<float>>& reading_maxima() { return reading_maxima_; }
   // All tokens as they were fed, while there is a query window: for policies that look at them.
   const std::vector<int32_t>& tokens() const { return tokens_; }
   // Position of the next token fed.
@@ -70,6 +73,7 @@ class Sequence {
   std::unique_ptr<cache::SequenceCache> cache_;
   std::unique_ptr<cache::QueryWindow> query_window_;
   std::vector<int32_t> tokens_;
+  std::vector<std::vector<float>> reading_maxima_;
   int32_t last_sampled_ = -1;
   absl::flat_hash_map<uint32_t, int32_t> sampled_for_forks_;  // choice → first token
   TokenCounter counter_;

@@ -15,9 +15,13 @@ class AdaSnapKv : public Policy {
 
   ScoreNeeds needs() const override { return {.windows = {parameters_.observation_window}}; }
 
+  std::vector<float> Scores(const LayerScores& scores) const override {
+    return SnapKvScores(scores, 0);
+  }
+
   Selection Select(const LayerScores& scores, int layer_budget,
                    const Coverage& coverage) const override {
-    return SelectAcrossHeads(SnapKvScores(scores, 0), scores.num_kv_heads, scores.num_candidates,
+    return SelectAcrossHeads(Scores(scores), scores.num_kv_heads, scores.num_candidates,
                              layer_budget);
   }
 

@@ -45,15 +45,20 @@ class Kvec : public Policy {
     return {.windows = {std::min(kScoringQueries, parameters_.num_tokens)}, .value_norms = true};
   }
 
-  Selection Select(const LayerScores& scores, int layer_budget,
-                   const Coverage& coverage) const override {
-    const int n = scores.num_candidates;
-    std::vector<float> p;  // [G, n]
-    p.reserve(static_cast<size_t>(scores.num_kv_heads) * n);
+  std::vector<float> Scores(const LayerScores& scores) const override {
+    std::vector<float> p;
+    p.reserve(static_cast<size_t>(scores.num_kv_heads) * scores.num_candidates);
     for (int head = 0; head < scores.num_kv_heads; ++head) {
       const std::vector<float> head_score = Score(scores, head);
       p.insert(p.end(), head_score.begin(), head_score.end());
     }
+    return p;
+  }
+
+  Selection Select(const LayerScores& scores, int layer_budget,
+                   const Coverage& coverage) const override {
+    const int n = scores.num_candidates;
+    const std::vector<float> p = Scores(scores);
     // Step 4: how many slots each head gets. Step 5: heads choose in order of falling budget.
     const std::vector<int> budgets = HeadBudgets(p, scores, layer_budget);
     std::vector<int> order(budgets.size());
@@ -84,11 +89,7 @@ class Kvec : public Policy {
   // Steps 1–3: P of one head, [n].
   std::vector<float> Score(const LayerScores& scores, int head) const {
     const int n = scores.num_candidates;
-    std::vector<float> a(n, 0.0f);
-    for (int i = 0; i < scores.group_size; ++i) {
-      const auto mean = scores.QueryHeadMean(0, head * scores.group_size + i);
-      for (int t = 0; t < n; ++t) a[t] = std::max(a[t], mean[t]);
-    }
+    std::vector<float> a = Attention(scores, head);
     const auto norms = scores.value_norms.subspan(static_cast<size_t>(head) * n, n);
     for (int t = 0; t < n; ++t) a[t] *= norms[t];
 
@@ -106,6 +107,21 @@ class Kvec : public Policy {
       if (!scores.IsHeld(head, t)) p[t] = kNotHeld<float>;
     }
     return p;
+  }
+
+  // What the head's query heads looked at, [n]: the last queries, or the prompt when it was read again.
+  static std::vector<float> Attention(const LayerScores& scores, int head) {
+    const auto n = static_cast<size_t>(scores.num_candidates);
+    if (!scores.reading_maxima.empty()) {
+      const auto maxima = scores.reading_maxima.subspan(static_cast<size_t>(head) * n, n);
+      return {maxima.begin(), maxima.end()};
+    }
+    std::vector<float> attention(n, 0.0f);
+    for (int i = 0; i < scores.group_size; ++i) {
+      const auto mean = scores.QueryHeadMean(0, head * scores.group_size + i);
+      for (size_t t = 0; t < n; ++t) attention[t] = std::max(attention[t], mean[t]);
+    }
+    return attention;
   }
 
   // p += kTieBreak · D, D[t] = max over u of a[u] · kDecay^|t - u|.

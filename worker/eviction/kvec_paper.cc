@@ -42,6 +42,14 @@ class KvecPaper : public Policy {
     return {.windows = {parameters_.observation_window, parameters_.wide_window}, .focus_window = parameters_.observation_window};
   }
 
+  std::vector<float> Scores(const LayerScores& scores) const override {
+    std::vector<float> all;
+    for (const std::vector<float>& head : CrossHeadScores(scores)) {
+      all.insert(all.end(), head.begin(), head.end());
+    }
+    return all;
+  }
+
   Selection Select(const LayerScores& scores, int layer_budget,
                    const Coverage& coverage) const override {
     const std::vector<std::vector<float>> head_scores = CrossHeadScores(scores);

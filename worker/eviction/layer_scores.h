@@ -28,6 +28,8 @@ struct LayerScores {
   std::vector<absl::Span<const float>> query_head_means;
   absl::Span<const float> focus;  // [n]: mean over the last O queries of the max over heads of A
   absl::Span<const float> value_norms;  // [G, n]: ‖v‖₂
+  // [G, n]: the largest attention that a token got when the prompt was read again; empty: it was not.
+  absl::Span<const float> reading_maxima;
   // What earlier evictions left. Positions of the candidates, [n] ascending; empty: 0 … n - 1.
   absl::Span<const int32_t> positions;
   // [G, n]: the head holds the candidate; empty: every head holds all. What a head does not hold has

@@ -50,6 +50,9 @@ class Policy {
 
   virtual ScoreNeeds needs() const = 0;
 
+  // How much each head wants each candidate before any coverage, [G, n]; kNotHeld where it lacks it.
+  virtual std::vector<float> Scores(const LayerScores& scores) const = 0;
+
   // `layer_budget`: entries over all G heads, G·k (uniform heads: k = layer_budget / G each). Reads
   // `coverage` of the layers before; the caller adds this layer's with AddSelection.
   virtual Selection Select(const LayerScores& scores, int layer_budget,

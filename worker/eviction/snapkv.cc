@@ -16,6 +16,10 @@ class SnapKv : public Policy {
 
   ScoreNeeds needs() const override { return {.windows = {parameters_.observation_window}}; }
 
+  std::vector<float> Scores(const LayerScores& scores) const override {
+    return SnapKvScores(scores, 0);
+  }
+
   Selection Select(const LayerScores& scores, int layer_budget,
                    const Coverage& coverage) const override {
     Selection selection;

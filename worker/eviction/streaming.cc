@@ -19,6 +19,11 @@ class Streaming : public Policy {
   // Only to report the attention mass kept.
   ScoreNeeds needs() const override { return {.windows = {parameters_.observation_window}}; }
 
+  // No token is better than another.
+  std::vector<float> Scores(const LayerScores& scores) const override {
+    return std::vector<float>(static_cast<size_t>(scores.num_kv_heads) * scores.num_candidates);
+  }
+
   Selection Select(const LayerScores& scores, int layer_budget,
                    const Coverage& coverage) const override {
     const int budget = std::min(layer_budget / scores.num_kv_heads, scores.num_candidates);

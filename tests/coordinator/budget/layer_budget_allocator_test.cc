@@ -1,6 +1,9 @@
 #include "coordinator/budget/layer_budget_allocator.h"
 
+#include <algorithm>
+#include <iterator>
 #include <numeric>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -59,6 +62,57 @@ TEST(LayerBudgetAllocator, RejectsAMissingBudget) {
   policy.clear_budget_tokens();
   EXPECT_THAT(std::string(allocator.LayerBudgets(policy, 1000).status().message()),
               HasSubstr("cache.budget: missing"));
+}
+
+TEST(LayerBudgetAllocator, AsksForCurvesFromTheFloorUpToEverything) {
+  const LayerBudgetAllocator allocator(3, {0, 0, 512});
+  const v1::CachePolicy policy = Policy(64, "coverage");
+  const auto uniform = *allocator.LayerBudgets(policy, 1000);
+  EXPECT_THAT(uniform, ElementsAre(144, 144, 0));
+  const std::vector<uint32_t> samples = allocator.CurveBudgets(policy, uniform, 1000);
+  EXPECT_EQ(samples.front(), 72);
+  EXPECT_EQ(samples.back(), 3 * 984);
+  for (size_t i = 1; i < samples.size(); ++i) EXPECT_LT(samples[i - 1], samples[i]);
+  EXPECT_THAT(allocator.CurveBudgets(Policy(64, "uniform"), uniform, 1000), IsEmpty());
+}
+
+TEST(LayerBudgetAllocator, GivesEntriesWhereTheyKeepTheMost) {
+  const LayerBudgetAllocator allocator(1, {0, 0, 512});
+  const std::vector<uint32_t> samples = {50, 100, 150, 200, 400};
+  const std::vector<float> flat = {0.20f, 0.30f, 0.40f, 0.50f, 0.90f};
+  const std::vector<float> steep = {0.50f, 0.80f, 0.95f, 0.97f, 1.00f};
+  EXPECT_THAT(allocator.BudgetsByCurves({100, 100, 0}, samples, {flat, steep, {}}),
+              ElementsAre(50, 150, 0));
+  // Beyond 150 the other layer gains more.
+  EXPECT_THAT(allocator.BudgetsByCurves({150, 150, 0}, samples, {flat, steep, {}}),
+              ElementsAre(150, 150, 0));
+  EXPECT_THAT(allocator.BudgetsByCurves({60, 60, 0}, samples, {flat, flat, {}}),
+              ElementsAre(70, 50, 0));
+}
+
+TEST(LayerBudgetAllocator, NeverExceedsTheRequestsTotalByCurves) {
+  const LayerBudgetAllocator allocator(3, std::vector<int>(12, 0));
+  std::mt19937 random(7);
+  for (int trial = 0; trial < 200; ++trial) {
+    const auto budget = std::uniform_int_distribution<uint32_t>(17, 400)(random);
+    const v1::CachePolicy policy = Policy(budget, "coverage");
+    const auto uniform = *allocator.LayerBudgets(policy, 401);
+    const auto samples = allocator.CurveBudgets(policy, uniform, 401);
+    std::vector<std::vector<float>> curves(12);
+    for (auto& curve : curves) {
+      std::vector<float> gains(samples.size());
+      for (float& gain : gains) gain = std::uniform_real_distribution<float>(0, 1)(random);
+      std::sort(gains.rbegin(), gains.rend());
+      std::partial_sum(gains.begin(), gains.end(), std::back_inserter(curve));
+    }
+    const auto budgets = allocator.BudgetsByCurves(uniform, samples, curves);
+    EXPECT_EQ(std::accumulate(budgets.begin(), budgets.end(), 0u),
+              std::accumulate(uniform.begin(), uniform.end(), 0u));
+    for (uint32_t layer_budget : budgets) {
+      EXPECT_GE(layer_budget, samples.front());
+      EXPECT_LE(layer_budget, samples.back());
+    }
+  }
 }
 
 // What pyramid_budgets of the NumPy oracle gives.

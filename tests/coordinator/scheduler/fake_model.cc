@@ -21,6 +21,20 @@ FakeModel::State FakeModel::Evict(State state, const std::vector<uint32_t>& laye
   return state;
 }
 
+v1::CurveReport FakeModel::Curves(State state, const v1::SequenceWork& work) {
+  v1::CurveReport report;
+  report.set_sequence_id(work.sequence_id());
+  const uint32_t num_layers = work.curve_budgets(work.curve_budgets_size() - 1);
+  for (uint32_t layer = 0; layer < num_layers; ++layer) {
+    v1::LayerCurve& curve = *report.add_layers();
+    curve.set_layer(layer);
+    for (uint32_t budget : work.curve_budgets()) {
+      curve.add_kept_share(static_cast<float>(Mix(Mix(state, layer), budget) % 1000) / 1000);
+    }
+  }
+  return report;
+}
+
 int32_t FakeModel::Sample(State state, const v1::StepSampling& sampling, uint32_t prompt_tokens,
                           uint32_t position) {
   uint64_t draw = Mix(Mix(Mix(state, sampling.seed()), sampling.choice()), position);

@@ -23,6 +23,8 @@ class FakeModel {
 
   static State Feed(State state, int32_t token, bool is_prompt);
   static State Evict(State state, const std::vector<uint32_t>& layer_budgets);
+  // The last of the budgets says how many layers have curves.
+  static v1::CurveReport Curves(State state, const v1::SequenceWork& work);
   // The token at `position`, which follows `state`.
   static int32_t Sample(State state, const v1::StepSampling& sampling, uint32_t prompt_tokens,
                         uint32_t position);

@@ -68,8 +68,12 @@ absl::StatusOr<v1::StepResult> FakeWorker::Execute(const v1::Step& step) {
   most_pages_in_step_ = capacity_.total_pages - free_.size();
   for (const v1::SequenceWork& work : step.work()) KVEC_RETURN_IF_ERROR(Work(work, result));
   for (const v1::BlockKeep& keep : step.keeps()) KVEC_RETURN_IF_ERROR(Keep(keep));
+  for (const v1::SequenceReading& reading : step.readings()) {
+    KVEC_RETURN_IF_ERROR(ReadAgain(reading));
+  }
   for (const v1::EvictionOrder& order : step.evictions())
     KVEC_RETURN_IF_ERROR(Evict(order, result));
+  for (const v1::EvictionOrder& order : step.evictions()) worked.insert(order.sequence_id());
   for (uint64_t id : worked) {
     ReleaseSlidOut(sequences_[id]);
     v1::SequencePages& pages = *result.add_changed_pages();
@@ -185,6 +189,34 @@ absl::Status FakeWorker::Fork(const v1::SequenceFork& fork) {
   return absl::OkStatus();
 }
 
+// Holds a copy of each head's last page and room for the rows meanwhile.
+absl::Status FakeWorker::ReadAgain(const v1::SequenceReading& reading) {
+  const auto found = sequences_.find(reading.sequence_id());
+  if (found == sequences_.end()) return Fault(reading.sequence_id(), "read, but not known");
+  Sequence& sequence = found->second;
+  if (reading.first_token() != sequence.num_read_again || reading.num_tokens() == 0 ||
+      reading.first_token() + reading.num_tokens() > sequence.start.first_prompt_tokens()) {
+    return Fault(reading.sequence_id(), "is read out of order");
+  }
+  sequence.num_read_again += reading.num_tokens();
+  std::vector<uint32_t> pages;
+  for (const Table& table : sequence.tables) {
+    if (table.num_entries != sequence.start.first_prompt_tokens()) {
+      return Fault(reading.sequence_id(), "is read when it is not complete");
+    }
+    const uint32_t num_full = table.num_entries / kTokensPerPage;
+    const uint32_t num_entries = table.num_entries + reading.num_tokens();
+    const uint32_t num_pages = (num_entries + kTokensPerPage - 1) / kTokensPerPage;
+    for (uint32_t page = num_full; page < num_pages; ++page) {
+      KVEC_ASSIGN_OR_RETURN(pages.emplace_back(), AllocatePage());
+    }
+  }
+  most_pages_in_step_ = std::max<uint64_t>(most_pages_in_step_,
+                                           capacity_.total_pages - free_.size());
+  for (uint32_t page : pages) ReleasePage(page);
+  return absl::OkStatus();
+}
+
 // Keeps in each head of a full layer its share of the budget, one more or less by turns.
 absl::Status FakeWorker::Evict(const v1::EvictionOrder& order, v1::StepResult& result) {
   const auto found = sequences_.find(order.sequence_id());
@@ -193,6 +225,10 @@ absl::Status FakeWorker::Evict(const v1::EvictionOrder& order, v1::StepResult& r
   if (sequence.num_tokens != order.position()) {
     return Fault(order.sequence_id(), absl::StrCat("evicted at ", order.position(), ", is at ",
                                                    sequence.num_tokens));
+  }
+  const v1::SequenceStart& start = sequence.start;
+  if (start.cache().second_reading() && sequence.num_read_again != start.first_prompt_tokens()) {
+    return Fault(order.sequence_id(), "evicted before it was read again");
   }
   const std::vector<uint32_t> budgets(order.layer_budgets().begin(), order.layer_budgets().end());
   sequence.state = FakeModel::Evict(sequence.state, budgets);
@@ -294,6 +330,9 @@ absl::Status FakeWorker::Work(const v1::SequenceWork& work, v1::StepResult& resu
   if (work.has_next_token_id()) score(static_cast<int32_t>(work.next_token_id()));
   if (is_sampler_ && scores.scored_size() > 0) *result.add_results() = scores;
   if (work.sample()) Sample(work, sequence, result);
+  if (is_sampler_ && !work.curve_budgets().empty()) {
+    *result.add_curves() = FakeModel::Curves(sequence.state, work);
+  }
   return absl::OkStatus();
 }
 

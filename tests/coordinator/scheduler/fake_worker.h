@@ -49,6 +49,7 @@ class FakeWorker {
     std::vector<FakeModel::State> states;         // after each row
     std::map<uint32_t, int32_t> sampled;          // choice → its last token
     bool is_forkable = false;
+    uint32_t num_read_again = 0;
     uint64_t peak_pages = 0;
     uint64_t num_pages() const;
   };
@@ -64,6 +65,7 @@ class FakeWorker {
   absl::Status Keep(const v1::BlockKeep& keep);
   absl::Status FreeBlock(uint64_t block_id);
   absl::Status Fork(const v1::SequenceFork& fork);
+  absl::Status ReadAgain(const v1::SequenceReading& reading);
   absl::Status Evict(const v1::EvictionOrder& order, v1::StepResult& result);
   absl::Status Work(const v1::SequenceWork& work, v1::StepResult& result);
   absl::Status Append(Sequence& sequence, uint32_t num_tokens);

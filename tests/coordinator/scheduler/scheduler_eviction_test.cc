@@ -51,6 +51,58 @@ TEST(SchedulerEvictionTest, OrdersTheEvictionWithThePromptsLastChunk) {
   EXPECT_GE(sink->choice(0).tokens.size(), 48);
 }
 
+// All to the layer with the steepest curve.
+class CurveAllocator : public HalfAllocator {
+ public:
+  std::vector<uint32_t> CurveBudgets(const v1::CachePolicy& policy,
+                                     const std::vector<uint32_t>& layer_budgets,
+                                     uint32_t num_tokens) const override {
+    return {1};
+  }
+  std::vector<uint32_t> BudgetsByCurves(
+      const std::vector<uint32_t>& layer_budgets, const std::vector<uint32_t>& curve_budgets,
+      const std::vector<std::vector<float>>& curves) const override {
+    return {7};
+  }
+};
+
+TEST(SchedulerEvictionTest, OrdersTheEvictionWhenTheCurvesHaveCome) {
+  SchedulerDriver driver(SmallSteps(), std::make_shared<CurveAllocator>());
+  driver.FormGroup(OneWorker(100));
+  Request request = MakeRequest("a", 20, 3);
+  request.cache.set_policy("half");
+  const auto sink = driver.Submit(request);
+  const std::optional<v1::Step> last_chunk = driver.Send();
+  ASSERT_TRUE(last_chunk.has_value());
+  EXPECT_EQ(last_chunk->evictions_size(), 0);
+  EXPECT_THAT(last_chunk->work(0).curve_budgets(), ElementsAre(1));
+  EXPECT_FALSE(driver.Send().has_value()) << "nothing may be fed before the eviction";
+  driver.Answer();
+  const v1::Step eviction = driver.SendAndAnswer();
+  EXPECT_EQ(eviction.work_size(), 0);
+  ASSERT_EQ(eviction.evictions_size(), 1);
+  EXPECT_EQ(eviction.evictions(0).position(), 20);
+  EXPECT_THAT(eviction.evictions(0).layer_budgets(), ElementsAre(7));
+  driver.RunToEnd();
+  EXPECT_TRUE(sink->done()->ok());
+  EXPECT_EQ(sink->usage().logical_kv_bytes(), (7 + 2) * 100);
+}
+
+TEST(SchedulerEvictionTest, RefusesAResultWithoutTheCurves) {
+  SchedulerDriver driver(SmallSteps(), std::make_shared<CurveAllocator>());
+  driver.FormGroup(OneWorker(100));
+  Request request = MakeRequest("a", 20, 3);
+  request.cache.set_policy("half");
+  driver.Submit(request);
+  ASSERT_TRUE(driver.Send().has_value());
+  ASSERT_TRUE(driver.group().Execute(0).ok());
+  v1::StepResult result = driver.group().TakeResult(0);
+  result.clear_curves();
+  const absl::Status status = driver.scheduler().OnStepResult(0, result, driver.now());
+  EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("0 curves of 1"));
+}
+
 TEST(SchedulerEvictionTest, WaitsForTheRoomThatAnEvictionMakes) {
   SchedulerDriver driver(SmallSteps(), std::make_shared<HalfAllocator>());
   driver.FormGroup(OneWorker(4));

@@ -41,7 +41,43 @@ class FakeAllocator : public BudgetAllocator {
                                                      uint32_t num_tokens) const override {
     return BudgetsFor(policy, num_tokens);
   }
+
+  std::vector<uint32_t> CurveBudgets(const v1::CachePolicy& policy,
+                                     const std::vector<uint32_t>& layer_budgets,
+                                     uint32_t num_tokens) const override {
+    if (policy.layer_allocation() != "coverage" || layer_budgets.empty()) return {};
+    return {2, kMostLayers};
+  }
+
+  // The order of the budgets is the curves' order.
+  std::vector<uint32_t> BudgetsByCurves(
+      const std::vector<uint32_t>& layer_budgets, const std::vector<uint32_t>& curve_budgets,
+      const std::vector<std::vector<float>>& curves) const override {
+    std::vector<std::pair<float, uint32_t>> by_curve;
+    for (size_t layer = 0; layer < curves.size(); ++layer) {
+      by_curve.emplace_back(curves[layer][0], layer_budgets[layer]);
+    }
+    std::sort(by_curve.begin(), by_curve.end());
+    std::vector<uint32_t> budgets;
+    for (const auto& [share, budget] : by_curve) budgets.push_back(budget);
+    return budgets;
+  }
 };
+
+// Of a run in which nothing goes wrong.
+void AddCurves(const std::vector<int32_t>& prompt, EvictionSchedule& schedule) {
+  if (!schedule.awaits_curves()) return;
+  FakeModel::State state = FakeModel::kEmpty;
+  for (int32_t token : prompt) state = FakeModel::Feed(state, token, true);
+  v1::SequenceWork work;
+  work.mutable_curve_budgets()->Assign(schedule.curve_budgets().begin(),
+                                       schedule.curve_budgets().end());
+  const v1::CurveReport report = FakeModel::Curves(state, work);
+  for (const v1::LayerCurve& curve : report.layers()) {
+    ASSERT_TRUE(schedule.AddCurve(curve, FakeAllocator()).ok());
+  }
+  ASSERT_FALSE(schedule.awaits_curves());
+}
 
 struct Scenario {
   std::string name;
@@ -52,6 +88,8 @@ struct Scenario {
   uint32_t max_prompt = kMaxPrompt;
   double pool_scale = 1.0;  // 1: just room for the largest request with kMaxPrompt tokens
   bool has_evictions = false;
+  bool has_curves = false;     // evictions wait for them
+  bool has_readings = false;   // evictions wait for second ones
   bool has_schedules = false;  // every request: bounded prefill and decode-time evictions
   double cancel_share = 0;
   double group_loss_share = 0;  // of the events
@@ -218,6 +256,8 @@ class Simulation {
     } else if (scenario_.has_evictions && Chance(0.7)) {
       request.cache.set_policy("kvec");
       request.cache.set_budget_tokens(Uniform(8, 40));
+      request.cache.set_second_reading(scenario_.has_readings);
+      if (scenario_.has_curves) request.cache.set_layer_allocation("coverage");
     }
     request.priority = static_cast<int32_t>(Uniform(0, 2));
     if (Chance(scenario_.cancel_share * 0.3)) {
@@ -282,10 +322,11 @@ class Simulation {
     if (!done.ok()) {
       EXPECT_TRUE(absl::IsCancelled(done) || absl::IsDeadlineExceeded(done)) << done;
     }
-    const auto schedule = EvictionSchedule::Make(
+    auto schedule = EvictionSchedule::Make(
         submitted.request.cache, static_cast<uint32_t>(submitted.request.prompt.size()),
         FakeAllocator());
     ASSERT_TRUE(schedule.ok()) << schedule.status();
+    AddCurves(submitted.request.prompt, *schedule);
     uint32_t num_tokens = 0;
     for (uint32_t i = 0; i < submitted.request.num_choices; ++i) {
       SCOPED_TRACE(absl::StrCat("choice ", i));
@@ -370,6 +411,32 @@ INSTANTIATE_TEST_SUITE_P(
                  .num_ranks = 2,
                  .sliding_windows = {0, 0, 33},
                  .has_evictions = true,
+                 .cancel_share = 0.5,
+                 .group_loss_share = 0.002},
+        Scenario{.name = "Curves",
+                 .num_ranks = 2,
+                 .pool_scale = 1.3,
+                 .has_evictions = true,
+                 .has_curves = true,
+                 .has_prefixes = true},
+        Scenario{.name = "CurvesAndLosses",
+                 .num_stages = 2,
+                 .num_ranks = 2,
+                 .has_evictions = true,
+                 .has_curves = true,
+                 .cancel_share = 0.5,
+                 .group_loss_share = 0.002},
+        Scenario{.name = "Readings",
+                 .pool_scale = 4,
+                 .has_evictions = true,
+                 .has_readings = true,
+                 .has_prefixes = true},
+        Scenario{.name = "ReadingsAndLosses",
+                 .num_stages = 2,
+                 .num_ranks = 2,
+                 .pool_scale = 4,
+                 .has_evictions = true,
+                 .has_readings = true,
                  .cancel_share = 0.5,
                  .group_loss_share = 0.002},
         Scenario{.name = "Schedules",

@@ -56,10 +56,12 @@ class EvictionGolden : public testing::TestWithParam<Json> {
         policy.set_lambda(1);
         policy.set_beta(0.25);
         policy.set_head_allocation("adaptive");
+        policy.set_second_reading(eviction.at("reading_tokens") > 0);
       }
       EngineHarness::AddWork(id, absl::MakeConstSpan(prompt).subspan(begin, 32), begin, true, false,
                              step);
       if (begin + 32 >= size) {
+        ReadAgain(harness, id, eviction, step);
         v1::EvictionOrder& order = *step.add_evictions();
         order.set_sequence_id(id);
         order.set_position(size);
@@ -68,6 +70,21 @@ class EvictionGolden : public testing::TestWithParam<Json> {
       result = harness.Run(step);
     }
     return result.evictions_size() > 0 ? result.evictions(0) : v1::EvictionReport();
+  }
+
+  // Runs the prompt's last Step, and leaves the readings to the next one.
+  void ReadAgain(EngineHarness& harness, uint64_t id, const Json& eviction, v1::Step& step) const {
+    const auto chunk = eviction.at("reading_tokens").get<uint32_t>();
+    if (chunk == 0) return;
+    harness.Run(step);
+    step = harness.NewStep();
+    const auto size = static_cast<uint32_t>(Tokens("prompt").size());
+    for (uint32_t begin = 0; begin < size; begin += chunk) {
+      v1::SequenceReading& reading = *step.add_readings();
+      reading.set_sequence_id(id);
+      reading.set_first_token(begin);
+      reading.set_num_tokens(std::min(chunk, size - begin));
+    }
   }
 
   std::vector<double> ScoreForced(EngineHarness& harness, uint64_t id) const {
