@@ -8,7 +8,7 @@ import sys
 from tqdm import tqdm
 
 from kvec_eval import report, runner, suite
-from kvec_eval.service import Service, ServiceError
+from kvec_eval.service import Service, ServiceError, cache_fields
 from kvec_eval.store import Store, StoreError
 
 EXAMPLE = """Example:
@@ -49,7 +49,9 @@ def parser():
     run.add_argument("suite", help="YAML file; suites/ has some")
     run.add_argument("--target", required=True, type=_list, metavar="HOST:PORT,…",
                      help="services of the same model, which share the work")
-    run.add_argument("--policies", required=True, type=_list, metavar="NAME,…")
+    run.add_argument("--policies", required=True, type=_list, metavar="NAME[+FIELD[=VALUE]],…",
+                     help="with fields of CachePolicy: kvec+layer_allocation=coverage, "
+                          "kvec+second_reading")
     run.add_argument("--budgets", type=_budgets, default=[], metavar="N,…",
                      help="entries kept per KV head; `full` has none")
     run.add_argument("--out", required=True, metavar="DIR")
@@ -93,7 +95,7 @@ def _check(models, options):
             raise RuntimeError(f"--target {target}: serves {model.name}, other weights than "
                                f"{options.target[0]}'s {models[0].name}")
         for policy in options.policies:
-            if policy not in model.cache_policies:
+            if cache_fields(policy)["policy"] not in model.cache_policies:
                 raise RuntimeError(f"--policies: {target} has no '{policy}'; it has "
                                    f"{', '.join(model.cache_policies)}")
 

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import itertools
+import os
 
 
 @dataclasses.dataclass
@@ -17,12 +18,15 @@ class Prompt:
     scored_from: int = 0  # 1 where the first answer token is a blank alone, which says nothing
     # Answer tokens are fed and their log-probabilities compared, instead of generated freely.
     forced: bool = False
+    # The question where it comes after the context was evicted: then the answer is fed too, and what
+    # the model thinks likeliest in each of its places counts as given.
+    asked_ids: list[int] = dataclasses.field(default_factory=list)
     depth: float | None = None  # where the needle is: 0 the beginning, 1 the end
     length: int = 0             # wanted tokens
 
     def fingerprint(self):
         """Of what decides the answer: stored answers hold for this prompt only."""
-        text = f"{self.prompt_ids}{self.answer_ids}{self.forced}"
+        text = f"{self.prompt_ids}{self.asked_ids or ''}{self.answer_ids}{self.forced}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -44,6 +48,11 @@ class Draft:
     def __post_init__(self):
         self._units = []
 
+    def with_units_of(self, other):
+        """Uses the filler that `other` has drawn."""
+        self._units = other._units
+        return self
+
     def user_message(self, num_units):
         """Opening, `num_units` of filler with the needles in their depths, question."""
         missing = num_units - len(self._units)
@@ -53,7 +62,8 @@ class Draft:
         for depth, needle in sorted(self.needles, reverse=True):
             units.insert(round(depth * num_units), needle)
         context = self.separator.join(units)
-        return "\n".join(part for part in (self.opening, context, self.question) if part)
+        message = "\n".join(part for part in (self.opening, context, self.question) if part)
+        return message if self.chat or not self.question else f"{message}\n"
 
 
 FIRST_GUESS = 60     # units
@@ -61,8 +71,9 @@ MAX_ATTEMPTS = 6
 TOLERANCE = 0.01     # of the wanted length
 
 
-async def fit(draft, prompt_id, length, depth, tokenizer):
-    """The draft as a Prompt of about `length` tokens.
+async def fit(draft, prompt_id, length, depth, tokenizer, ask_later=False):
+    """The draft as a Prompt of about `length` tokens; `ask_later`: without its question, which is to
+    be asked of the evicted cache.
 
     `tokenizer` has chat(message), document(text), both with the model's special tokens, and
     text(text) without; they return token ids.
@@ -74,11 +85,11 @@ async def fit(draft, prompt_id, length, depth, tokenizer):
     if empty >= length:
         raise ValueError(f"prompt {prompt_id}: the question alone has {empty} tokens, "
                          f"more than prompt_tokens {length}")
-    num_units, best = FIRST_GUESS, None
+    num_units, best, best_units = FIRST_GUESS, None, 0
     for _ in range(MAX_ATTEMPTS):
         ids = await tokens_of(draft.user_message(num_units)) + prefix_ids
         if best is None or abs(len(ids) - length) < abs(len(best) - length):
-            best = ids
+            best, best_units = ids, num_units
         if abs(len(ids) - length) <= TOLERANCE * length or len(ids) <= empty:
             break
         wanted = max(1, round(num_units * (length - empty) / (len(ids) - empty)))
@@ -87,8 +98,15 @@ async def fit(draft, prompt_id, length, depth, tokenizer):
         num_units = wanted
     answer_ids = await answer_tokens(draft.answer_prefix, prefix_ids, draft.answer, tokenizer)
     scored_from = int(answer_ids[:1] == await tokenizer.text(" "))
-    return Prompt(prompt_id, draft.task, best, answer_ids, draft.answer, scored_from, draft.forced,
-                  depth, length)
+    made = Prompt(prompt_id, draft.task, best, answer_ids, draft.answer, scored_from, draft.forced,
+                  depth=depth, length=length)
+    if ask_later and draft.question:
+        # The context ends where another question would make the first difference.
+        other = dataclasses.replace(draft, question="\n0")
+        other_ids = await tokens_of(other.with_units_of(draft).user_message(best_units))
+        shared = os.path.commonprefix([best, other_ids])
+        made.prompt_ids, made.asked_ids = best[:len(shared)], best[len(shared):]
+    return made
 
 
 async def answer_tokens(prefix, prefix_ids, answer, tokenizer):

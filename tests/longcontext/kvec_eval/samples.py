@@ -55,4 +55,4 @@ async def _prompt(sample, tokenizer):
         answer_ids = await answer_tokens(prefix, prefix_ids, sample["answer"], tokenizer)
     scored_from = int(answer_ids[:1] == await tokenizer.text(" "))
     return Prompt(sample["id"], sample["task"], prompt_ids, answer_ids, sample["answer"],
-                  scored_from, sample["task"] in FORCED_TASKS, None, len(prompt_ids))
+                  scored_from, sample["task"] in FORCED_TASKS, length=len(prompt_ids))

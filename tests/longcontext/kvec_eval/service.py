@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import grpc
+import yaml
 from google.protobuf import json_format
 from kvec.v1 import inference_pb2 as pb
 from kvec.v1 import inference_pb2_grpc
@@ -14,6 +15,31 @@ FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 5.0
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 TOP_LOGPROBS = 20  # the most that the service gives
+
+
+def cache_fields(policy):
+    """The CachePolicy that `NAME[+FIELD[=VALUE]]…` names: kvec+layer_allocation=coverage, or
+    kvec+second_reading. ValueError for a field that there is not."""
+    name, *settings = policy.split("+")
+    fields = {"policy": name}
+    for setting in settings:
+        field, _, value = setting.partition("=")
+        fields[field] = yaml.safe_load(value) if value else True
+    try:
+        json_format.ParseDict(fields, pb.CachePolicy())
+    except json_format.ParseError as error:
+        raise ValueError(f"policy '{policy}': {error}") from error
+    return fields
+
+
+def likeliest(prompt, answer):
+    """The answer to a question that was fed together with the expected one: in each place the token
+    that the model thinks likeliest."""
+    tokens = [entry["top"][0][0] for entry in answer["logprobs"][-len(prompt.answer_ids):]]
+    scored = slice(prompt.scored_from, None)
+    is_right = tokens[scored] == prompt.answer_ids[scored]
+    return {"token_ids": tokens, "text": prompt.answer if is_right else "",
+            "usage": answer["usage"]}
 
 
 class ServiceError(Exception):
@@ -66,9 +92,14 @@ class Service:
         the answer is forced. Greedy; `slack_tokens` beyond the expected answer's length."""
         request = pb.GenerateRequest(token_ids=pb.TokenIds(ids=prompt.prompt_ids))
         request.sampling.temperature = 0
-        request.cache.policy = policy
+        json_format.ParseDict(cache_fields(policy), request.cache)
         if budget is not None:
             request.cache.budget_tokens = budget
+        if prompt.asked_ids:
+            request.forced_token_ids.extend(prompt.asked_ids + prompt.answer_ids)
+            request.logprobs = 1
+            answer = await self._retried(lambda: self._collect(request))
+            return likeliest(prompt, answer)
         if prompt.forced:
             request.forced_token_ids.extend(prompt.answer_ids)
             request.logprobs = TOP_LOGPROBS

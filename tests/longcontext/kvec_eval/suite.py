@@ -21,6 +21,8 @@ class Suite:
     depths: list[float] = dataclasses.field(default_factory=lambda: [0.1, 0.3, 0.5, 0.7, 0.9])
     tasks: dict[str, int] = dataclasses.field(default_factory=dict)    # prompts of each length
     samples: dict[str, int] = dataclasses.field(default_factory=dict)  # of a JSONL file
+    chat: bool = True        # tasks go through the model's chat template, where it has one
+    ask_later: bool = False  # tasks' questions come after the context was evicted
 
     def __post_init__(self):
         for field, kind in (("tasks", dict), ("samples", dict), ("prompt_tokens", list),
@@ -41,6 +43,9 @@ class Suite:
         for length in self.prompt_tokens:
             if not isinstance(length, int) or length < 1:
                 raise SuiteError(f"prompt_tokens: {length!r} is not a number of tokens")
+        for field in ("chat", "ask_later"):
+            if not isinstance(getattr(self, field), bool):
+                raise SuiteError(f"{field}: neither true nor false")
         for depth in self.depths:
             if not isinstance(depth, (int, float)) or not 0 <= depth <= 1:
                 raise SuiteError(f"depths: {depth!r} is outside 0 … 1")
@@ -85,8 +90,9 @@ async def make_prompts(suite, tokenizer, samples_path=None):
                 start = list(suite.tasks).index(name)
                 depth = suite.depths[(index + start) % len(suite.depths)]
                 draft = needles.TASKS[name](rng, depth)
+                draft.chat &= suite.chat
                 made.append(await prompts.fit(draft, f"{name}-{length}-{index}", length, depth,
-                                              tokenizer))
+                                              tokenizer, suite.ask_later))
     if suite.samples:
         if samples_path is None:
             raise SuiteError("samples: the suite wants some; --samples names their file")
