@@ -1,6 +1,7 @@
 #include "worker/eviction/layer_curve.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <functional>
 #include <numeric>
@@ -11,7 +12,7 @@ std::vector<float> LayerCurve(absl::Span<const float> scores, absl::Span<const u
   std::vector<float> falling;
   falling.reserve(scores.size());
   for (float score : scores) {
-    if (score > 0) falling.push_back(score);
+    if (score > 0) falling.push_back(std::sqrt(score));
   }
   std::sort(falling.begin(), falling.end(), std::greater<>());
   const double sum = std::accumulate(falling.begin(), falling.end(), 0.0);

@@ -8,9 +8,12 @@
 
 namespace kvec::worker::eviction {
 
-// How much of a layer's score its best (head, token) pairs hold: at each of `budgets` (pairs,
-// ascending) the share of the sum. scores: [G · n] not negative, or kNotHeld. Concave: each pair adds
-// no more than the one before. 1 everywhere when there is nothing to lose.
+// How much of a layer its best (head, token) pairs hold: at each of `budgets` (pairs, ascending) the
+// share of the sum of the scores' square roots. scores: [G · n] not negative, or kNotHeld. Concave: each
+// pair adds no more than the one before. 1 everywhere when there is nothing to lose.
+//
+// Roots, since a few pairs have most of the score in every layer: without them budgets go to the layers
+// that are the least concentrated, and answers suffer (README, "How good").
 std::vector<float> LayerCurve(absl::Span<const float> scores, absl::Span<const uint32_t> budgets);
 
 }  // namespace kvec::worker::eviction

@@ -135,6 +135,36 @@ TEST_P(EvictionGolden, KeepsAndContinuesAsTheReference) {
   }
 }
 
+TEST_P(EvictionGolden, ReportsTheCurvesOfTheReferencesScores) {
+  EngineHarness harness(TinyModelFolder(GetParam().at("model")), {});
+  harness.engine().set_sentence_end_bits(SentenceEndBits(harness.config().vocab_size));
+  const std::vector<int32_t> prompt = Tokens("prompt");
+  v1::Step step = harness.NewStep();
+  EngineHarness::AddStart(1, static_cast<int>(prompt.size()), EngineHarness::GreedySampling(),
+                          step);
+  v1::CachePolicy& policy = *step.mutable_starts(0)->mutable_cache();
+  policy.set_policy("kvec");
+  policy.set_observation_window(16);
+  policy.set_wide_window(32);
+  v1::SequenceWork& work = EngineHarness::AddWork(1, prompt, 0, true, false, step);
+  for (uint32_t budget : GetParam().at("curve_budgets")) work.add_curve_budgets(budget);
+  const v1::StepResult result = harness.Run(step);
+  ASSERT_EQ(result.curves_size(), 1);
+  const v1::CurveReport& report = result.curves(0);
+  EXPECT_EQ(report.sequence_id(), 1);
+  const auto curves = GetParam().at("curves").get<std::vector<std::vector<double>>>();
+  const Json& layers = GetParam().at("evictions").at(0).at("layers");
+  ASSERT_EQ(report.layers_size(), static_cast<int>(curves.size()));
+  for (size_t i = 0; i < curves.size(); ++i) {
+    const v1::LayerCurve& curve = report.layers(static_cast<int>(i));
+    EXPECT_EQ(curve.layer(), layers[i].at("layer").get<uint32_t>());
+    ASSERT_EQ(curve.kept_share_size(), static_cast<int>(curves[i].size()));
+    for (size_t j = 0; j < curves[i].size(); ++j) {
+      EXPECT_NEAR(curve.kept_share(static_cast<int>(j)), curves[i][j], 1e-3);
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, EvictionGolden, testing::ValuesIn(Goldens()),
                          [](const auto& info) {
                            return info.param.at("model").template get<std::string>();

@@ -20,11 +20,14 @@ import transformers
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "eviction"))
+sys.path.insert(0, str(HERE.parent / "eviction" / "oracle"))
 from case_file import layer_budgets, oracle_keep  # noqa: E402
+from kvec_default import chunk_of, score_of  # noqa: E402
 
 MODELS = ["gemma3", "llama", "qwen2"]
 POLICIES = ["streaming", "snapkv", "pyramidkv", "adasnapkv", "kvec-paper", "kvec"]
 SECOND_READING = "kvec, second reading"
+CURVE_BUDGETS = [7, 28, 60, 148]  # entries over a layer's KV heads
 READING_TOKENS = 50  # of the prompt, read again at a time
 PROMPT_TOKENS = 90
 FORCED_TOKENS = 8
@@ -77,6 +80,20 @@ def read_again(model, prompt, layers, case):
             attention = out.attentions[layer][0, :, len(prompt) :, : len(prompt)].numpy()
             maxima[i] = np.maximum(maxima[i], attention.max(1))
     return {**case, "A": np.repeat(maxima[:, :, None], WIDE_WINDOW, axis=2)}
+
+
+def curves(case):
+    """Of each layer: the share of the roots of kvec's scores that the best entries hold at
+    CURVE_BUDGETS."""
+    n = PROMPT_TOKENS - OBSERVATION_WINDOW
+    chunk = chunk_of(case["ends"], n, cap=48)
+    shares = []
+    for A, norms in zip(case["A"], case["vnorm"]):
+        scores = score_of(A, case["G"], n, chunk, norms, "mean8", 0.2)
+        falling = np.sort(np.sqrt(scores).ravel())[::-1]
+        held = np.cumsum(falling, dtype=np.float64) / falling.sum(dtype=np.float64)
+        shares.append([round(float(held[min(b, held.size) - 1]), 6) for b in CURVE_BUDGETS])
+    return shares
 
 
 def is_stable(case, policy):
@@ -169,6 +186,8 @@ def goldens_of(name, seed):
         "forced": tokens[PROMPT_TOKENS:],
         "sentence_ends": [token for token in range(model.config.vocab_size)
                           if closes_sentence(token)],
+        "curve_budgets": CURVE_BUDGETS,
+        "curves": curves(case),
         "evictions": evictions,
     }
 

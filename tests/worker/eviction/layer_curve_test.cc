@@ -11,15 +11,15 @@ namespace {
 
 using ::testing::ElementsAre;
 
-TEST(LayerCurveTest, IsTheShareThatTheBestPairsHold) {
-  const std::vector<float> scores = {1, 5, 0, 2, 2};
+TEST(LayerCurveTest, IsTheShareThatTheRootsOfTheBestPairsHold) {
+  const std::vector<float> scores = {1, 25, 0, 4, 4};
   const std::vector<uint32_t> budgets = {0, 1, 2, 4, 100};
   EXPECT_THAT(LayerCurve(scores, budgets), ElementsAre(0.0f, 0.5f, 0.7f, 1.0f, 1.0f));
 }
 
 TEST(LayerCurveTest, LeavesOutWhatNoHeadHolds) {
   const float not_held = -std::numeric_limits<float>::infinity();
-  const std::vector<float> scores = {not_held, 3, 1, not_held};
+  const std::vector<float> scores = {not_held, 9, 1, not_held};
   const std::vector<uint32_t> budgets = {1, 2};
   EXPECT_THAT(LayerCurve(scores, budgets), ElementsAre(0.75f, 1.0f));
 }
