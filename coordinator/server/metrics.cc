@@ -18,6 +18,8 @@ const Buckets kTokenBuckets = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0
 
 const Buckets kEvictionBuckets = {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
                                   0.1,    0.25,  0.5,    1,     2.5,  5};
+const Buckets kByteBuckets = {1 << 14, 1 << 16, 1 << 18, 1 << 20, 1 << 22,
+                              1 << 24, 1 << 26, 1 << 28, 1 << 30};
 const Buckets kShareBuckets = {0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1};
 
 prometheus::Histogram& AddHistogram(prometheus::Registry& registry, const std::string& name,
@@ -61,6 +63,14 @@ Metrics::Metrics(std::function<Snapshot()> snapshot)
                                         kRequestBuckets)),
       time_per_output_token_(AddHistogram(registry_, "kvec_time_per_output_token_seconds",
                                           "Between two tokens of a choice", kTokenBuckets)),
+      logical_bytes_(AddHistogram(registry_, "kvec_request_kv_logical_bytes",
+                                  "Of a request's cache entries at its end", kByteBuckets)),
+      physical_bytes_(AddHistogram(registry_, "kvec_request_kv_physical_bytes",
+                                   "Of the pages that hold a request's cache at its end",
+                                   kByteBuckets)),
+      fragmentation_(AddHistogram(registry_, "kvec_request_kv_fragmentation_perc",
+                                  "Share of a request's page bytes that hold no entry, 0 to 1",
+                                  kShareBuckets)),
       eviction_time_(AddHistogram(registry_, "kvec_eviction_time_seconds",
                                   "Scores, selection and compaction of one prompt's cache",
                                   kEvictionBuckets)),
@@ -86,6 +96,7 @@ void Metrics::OnRequestDone(const absl::Status& status, const v1::Usage& usage) 
   if (usage.completion_tokens() == 0) return;
   queue_time_.Observe(usage.queue_ms() / 1000);
   time_to_first_token_.Observe(usage.time_to_first_token_ms() / 1000);
+  if (usage.kv_bytes() > 0) ObserveMemory(usage);
   for (float ms : usage.inter_token_ms()) time_per_output_token_.Observe(ms / 1000);
 }
 
@@ -96,6 +107,14 @@ void Metrics::ObserveEviction(const v1::Usage& usage) {
   double mass = 0;
   for (const v1::LayerCacheUsage& layer : usage.layers()) mass += layer.attention_mass();
   attention_mass_kept_.Observe(mass / usage.layers_size());
+}
+
+void Metrics::ObserveMemory(const v1::Usage& usage) {
+  const auto logical = static_cast<double>(usage.logical_kv_bytes());
+  const auto physical = static_cast<double>(usage.kv_bytes());
+  logical_bytes_.Observe(logical);
+  physical_bytes_.Observe(physical);
+  fragmentation_.Observe(1 - logical / physical);
 }
 
 void Metrics::OnChoiceFinished(v1::FinishReason reason) {

@@ -36,6 +36,7 @@ class Metrics final : public prometheus::Collectable {
 
  private:
   void ObserveEviction(const v1::Usage& usage);
+  void ObserveMemory(const v1::Usage& usage);
 
   const std::function<Snapshot()> snapshot_;
   prometheus::Registry registry_;
@@ -44,6 +45,10 @@ class Metrics final : public prometheus::Collectable {
   prometheus::Histogram& queue_time_;
   prometheus::Histogram& time_to_first_token_;
   prometheus::Histogram& time_per_output_token_;
+  // Of requests that generated something: what their cache held at the end.
+  prometheus::Histogram& logical_bytes_;
+  prometheus::Histogram& physical_bytes_;
+  prometheus::Histogram& fragmentation_;
   // Of requests whose prompt was evicted from.
   prometheus::Histogram& eviction_time_;
   prometheus::Histogram& coverage_;

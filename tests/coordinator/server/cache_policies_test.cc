@@ -1,5 +1,6 @@
 #include "coordinator/server/cache_policies.h"
 
+#include "absl/strings/match.h"
 #include "gtest/gtest.h"
 
 namespace kvec::coordinator::server {
@@ -91,6 +92,40 @@ TEST(CachePoliciesTest, ChecksWhenToEvict) {
   EXPECT_EQ(ResolveCachePolicy(requested, v1::CachePolicy()).status(),
             absl::InvalidArgumentError(
                 "cache.prefill_bound_tokens: 512, policy full evicts nothing"));
+}
+
+TEST(CachePoliciesTest, RefusesASecondReadingThatNothingWouldComeOf) {
+  v1::CachePolicy requested;
+  requested.set_policy("kvec");
+  requested.set_budget_tokens(64);
+  requested.set_second_reading(true);
+  EXPECT_TRUE(ResolveCachePolicy(requested, v1::CachePolicy()).ok());
+  const auto is_refused = [](const v1::CachePolicy& policy) {
+    const absl::Status status = ResolveCachePolicy(policy, v1::CachePolicy()).status();
+    return absl::IsInvalidArgument(status) &&
+           absl::StrContains(status.message(), "cache.second_reading");
+  };
+  v1::CachePolicy other = requested;
+  other.set_policy("snapkv");
+  EXPECT_TRUE(is_refused(other));
+  other.set_policy("full");
+  EXPECT_TRUE(is_refused(other));
+  other = requested;
+  other.set_layer_allocation("coverage");
+  EXPECT_TRUE(is_refused(other));
+  other = requested;
+  other.set_prefill_bound_tokens(512);
+  EXPECT_TRUE(is_refused(other));
+}
+
+TEST(CachePoliciesTest, RefusesCurvesOfAPolicyThatScoresNothing) {
+  v1::CachePolicy requested;
+  requested.set_policy("streaming");
+  requested.set_budget_tokens(64);
+  requested.set_layer_allocation("coverage");
+  EXPECT_TRUE(absl::IsInvalidArgument(ResolveCachePolicy(requested, v1::CachePolicy()).status()));
+  requested.set_policy("snapkv");
+  EXPECT_TRUE(ResolveCachePolicy(requested, v1::CachePolicy()).ok());
 }
 
 TEST(CachePoliciesTest, EvictsAnotherPolicyWhenTheServerDoesByDefault) {

@@ -56,6 +56,22 @@ TEST(MetricsTest, ObservesTheTimesOfARequest) {
   EXPECT_NEAR(others.sample_sum, 0.04, 1e-6);
 }
 
+TEST(MetricsTest, ObservesTheMemoryOfARequest) {
+  Metrics metrics([] { return Metrics::Snapshot(); });
+  v1::Usage usage;
+  usage.set_completion_tokens(1);
+  usage.set_logical_kv_bytes(750);
+  usage.set_kv_bytes(1000);
+  metrics.OnRequestDone(absl::OkStatus(), usage);
+  auto families = ByName(metrics);
+  const auto sum_of = [&](const char* name) {
+    return families[name].metric.at(0).histogram.sample_sum;
+  };
+  EXPECT_DOUBLE_EQ(sum_of("kvec_request_kv_logical_bytes"), 750);
+  EXPECT_DOUBLE_EQ(sum_of("kvec_request_kv_physical_bytes"), 1000);
+  EXPECT_DOUBLE_EQ(sum_of("kvec_request_kv_fragmentation_perc"), 0.25);
+}
+
 TEST(MetricsTest, CountsFinishedChoicesByReasonAndFailuresByCode) {
   Metrics metrics([] { return Metrics::Snapshot(); });
   metrics.OnChoiceFinished(v1::FINISH_REASON_STOP);
