@@ -30,6 +30,7 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
         self.failures = 0
         self.failure = grpc.StatusCode.UNAVAILABLE
         self.generated = []  # (policy, budget) of the calls that were answered
+        self.caches = []     # their cache fields
 
     def GetModel(self, request, context):
         return pb.GetModelResponse(name="fake", fingerprint=self.fingerprint, num_layers=2,
@@ -48,6 +49,7 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
         policy = request.cache.policy
         budget = request.cache.budget_tokens or None
         self.generated.append((policy, budget))
+        self.caches.append(request.cache)
         coverage = 1.0 if policy == "full" else 0.5
         usage = pb.Usage(prompt_tokens=len(request.token_ids.ids), coverage=coverage, kv_bytes=1000,
                          layers=[pb.LayerCacheUsage(layer=0, budget=8, kept_entries=8)])

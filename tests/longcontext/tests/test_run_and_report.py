@@ -7,6 +7,8 @@ import grpc
 import pytest
 from conftest import FakeInference, served
 from kvec_eval import cli
+from kvec_eval.prompts import Prompt
+from kvec_eval.service import likeliest
 
 SUITE = """name: small
 prompt_tokens: [3000]
@@ -158,3 +160,23 @@ def test_the_page_needs_no_other_file(run, target, tmp_path, monkeypatch):
 def test_a_folder_without_a_run_is_an_error(tmp_path, monkeypatch, capsys):
     assert report(tmp_path, monkeypatch) == 1
     assert "no run.json" in capsys.readouterr().err
+
+
+def test_a_policy_carries_fields(run, target, inference):
+    assert run(target, policies="full,kvec+second_reading+layer_allocation=uniform")[0] == 0
+    assert inference.generated.count(("kvec", 64)) == 6
+    caches = [cache for cache in inference.caches if cache.policy == "kvec"]
+    assert all(cache.second_reading and cache.layer_allocation == "uniform" for cache in caches)
+    code, errors = run(target, policies="full,kvec+no_such_field")
+    assert code == 1
+    assert "no_such_field" in errors
+
+
+def test_a_question_asked_later_is_answered_by_the_likeliest_tokens():
+    prompt = Prompt("a", "key_value", [1], [5, 6, 7], "x", scored_from=1, asked_ids=[3, 4])
+    entries = [{"top": [[token, -0.1]]} for token in (9, 9, 0, 6, 7)]
+    answer = likeliest(prompt, {"logprobs": entries, "usage": {}})
+    assert (answer["token_ids"], answer["text"]) == ([0, 6, 7], "x")
+    entries[-1] = {"top": [[8, -0.1]]}
+    answer = likeliest(prompt, {"logprobs": entries, "usage": {}})
+    assert (answer["token_ids"], answer["text"]) == ([0, 6, 8], "")

@@ -31,6 +31,7 @@ def test_suites_that_are_shipped_load(path):
     ("name: a\ntasks: {words: 1}\nprompt_tokens: [many]", "'many' is not a number of tokens"),
     ("name: a\ntasks: {words: 1}\nprompt_tokens: [9]\ndepths: [2]", "2 is outside"),
     ("name: a\ntasks: [words]\nprompt_tokens: [9]", "tasks: not a mapping"),
+    ("name: a\ntasks: {words: 1}\nprompt_tokens: [9]\nchat: perhaps", "chat: neither true"),
 ])
 def test_a_bad_suite_names_what_is_wrong(tmp_path, text, message):
     with pytest.raises(suite.SuiteError, match=message):
@@ -75,3 +76,24 @@ def test_a_bad_samples_file_names_the_line(tmp_path, tokenizer, line, counts, me
 def test_a_suite_with_samples_wants_their_file(tokenizer):
     with pytest.raises(suite.SuiteError, match="--samples"):
         asyncio.run(suite.make_prompts(suite.Suite("s", samples={"lm": 1}), tokenizer))
+
+
+def test_prompts_without_chat_template_are_plain_text(tokenizer):
+    plain = suite.Suite("s", prompt_tokens=[2000], tasks={"key_value": 1}, chat=False)
+    (prompt,) = asyncio.run(suite.make_prompts(plain, tokenizer))
+    text = bytes(prompt.prompt_ids).decode()
+    assert "<user>" not in text
+    assert "?\nThe special magic number" in text
+
+
+def test_a_question_asked_later_is_no_part_of_the_prompt(tokenizer):
+    tasks = {"key_value": 2, "continuation": 1}
+    now, later = (
+        asyncio.run(suite.make_prompts(
+            suite.Suite("s", prompt_tokens=[2000], tasks=tasks, ask_later=ask_later), tokenizer))
+        for ask_later in (False, True))
+    for asked_now, asked_later in zip(now, later):
+        assert asked_now.prompt_ids == asked_later.prompt_ids + asked_later.asked_ids
+        is_question = asked_now.task == "key_value"
+        assert (b"What is" in bytes(asked_later.asked_ids)) == is_question
+        assert b"What is" not in bytes(asked_later.prompt_ids)
