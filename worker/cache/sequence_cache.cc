@@ -178,6 +178,10 @@ absl::Span<const kernels::HeadPages> SequenceCache::Layer(int layer) const {
                                              shape_.num_kv_heads);
 }
 
+bool SequenceCache::IsEvicted(int layer) const {
+  return !tables_[static_cast<size_t>(layer) * shape_.num_kv_heads].positions.empty();
+}
+
 int32_t SequenceCache::PositionOf(const HeadTable& table, int32_t entry) const {
   if (entry < static_cast<int32_t>(table.positions.size())) return table.positions[entry];
   return num_tokens_ - (table.num_entries - entry);

@@ -31,43 +31,85 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const ModelFiles& files,
                                                        kernels::Device& device,
                                                        const Options& options,
                                                        Progress& progress) {
-  const ModelConfig& config = files.config();
   auto engine = std::unique_ptr<Engine>(new Engine(device, options, progress));
-  engine->heads_ = {.num_heads = config.num_heads,
-                    .num_kv_heads = config.num_kv_heads,
-                    .head_dim = config.head_dim,
-                    .group_size = config.num_heads / config.num_kv_heads};
-  KVEC_ASSIGN_OR_RETURN(engine->weights_,
-                        model::ModelWeights::Load(files, options.layers, device));
-  const auto windows = config.sliding_windows.begin();
-  engine->cache_shape_ = {config.num_kv_heads,
-                          {windows + options.layers.first, windows + options.layers.end()}};
+  KVEC_RETURN_IF_ERROR(engine->Load(files));
+  return engine;
+}
 
-  kernels::KvArenaSpec spec{config.head_dim, options.kv_type, 0};
-  spec.num_pages = std::min<int64_t>(options.kv_bytes / static_cast<int64_t>(spec.page_bytes()),
+absl::Status Engine::Load(const ModelFiles& files) {
+  const ModelConfig& config = files.config();
+  KVEC_ASSIGN_OR_RETURN(const model::ColumnBlocks blocks, model::ColumnBlocksOf(files));
+  KVEC_ASSIGN_OR_RETURN(const model::RankShare share,
+                        model::ShareOfRank(config, blocks, options_.rank, options_.num_ranks));
+  heads_ = share.Heads(config);
+  KVEC_ASSIGN_OR_RETURN(weights_,
+                        model::ModelWeights::Load(files, {options_.layers, share}, device_));
+  const auto windows = config.sliding_windows.begin();
+  cache_shape_ = {heads_.num_kv_heads,
+                  {windows + options_.layers.first, windows + options_.layers.end()}};
+  KVEC_RETURN_IF_ERROR(AllocateArena(config));
+  KVEC_ASSIGN_OR_RETURN(
+      transformer_, model::Transformer::Create(config, *weights_, heads_, device_, *arena_,
+                                               {.max_rows = options_.max_step_tokens,
+                                                .layers_done = &progress_.layers_done}));
+  Evictor::Options evictor{.layers = options_.layers,
+                           .ranks = {},
+                           .rank = options_.rank,
+                           .reported_kv_heads = share.reported_kv_heads,
+                           .attention_scale = config.attention_scale,
+                           .sentence_end_bits = ""};
+  for (int rank = 0; rank < options_.num_ranks; ++rank) {
+    KVEC_ASSIGN_OR_RETURN(const model::RankShare of_rank,
+                          model::ShareOfRank(config, blocks, rank, options_.num_ranks));
+    evictor.ranks.push_back({of_rank.heads.begin, of_rank.heads.count, of_rank.kv_heads.begin,
+                             of_rank.kv_heads.count});
+  }
+  evictor_ =
+      std::make_unique<Evictor>(device_, *arena_, heads_, cache_shape_, std::move(evictor));
+  second_reader_ = std::make_unique<SecondReader>(device_, *arena_, heads_, cache_shape_,
+                                                  *transformer_, config.attention_scale);
+  return absl::OkStatus();
+}
+
+absl::Status Engine::AllocateArena(const ModelConfig& config) {
+  kernels::KvArenaSpec spec{config.head_dim, options_.kv_type, 0};
+  spec.num_pages = std::min<int64_t>(options_.kv_bytes / static_cast<int64_t>(spec.page_bytes()),
                                      std::numeric_limits<int32_t>::max());
-  const int64_t pages_per_token = int64_t{config.num_kv_heads} * options.layers.count;
+  const int64_t pages_per_token = int64_t{heads_.num_kv_heads} * options_.layers.count;
   if (spec.num_pages < pages_per_token) {
     return absl::InvalidArgumentError(
-        absl::StrCat("kv_bytes: ", options.kv_bytes, " are ", spec.num_pages,
+        absl::StrCat("kv_bytes: ", options_.kv_bytes, " are ", spec.num_pages,
                      " pages; one sequence needs at least ", pages_per_token));
   }
-  KVEC_ASSIGN_OR_RETURN(engine->arena_, device.AllocateKvArena(spec));
-  engine->pool_ = std::make_unique<cache::PagePool>(static_cast<int32_t>(spec.num_pages));
-  engine->blocks_ = std::make_unique<cache::KeptBlocks>(*engine->pool_);
-  KVEC_ASSIGN_OR_RETURN(
-      engine->transformer_,
-      model::Transformer::Create(config, *engine->weights_, engine->heads_, device,
-                                 *engine->arena_,
-                                 {.max_rows = options.max_step_tokens,
-                                  .layers_done = &progress.layers_done}));
-  engine->evictor_ = std::make_unique<Evictor>(
-      device, *engine->arena_, engine->heads_, engine->cache_shape_,
-      Evictor::Options{options.layers, config.attention_scale, ""});
-  engine->second_reader_ =
-      std::make_unique<SecondReader>(device, *engine->arena_, engine->heads_, engine->cache_shape_,
-                                     *engine->transformer_, config.attention_scale);
-  return engine;
+  KVEC_ASSIGN_OR_RETURN(arena_, device_.AllocateKvArena(spec));
+  pool_ = std::make_unique<cache::PagePool>(static_cast<int32_t>(spec.num_pages));
+  blocks_ = std::make_unique<cache::KeptBlocks>(*pool_);
+  return absl::OkStatus();
+}
+
+void Engine::SetComm(comm::GroupComm* comm) {
+  Reset();
+  comm_ = comm;
+  transformer_->SetComm(comm);
+  evictor_->SetComm(comm);
+  tokens_.SetComm(comm);
+}
+
+absl::Status Engine::CheckComm() const {
+  const bool is_first = options_.layers.first == 0;
+  const bool is_last = weights_->has_head();
+  const int stage = comm_ == nullptr ? 0 : comm_->stage;
+  const int num_stages = comm_ == nullptr ? 1 : comm_->num_stages;
+  const int rank = comm_ == nullptr ? 0 : comm_->rank;
+  const int num_ranks = comm_ == nullptr ? 1 : comm_->num_ranks;
+  if (is_first == (stage == 0) && is_last == (stage + 1 == num_stages) &&
+      rank == options_.rank && num_ranks == options_.num_ranks) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      "group: this is stage ", stage, " of ", num_stages, ", rank ", rank, " of ", num_ranks,
+      "; the engine holds layers ", options_.layers.first, " … ", options_.layers.end() - 1,
+      " as rank ", options_.rank, " of ", options_.num_ranks));
 }
 
 void Engine::Reset() {
@@ -129,6 +171,7 @@ absl::Status Engine::Start(const v1::SequenceStart& start) {
 
 absl::Status Engine::Fork(const v1::SequenceFork& fork) {
   KVEC_ASSIGN_OR_RETURN(Sequence* const parent, Find(fork.parent_sequence_id()));
+  KVEC_RETURN_IF_ERROR(tokens_.Await(*parent));
   std::vector<kernels::PageCopy> copies;
   KVEC_ASSIGN_OR_RETURN(auto cache, parent->cache().Fork(copies));
   KVEC_RETURN_IF_ERROR(device_.CopyPages(*arena_, copies));
@@ -192,8 +235,9 @@ absl::Status Engine::ReportCurves(const v1::Step& step, v1::StepResult& result) 
   for (const v1::SequenceWork& work : step.work()) {
     if (work.curve_budgets().empty()) continue;
     KVEC_ASSIGN_OR_RETURN(Sequence* const sequence, Find(work.sequence_id()));
-    KVEC_ASSIGN_OR_RETURN(*result.add_curves(),
+    KVEC_ASSIGN_OR_RETURN(v1::CurveReport curves,
                           evictor_->Curves(work.curve_budgets(), *sequence));
+    if (options_.rank == 0) *result.add_curves() = std::move(curves);  // the others' are the same
   }
   return absl::OkStatus();
 }
@@ -203,6 +247,7 @@ absl::StatusOr<v1::StepResult> Engine::Execute(const v1::Step& step) {
   progress_.steps_begun.fetch_add(1);
   progress_.in_step = true;
   const absl::Cleanup end_step = [this] { progress_.in_step = false; };
+  KVEC_RETURN_IF_ERROR(CheckComm());
   KVEC_RETURN_IF_ERROR(Free(step));
   for (const v1::SequenceStart& start : step.starts()) KVEC_RETURN_IF_ERROR(Start(start));
   std::vector<v1::EvictionReport> evictions;
@@ -223,12 +268,24 @@ absl::StatusOr<v1::StepResult> Engine::Execute(const v1::Step& step) {
   return result;
 }
 
+absl::Status Engine::AwaitTokens(const v1::Step& step) {
+  for (const v1::SequenceWork& work : step.work()) {
+    if (work.token_ids_size() > 0) continue;
+    KVEC_ASSIGN_OR_RETURN(Sequence* const sequence, Find(work.sequence_id()));
+    KVEC_RETURN_IF_ERROR(tokens_.Await(*sequence));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<v1::StepResult> Engine::RunWork(const v1::Step& step) {
+  KVEC_RETURN_IF_ERROR(AwaitTokens(step));
   KVEC_ASSIGN_OR_RETURN(StepPlan plan, PlanStep(step, sequences_));
   KVEC_RETURN_IF_ERROR(transformer_->Forward(
       plan.batch,
       [&](kernels::Tensor logits, int first_row) { return Sample(logits, first_row, plan); }));
   KVEC_RETURN_IF_ERROR(device_.Synchronize());
+  KVEC_RETURN_IF_ERROR(tokens_.Share(plan));
+  if (!tokens_.IsHere()) plan.result.clear_results();
   return std::move(plan.result);
 }
 

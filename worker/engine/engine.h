@@ -15,8 +15,10 @@
 #include "worker/cache/kept_blocks.h"
 #include "worker/cache/page_pool.h"
 #include "worker/cache/sequence_cache.h"
+#include "worker/comm/group_comm.h"
 #include "worker/engine/evictor.h"
 #include "worker/engine/progress.h"
+#include "worker/engine/sampled_tokens.h"
 #include "worker/engine/second_reader.h"
 #include "worker/engine/step_plan.h"
 #include "worker/model/model_weights.h"
@@ -24,27 +26,40 @@
 
 namespace kvec::worker::engine {
 
-// Executes Steps: a worker without its connection. Holds a stage's weights, the arena, and all
+// Executes Steps: a worker without its connection. Holds its share of the weights, the arena, and all
 // sequences' caches; has no policy of its own. One thread calls it.
+//
+// Where the rest of the model is on other workers, all execute the same Steps in the same order, and
+// what they send each other is fixed by the Steps alone. A Step's part on one worker needs what was sent
+// by the stage before in the same Step, by its own stage, and what earlier Steps sampled: never a later
+// Step or stage. So no order of events makes them wait for each other in a circle, whether or not a
+// message is sent before it is received; but for sampled tokens (see SampledTokens).
 class Engine {
  public:
   struct Options {
     model::LayerRange layers;
+    int rank = 0;  // of num_ranks workers that share these layers
+    int num_ranks = 1;
     int max_step_tokens = 512;
     int64_t kv_bytes = 0;  // of the arena
     kernels::KvType kv_type = kernels::KvType::kBF16;
   };
 
-  // `files`, `device` and `progress` must outlive the result. Reads the weights and allocates everything that
-  // Steps will need.
+  // `files`, `device` and `progress` must outlive the result. Reads the weights and allocates everything
+  // that Steps will need.
   static absl::StatusOr<std::unique_ptr<Engine>> Create(const ModelFiles& files,
                                                         kernels::Device& device,
                                                         const Options& options,
                                                         Progress& progress);
 
-  // Carries the Step out, in the order that cluster.proto gives. An error means that coordinator and
-  // worker disagree or that the device failed: the group is to be formed anew.
+  // Carries the Step out, in the order that cluster.proto gives. Results are with the worker that
+  // samples: rank 0 of the last stage. An error means that coordinator and worker disagree, or that the
+  // device or a communicator failed: the group is to be formed anew.
   absl::StatusOr<v1::StepResult> Execute(const v1::Step& step);
+
+  // Lends the engine its place in a group, before any of the group's Steps; null when the group is no
+  // more. Forgets all sequences, as Reset.
+  void SetComm(comm::GroupComm* comm);
 
   // Which tokens close a sentence, one bit per vocabulary entry; see cluster.proto.
   void set_sentence_end_bits(std::string bits) {
@@ -62,8 +77,13 @@ class Engine {
 
  private:
   Engine(kernels::Device& device, const Options& options, Progress& progress)
-      : device_(device), options_(options), progress_(progress) {}
+      : device_(device), options_(options), progress_(progress), tokens_(sequences_) {}
 
+  absl::Status Load(const ModelFiles& files);
+  absl::Status AllocateArena(const ModelConfig& config);
+
+  // FAILED_PRECONDITION when the group that was lent has not the rest of the model.
+  absl::Status CheckComm() const;
   // Frees sequences and kept blocks.
   absl::Status Free(const v1::Step& step);
   // What a sequence begins with: kept blocks, the cache of the one that it continues, or nothing.
@@ -79,6 +99,8 @@ class Engine {
   absl::Status ReportCurves(const v1::Step& step, v1::StepResult& result);
   absl::Status Keep(const v1::BlockKeep& keep);
   absl::StatusOr<Sequence*> Find(uint64_t id);
+  // Receives the tokens that the Step's work feeds and others have sampled.
+  absl::Status AwaitTokens(const v1::Step& step);
   absl::StatusOr<v1::StepResult> RunWork(const v1::Step& step);
   // Frees what slid out of windows, and tells the pages of every sequence that the Step changed.
   void ReportPages(const v1::Step& step, v1::StepResult& result);
@@ -98,6 +120,8 @@ class Engine {
   std::unique_ptr<SecondReader> second_reader_;
   std::unique_ptr<cache::KeptBlocks> blocks_;
   SequenceMap sequences_;
+  SampledTokens tokens_;
+  comm::GroupComm* comm_ = nullptr;
 };
 
 }  // namespace kvec::worker::engine

@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/status_macros.h"
+#include "worker/eviction/coverage_message.h"
 #include "worker/eviction/layer_curve.h"
 
 namespace kvec::worker::engine {
@@ -25,18 +26,6 @@ bool HasSchedule(const v1::CachePolicy& policy) {
   return policy.prefill_bound_tokens() > 0 || policy.decode_interval_tokens() > 0;
 }
 
-// Share of the window's attention that falls on what is kept: the mean over query heads.
-float AttentionMassKept(const eviction::LayerScores& scores, const eviction::Selection& selection) {
-  const int num_heads = scores.num_kv_heads * scores.group_size;
-  double lost = 0;
-  for (int head = 0; head < num_heads; ++head) {
-    const auto mean = scores.QueryHeadMean(0, head);
-    lost += std::accumulate(mean.begin(), mean.end(), 0.0);
-    for (int32_t token : selection[head / scores.group_size]) lost -= mean[token];
-  }
-  return static_cast<float>(1.0 - lost / num_heads);
-}
-
 int NumUnique(const eviction::Selection& selection, int num_candidates) {
   std::vector<uint8_t> kept(num_candidates, 0);
   for (const auto& head : selection) {
@@ -51,29 +40,42 @@ void SetBit(int token, std::string& bits) {
   bits[token / 8] = static_cast<char>(bits[token / 8] | (1 << token % 8));
 }
 
-// One bit per token: some head of some layer keeps it, as all keep the last `window` ones.
-std::string KeptTokenBits(const eviction::Coverage& coverage, int window) {
-  const int num_tokens = static_cast<int>(coverage.layers_selecting.size());
+// One bit per token: some head of some layer of this stage keeps it, as all keep the last `window` ones.
+std::string KeptTokenBits(const eviction::Coverage& before, const eviction::Coverage& after,
+                          int window) {
+  const int num_tokens = static_cast<int>(after.layers_selecting.size());
   std::string bits = NoBits(num_tokens);
   for (int token = 0; token < num_tokens; ++token) {
-    const bool is_kept = token >= num_tokens - window || coverage.layers_selecting[token] > 0;
-    if (is_kept) SetBit(token, bits);
+    const bool is_selected = after.layers_selecting[token] != before.layers_selecting[token];
+    if (is_selected || token >= num_tokens - window) SetBit(token, bits);
   }
   return bits;
 }
 
-// Per head one bit per token.
-void AddKeptTokenBits(const LayerCandidates& candidates, const eviction::Selection& selection,
-                      int num_tokens, int window, v1::LayerCacheUsage& usage) {
-  for (const std::vector<int32_t>& head : selection) {
-    std::string& bits = *usage.add_kept_token_bits();
-    bits = NoBits(num_tokens);
-    for (int32_t candidate : head) SetBit(candidates.positions()[candidate], bits);
-    for (int token = num_tokens - window; token < num_tokens; ++token) SetBit(token, bits);
-  }
+// One bit per token that a head keeps.
+std::string KeptTokenBits(const LayerCandidates& candidates, absl::Span<const int32_t> selected,
+                          int num_tokens, int window) {
+  std::string bits = NoBits(num_tokens);
+  for (int32_t candidate : selected) SetBit(candidates.positions()[candidate], bits);
+  for (int token = num_tokens - window; token < num_tokens; ++token) SetBit(token, bits);
+  return bits;
 }
 
 }  // namespace
+
+float Evictor::AttentionMassKept(const eviction::RankScores& scores,
+                                 const eviction::Selection& selection) const {
+  const eviction::RankHeads& mine = exchange_.mine();
+  const double num_heads = exchange_.num_kv_heads() * heads_.group_size;
+  double lost = 0;
+  for (int head = 0; head < mine.num_heads; ++head) {
+    const auto mean = scores.query_head_means[0].subspan(
+        static_cast<size_t>(head) * scores.num_candidates, scores.num_candidates);
+    lost += std::accumulate(mean.begin(), mean.end(), 0.0);
+    for (int32_t token : selection[mine.first_kv_head + heads_.KvHeadOf(head)]) lost -= mean[token];
+  }
+  return static_cast<float>(mine.num_heads / num_heads - lost / num_heads);
+}
 
 bool Evictor::ClosesSentence(int32_t token) const {
   const size_t byte = static_cast<size_t>(token) / 8;
@@ -133,13 +135,32 @@ absl::Status Evictor::CheckOrder(const v1::EvictionOrder& order, const Sequence&
   return absl::OkStatus();
 }
 
+absl::StatusOr<eviction::Coverage> Evictor::BeginCoverage(int num_tokens) {
+  if (comm_ != nullptr && comm_->stage > 0) {
+    return eviction::ReceiveCoverage(num_tokens, comm_->Index(comm_->stage - 1, comm_->rank),
+                                     *comm_->group);
+  }
+  eviction::Coverage coverage;
+  coverage.layers_selecting.assign(num_tokens, 0);
+  return coverage;
+}
+
+absl::Status Evictor::PassCoverageOn(const eviction::Coverage& coverage) {
+  if (comm_ == nullptr || comm_->stage + 1 == comm_->num_stages) return absl::OkStatus();
+  return eviction::SendCoverage(coverage, comm_->Index(comm_->stage + 1, comm_->rank),
+                                *comm_->group);
+}
+
 absl::StatusOr<v1::EvictionReport> Evictor::Evict(const v1::EvictionOrder& order,
                                                   Sequence& sequence) {
   const absl::Time begin = absl::Now();
+  const uint64_t sent_before = exchange_.sent_bytes();
+  const absl::Duration exchanged_before = exchange_.duration();
   KVEC_RETURN_IF_ERROR(CheckOrder(order, sequence));
-  KVEC_ASSIGN_OR_RETURN(const auto policy, PolicyOf(sequence, static_cast<int>(order.position())));
-  eviction::Coverage coverage;
-  coverage.layers_selecting.assign(order.position(), 0);
+  const int num_tokens = static_cast<int>(order.position());
+  KVEC_ASSIGN_OR_RETURN(const auto policy, PolicyOf(sequence, num_tokens));
+  KVEC_ASSIGN_OR_RETURN(const eviction::Coverage before, BeginCoverage(num_tokens));
+  eviction::Coverage coverage = before;
   v1::EvictionReport report;
   report.set_sequence_id(sequence.id());
   report.set_position(order.position());
@@ -148,6 +169,7 @@ absl::StatusOr<v1::EvictionReport> Evictor::Evict(const v1::EvictionOrder& order
     KVEC_ASSIGN_OR_RETURN(*report.add_layers(),
                           EvictLayer(layer, order, *policy, sequence, coverage));
   }
+  KVEC_RETURN_IF_ERROR(PassCoverageOn(coverage));
   const bool is_last = order.position() >= sequence.first_prompt_tokens() &&
                        sequence.cache_policy().decode_interval_tokens() == 0;
   if (is_last) sequence.set_query_window(nullptr);
@@ -155,8 +177,10 @@ absl::StatusOr<v1::EvictionReport> Evictor::Evict(const v1::EvictionOrder& order
   uint64_t kept_entries = 0;
   for (const v1::LayerCacheUsage& layer : report.layers()) kept_entries += layer.kept_entries();
   report.set_kept_entries(kept_entries);
-  report.set_kept_token_bits(KeptTokenBits(coverage, ObservationWindow(sequence)));
+  report.set_kept_token_bits(KeptTokenBits(before, coverage, ObservationWindow(sequence)));
   report.set_eviction_ms(absl::ToDoubleMilliseconds(absl::Now() - begin));
+  report.set_exchanged_bytes(exchange_.sent_bytes() - sent_before);
+  report.set_exchange_ms(absl::ToDoubleMilliseconds(exchange_.duration() - exchanged_before));
   return report;
 }
 
@@ -173,16 +197,46 @@ absl::StatusOr<v1::CurveReport> Evictor::Curves(absl::Span<const uint32_t> budge
   report.set_sequence_id(sequence.id());
   for (int layer = 0; layer < options_.layers.count; ++layer) {
     if (shape_.sliding_windows[layer] > 0) continue;
-    const LayerCandidates candidates(sequence.cache(), layer, heads_.num_kv_heads, window);
-    KVEC_ASSIGN_OR_RETURN(const eviction::LayerScores scores,
-                          scorer_.Score(layer, policy->needs(), candidates, sequence));
+    KVEC_ASSIGN_OR_RETURN(const ScoredLayer scored, ScoreLayer(layer, *policy, sequence));
     v1::LayerCurve& curve = *report.add_layers();
     curve.set_layer(options_.layers.first + layer);
-    for (float share : eviction::LayerCurve(policy->Scores(scores), budgets)) {
+    for (float share : eviction::LayerCurve(policy->Scores(scored.scores), budgets)) {
       curve.add_kept_share(share);
     }
   }
   return report;
+}
+
+absl::StatusOr<LayerCandidates> Evictor::CandidatesOf(int layer, const Sequence& sequence) {
+  const cache::SequenceCache& cache = sequence.cache();
+  LayerCandidates::Options options{.first_kv_head = 0,
+                                   .num_kv_heads = heads_.num_kv_heads,
+                                   .window = ObservationWindow(sequence)};
+  std::vector<std::vector<int32_t>> positions;
+  for (int head = 0; head < heads_.num_kv_heads; ++head) {
+    positions.push_back(cache.Positions(layer, head));
+  }
+  // Until something was evicted all heads hold the same, whichever rank they are on.
+  if (exchange_.num_ranks() > 1 && cache.IsEvicted(layer)) {
+    KVEC_ASSIGN_OR_RETURN(positions, exchange_.JoinPositions(positions, cache.num_tokens()));
+    options.first_kv_head = exchange_.mine().first_kv_head;
+  }
+  return LayerCandidates(std::move(positions), options);
+}
+
+absl::StatusOr<Evictor::ScoredLayer> Evictor::ScoreLayer(int layer, const eviction::Policy& policy,
+                                                         Sequence& sequence) {
+  KVEC_ASSIGN_OR_RETURN(LayerCandidates candidates, CandidatesOf(layer, sequence));
+  KVEC_ASSIGN_OR_RETURN(eviction::RankScores mine,
+                        scorer_.Score(layer, policy.needs(), candidates, sequence));
+  KVEC_ASSIGN_OR_RETURN(eviction::LayerScores scores, exchange_.Join(policy.needs(), mine));
+  ScoredLayer scored{std::move(candidates), {}, std::move(mine), std::move(scores)};
+  scored.scores.positions = scored.candidates.positions();
+  if (!scored.candidates.is_complete()) {
+    scored.held = scored.candidates.Held();
+    scored.scores.held = scored.held;
+  }
+  return scored;
 }
 
 absl::StatusOr<v1::LayerCacheUsage> Evictor::EvictLayer(int layer, const v1::EvictionOrder& order,
@@ -192,27 +246,30 @@ absl::StatusOr<v1::LayerCacheUsage> Evictor::EvictLayer(int layer, const v1::Evi
   const int window = ObservationWindow(sequence);
   const int model_layer = options_.layers.first + layer;
   const auto budget = static_cast<int>(order.layer_budgets(model_layer));
-  const LayerCandidates candidates(sequence.cache(), layer, heads_.num_kv_heads, window);
-  KVEC_ASSIGN_OR_RETURN(const eviction::LayerScores scores,
-                        scorer_.Score(layer, policy.needs(), candidates, sequence));
-  const eviction::Selection selection = policy.Select(scores, budget, coverage);
-  eviction::AddSelection(scores, selection, coverage);
+  KVEC_ASSIGN_OR_RETURN(const ScoredLayer scored, ScoreLayer(layer, policy, sequence));
+  const LayerCandidates& candidates = scored.candidates;
+  const eviction::Selection selection = policy.Select(scored.scores, budget, coverage);
+  eviction::AddSelection(scored.scores, selection, coverage);
 
   v1::LayerCacheUsage usage;
   usage.set_layer(model_layer);
   usage.set_budget(budget);
-  usage.set_attention_mass(AttentionMassKept(scores, selection));
+  usage.set_attention_mass(AttentionMassKept(scored.mine, selection));
   usage.set_unique_tokens(NumUnique(selection, candidates.size()) + window);
   std::vector<std::vector<int32_t>> kept;  // [num_kv_heads] entries
   uint32_t kept_entries = 0;
   for (int head = 0; head < heads_.num_kv_heads; ++head) {
-    kept.push_back(candidates.Entries(head, selection[head]));
+    const int kv_head = exchange_.mine().first_kv_head + head;
+    const std::vector<int32_t>& selected = selection[kv_head];
+    kept.push_back(candidates.Entries(head, selected));
+    if (kv_head < options_.reported_kv_heads.begin) continue;
     kept_entries += static_cast<uint32_t>(kept.back().size());
+    if (order.report_kept_tokens()) {
+      usage.add_kept_token_bits(
+          KeptTokenBits(candidates, selected, static_cast<int>(order.position()), window));
+    }
   }
   usage.set_kept_entries(kept_entries);
-  if (order.report_kept_tokens()) {
-    AddKeptTokenBits(candidates, selection, static_cast<int>(order.position()), window, usage);
-  }
 
   cache::SequenceCache& cache = sequence.cache();
   KVEC_ASSIGN_OR_RETURN(const auto moves, cache.BeginEviction(layer, kept));

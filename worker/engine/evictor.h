@@ -12,9 +12,11 @@
 #include "kernels/device.h"
 #include "kvec/v1/cluster.pb.h"
 #include "worker/cache/sequence_cache.h"
+#include "worker/comm/group_comm.h"
 #include "worker/engine/layer_scorer.h"
 #include "worker/engine/sequence.h"
 #include "worker/eviction/policy.h"
+#include "worker/eviction/rank_exchange.h"
 #include "worker/model/model_weights.h"
 
 namespace kvec::worker::engine {
@@ -22,10 +24,18 @@ namespace kvec::worker::engine {
 // Carries eviction orders out: scores a layer's cache by the sequence's last queries, lets the
 // policy choose, and compacts the pages, layer after layer. Owned by the engine, called from its
 // thread.
+//
+// Between the workers of a group: one message about what earlier layers kept from each rank of a stage
+// to the same rank of the next, before and after the stage's layers; and in every layer one all-gather
+// of scores among the stage's ranks, before it one of positions where an earlier eviction left
+// different ones. Every rank then chooses alike for all heads of the layer.
 class Evictor {
  public:
   struct Options {
     model::LayerRange layers;
+    std::vector<eviction::RankHeads> ranks;  // of every rank of the stage
+    int rank = 0;
+    model::IndexRange reported_kv_heads;  // see RankShare
     float attention_scale = 1.0f;
     std::string sentence_end_bits;  // FormGroup's
   };
@@ -38,8 +48,14 @@ class Evictor {
         heads_(heads),
         shape_(shape),
         options_(std::move(options)),
+        exchange_(options_.ranks, options_.rank, heads.group_size),
         scorer_(device, arena, heads, options_.attention_scale) {}
 
+  // As Transformer::SetComm.
+  void SetComm(comm::GroupComm* comm) {
+    comm_ = comm;
+    exchange_.SetComm(comm == nullptr ? nullptr : comm->ranks.get());
+  }
   void set_sentence_end_bits(std::string bits) { options_.sentence_end_bits = std::move(bits); }
 
   // Makes a sequence keep the queries that its policy will score by; does nothing under policy full
@@ -55,14 +71,33 @@ class Evictor {
   absl::StatusOr<v1::EvictionReport> Evict(const v1::EvictionOrder& order, Sequence& sequence);
 
  private:
+  // A layer whose ranks have told each other what they know of it.
+  struct ScoredLayer {
+    LayerCandidates candidates;
+    std::vector<uint8_t> held;   // of scores
+    eviction::RankScores mine;
+    eviction::LayerScores scores;
+  };
+
   absl::Status CheckOrder(const v1::EvictionOrder& order, const Sequence& sequence) const;
   // num_tokens: of the sequence when the policy is to choose.
   absl::StatusOr<std::unique_ptr<eviction::Policy>> PolicyOf(const Sequence& sequence,
                                                              int num_tokens) const;
+  // What the stages before have kept of the order's sequence.
+  absl::StatusOr<eviction::Coverage> BeginCoverage(int num_tokens);
+  absl::Status PassCoverageOn(const eviction::Coverage& coverage);
+  // Of a layer of this stage.
+  absl::StatusOr<LayerCandidates> CandidatesOf(int layer, const Sequence& sequence);
+  absl::StatusOr<ScoredLayer> ScoreLayer(int layer, const eviction::Policy& policy,
+                                         Sequence& sequence);
   // Evicts one layer (counted in this stage), and tells what it kept.
   absl::StatusOr<v1::LayerCacheUsage> EvictLayer(int layer, const v1::EvictionOrder& order,
                                                  const eviction::Policy& policy, Sequence& sequence,
                                                  eviction::Coverage& coverage);
+  // Share of the window's attention that this rank's query heads lend to what is kept, as their part of
+  // the mean over all query heads of the layer.
+  float AttentionMassKept(const eviction::RankScores& scores,
+                          const eviction::Selection& selection) const;
   bool ClosesSentence(int32_t token) const;
 
   kernels::Device& device_;
@@ -70,7 +105,9 @@ class Evictor {
   const kernels::HeadShape& heads_;
   const cache::CacheShape& shape_;
   Options options_;
+  eviction::RankExchange exchange_;
   LayerScorer scorer_;
+  comm::GroupComm* comm_ = nullptr;
 };
 
 }  // namespace kvec::worker::engine

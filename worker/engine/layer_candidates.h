@@ -5,41 +5,51 @@
 #include <vector>
 
 #include "absl/types/span.h"
-#include "worker/cache/sequence_cache.h"
 
 namespace kvec::worker::engine {
 
-// What a layer's eviction chooses from: the tokens that some KV head of the layer holds, but for the
-// observation window, which every head holds and keeps. Earlier evictions have left different tokens
-// to different heads; here each token has one index, and each head tells at which entry it holds it.
+// What a layer's eviction chooses from: the tokens that some KV head of the layer holds, whichever rank
+// that is on, but for the observation window, which every head holds and keeps. Earlier evictions have
+// left different tokens to different heads; here each token has one index, and each of this rank's heads
+// tells at which entry it holds it.
 class LayerCandidates {
  public:
-  // `window` > 0: tokens of the observation window.
-  LayerCandidates(const cache::SequenceCache& cache, int layer, int num_kv_heads, int window);
+  struct Options {
+    int first_kv_head = 0;  // of this rank, among those whose positions are given
+    int num_kv_heads = 0;   // of this rank
+    int window = 0;         // > 0: tokens of the observation window
+  };
+
+  // `positions` that each head holds, ascending: of all KV heads of the layer; or of this rank's, where
+  // all hold the same.
+  LayerCandidates(std::vector<std::vector<int32_t>> positions, const Options& options);
 
   int size() const { return static_cast<int>(positions_.size()); }
   // [size()] ascending
   absl::Span<const int32_t> positions() const { return positions_; }
   // Whether every head holds every candidate: nothing was evicted yet, or the same of all heads.
   bool is_complete() const { return is_complete_; }
-  // [num_kv_heads]: how many of a head's entries are candidates. They are its first ones.
+  // [num_kv_heads] of this rank: how many of a head's entries are candidates. They are its first ones.
   absl::Span<const int32_t> num_entries() const { return num_entries_; }
   int max_entries() const;
-  // The candidate that each of a head's entries is, ascending.
-  absl::Span<const int32_t> OfEntries(int kv_head) const { return of_entries_[kv_head]; }
+  // The candidate that each of the entries of a head of this rank is, ascending.
+  absl::Span<const int32_t> OfEntries(int kv_head) const {
+    return of_entries_[options_.first_kv_head + kv_head];
+  }
 
-  // [num_kv_heads, size()]: the head holds the candidate.
+  // [heads whose positions were given, size()]: the head holds the candidate.
   std::vector<uint8_t> Held() const;
 
-  // The entries of a head that hold the selected candidates, and those of the window; ascending.
+  // The entries of a head of this rank that hold the selected candidates, and those of the window;
+  // ascending.
   std::vector<int32_t> Entries(int kv_head, absl::Span<const int32_t> selected) const;
 
  private:
-  const int window_;
+  const Options options_;
   bool is_complete_ = true;
   std::vector<int32_t> positions_;
   std::vector<int32_t> num_entries_;
-  std::vector<std::vector<int32_t>> of_entries_;  // [num_kv_heads][num_entries]
+  std::vector<std::vector<int32_t>> of_entries_;  // [heads whose positions were given][num_entries]
 };
 
 }  // namespace kvec::worker::engine

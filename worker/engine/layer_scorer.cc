@@ -27,36 +27,31 @@ std::vector<int32_t> NumVisible(const cache::SequenceCache& cache, int layer, in
 
 }  // namespace
 
-absl::StatusOr<eviction::LayerScores> LayerScorer::Score(int layer,
-                                                         const eviction::ScoreNeeds& needs,
-                                                         const LayerCandidates& candidates,
-                                                         Sequence& sequence) {
+absl::StatusOr<eviction::RankScores> LayerScorer::Score(int layer,
+                                                        const eviction::ScoreNeeds& needs,
+                                                        const LayerCandidates& candidates,
+                                                        Sequence& sequence) {
   KVEC_RETURN_IF_ERROR(ScoreEntries(layer, needs, candidates, sequence));
-  focus_.clear();
-  if (needs.focus_window > 0) ReduceFocus(needs.focus_window, candidates);
+  maxima_.resize(needs.focus_window > 0 ? maxima_.size() : 0);
+  if (needs.focus_window > 0) JoinMaxima(needs.focus_window, candidates);
   value_norms_.clear();
-  if (needs.value_norms) KVEC_RETURN_IF_ERROR(NormEntries(layer, candidates, sequence));
+  if (needs.group_score == eviction::GroupScore::kWeightedMaximum) {
+    KVEC_RETURN_IF_ERROR(NormEntries(layer, candidates, sequence));
+  }
 
-  eviction::LayerScores scores;
+  eviction::RankScores scores;
   scores.num_candidates = candidates.size();
-  scores.num_kv_heads = heads_.num_kv_heads;
-  scores.group_size = heads_.group_size;
   const size_t window_size = static_cast<size_t>(heads_.num_heads) * candidates.size();
   for (size_t i = 0; i < needs.windows.size(); ++i) {
     scores.query_head_means.push_back(
         absl::MakeConstSpan(means_).subspan(i * window_size, window_size));
   }
-  scores.focus = focus_;
+  scores.maxima = maxima_;
   scores.value_norms = value_norms_;
-  scores.positions = candidates.positions();
   reading_maxima_.clear();
   if (!sequence.reading_maxima().empty()) {
     KVEC_RETURN_IF_ERROR(TakeReading(sequence.reading_maxima()[layer], candidates));
     scores.reading_maxima = reading_maxima_;
-  }
-  if (!candidates.is_complete()) {
-    held_ = candidates.Held();
-    scores.held = held_;
   }
   return scores;
 }
@@ -86,7 +81,8 @@ absl::Status LayerScorer::ScoreEntries(int layer, const eviction::ScoreNeeds& ne
     request.maxima = maxima_.data();
   }
   KVEC_RETURN_IF_ERROR(device_.WindowScores(heads_, request, arena_));
-  SpreadRows(candidates, heads_.group_size, means_);
+  const auto kv_head_of = [&](int row) { return heads_.KvHeadOf(row % heads_.num_heads); };
+  SpreadRows(candidates, kv_head_of, means_);
   return absl::OkStatus();
 }
 
@@ -122,36 +118,26 @@ absl::Status LayerScorer::TakeReading(absl::Span<const float> maxima,
   return absl::OkStatus();
 }
 
-// The mean over the window's queries of the maximum over all heads.
-void LayerScorer::ReduceFocus(int focus_window, const LayerCandidates& candidates) {
-  SpreadRows(candidates, focus_window, maxima_);
-  const size_t n = static_cast<size_t>(candidates.size());
-  focus_.resize(n);
-  for (size_t t = 0; t < n; ++t) {
-    float sum = 0;
-    for (int query = 0; query < focus_window; ++query) {
-      float largest = 0;
-      for (int head = 0; head < heads_.num_kv_heads; ++head) {
-        const size_t row = static_cast<size_t>(head) * focus_window + query;
-        largest = std::max(largest, maxima_[row * n + t]);
-      }
-      sum += largest;
-    }
-    focus_[t] = sum / static_cast<float>(focus_window);
+// Of every query the maximum over this rank's KV heads, [focus_window, candidates].
+void LayerScorer::JoinMaxima(int focus_window, const LayerCandidates& candidates) {
+  SpreadRows(candidates, [&](int row) { return row / focus_window; }, maxima_);
+  const size_t num_maxima = static_cast<size_t>(focus_window) * candidates.size();
+  for (size_t i = num_maxima; i < maxima_.size(); ++i) {
+    maxima_[i % num_maxima] = std::max(maxima_[i % num_maxima], maxima_[i]);
   }
+  maxima_.resize(num_maxima);
 }
 
-void LayerScorer::SpreadRows(const LayerCandidates& candidates, int rows_per_head,
+void LayerScorer::SpreadRows(const LayerCandidates& candidates,
+                             absl::FunctionRef<int(int row)> kv_head_of,
                              std::vector<float>& rows) {
   if (candidates.is_complete()) return;  // entries and candidates are the same
   const size_t stride = static_cast<size_t>(candidates.max_entries());
   const size_t n = static_cast<size_t>(candidates.size());
-  const size_t num_kv_heads = candidates.num_entries().size();
   const size_t num_rows = rows.size() / stride;
   std::vector<float> spread(num_rows * n, 0.0f);
   for (size_t row = 0; row < num_rows; ++row) {
-    const int kv_head = static_cast<int>(row / rows_per_head % num_kv_heads);
-    const auto of_entries = candidates.OfEntries(kv_head);
+    const auto of_entries = candidates.OfEntries(kv_head_of(static_cast<int>(row)));
     for (size_t entry = 0; entry < of_entries.size(); ++entry) {
       spread[row * n + of_entries[entry]] = rows[row * stride + entry];
     }

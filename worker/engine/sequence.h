@@ -28,6 +28,7 @@ class Sequence {
 
   uint64_t id() const { return id_; }
   cache::SequenceCache& cache() { return *cache_; }
+  const cache::SequenceCache& cache() const { return *cache_; }
   const v1::CachePolicy& cache_policy() const { return cache_policy_; }
   // Takes the cache of a sequence that has ended.
   std::unique_ptr<cache::SequenceCache> TakeCache() { return std::move(cache_); }
@@ -51,6 +52,9 @@ class Sequence {
   int32_t last_sampled() const { return last_sampled_; }
   // Takes note of a token that was sampled for `choice`: this sequence's, or one to be forked.
   void SetSampled(uint32_t choice, int32_t token);
+  // Where others sample: which of the messages of SampledTokens tells the last one; 0: none does.
+  uint64_t awaited_sample() const { return awaited_sample_; }
+  void set_awaited_sample(uint64_t number) { awaited_sample_ = number; }
   uint32_t choice() const { return sampling_.choice(); }
 
   // Takes note of a token that is fed at `position`, for the penalties and the eviction.
@@ -75,6 +79,7 @@ class Sequence {
   std::vector<int32_t> tokens_;
   std::vector<std::vector<float>> reading_maxima_;
   int32_t last_sampled_ = -1;
+  uint64_t awaited_sample_ = 0;
   absl::flat_hash_map<uint32_t, int32_t> sampled_for_forks_;  // choice → first token
   TokenCounter counter_;
   std::vector<std::pair<int32_t, float>> logit_bias_;

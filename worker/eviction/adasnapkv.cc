@@ -13,7 +13,9 @@ class AdaSnapKv : public Policy {
  public:
   explicit AdaSnapKv(PolicyParameters parameters) : parameters_(std::move(parameters)) {}
 
-  ScoreNeeds needs() const override { return {.windows = {parameters_.observation_window}}; }
+  ScoreNeeds needs() const override {
+    return {.windows = {parameters_.observation_window}, .group_score = GroupScore::kMean};
+  }
 
   std::vector<float> Scores(const LayerScores& scores) const override {
     return SnapKvScores(scores, 0);

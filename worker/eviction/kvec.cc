@@ -42,7 +42,8 @@ class Kvec : public Policy {
         span_begins_(SpanBegins(parameters_.sentence_ends, parameters_.kvec.max_span_tokens)) {}
 
   ScoreNeeds needs() const override {
-    return {.windows = {std::min(kScoringQueries, parameters_.num_tokens)}, .value_norms = true};
+    return {.windows = {std::min(kScoringQueries, parameters_.num_tokens)},
+            .group_score = GroupScore::kWeightedMaximum};
   }
 
   std::vector<float> Scores(const LayerScores& scores) const override {
@@ -86,13 +87,10 @@ class Kvec : public Policy {
     return covered;
   }
 
-  // Steps 1–3: P of one head, [n].
+  // Steps 2 and 3: P of one head, [n]. Step 1 is GroupScore::kWeightedMaximum.
   std::vector<float> Score(const LayerScores& scores, int head) const {
     const int n = scores.num_candidates;
-    std::vector<float> a = Attention(scores, head);
-    const auto norms = scores.value_norms.subspan(static_cast<size_t>(head) * n, n);
-    for (int t = 0; t < n; ++t) a[t] *= norms[t];
-
+    const absl::Span<const float> a = scores.Head(0, head);
     std::vector<float> p(n);
     const auto span = [&](int t) { return span_begins_[scores.Position(t)]; };
     for (int begin = 0; begin < n;) {
@@ -107,21 +105,6 @@ class Kvec : public Policy {
       if (!scores.IsHeld(head, t)) p[t] = kNotHeld<float>;
     }
     return p;
-  }
-
-  // What the head's query heads looked at, [n]: the last queries, or the prompt when it was read again.
-  static std::vector<float> Attention(const LayerScores& scores, int head) {
-    const auto n = static_cast<size_t>(scores.num_candidates);
-    if (!scores.reading_maxima.empty()) {
-      const auto maxima = scores.reading_maxima.subspan(static_cast<size_t>(head) * n, n);
-      return {maxima.begin(), maxima.end()};
-    }
-    std::vector<float> attention(n, 0.0f);
-    for (int i = 0; i < scores.group_size; ++i) {
-      const auto mean = scores.QueryHeadMean(0, head * scores.group_size + i);
-      for (size_t t = 0; t < n; ++t) attention[t] = std::max(attention[t], mean[t]);
-    }
-    return attention;
   }
 
   // p += kTieBreak · D, D[t] = max over u of a[u] · kDecay^|t - u|.

@@ -39,7 +39,9 @@ class KvecPaper : public Policy {
   explicit KvecPaper(PolicyParameters parameters) : parameters_(std::move(parameters)) {}
 
   ScoreNeeds needs() const override {
-    return {.windows = {parameters_.observation_window, parameters_.wide_window}, .focus_window = parameters_.observation_window};
+    return {.windows = {parameters_.observation_window, parameters_.wide_window},
+            .group_score = GroupScore::kMean,
+            .focus_window = parameters_.observation_window};
   }
 
   std::vector<float> Scores(const LayerScores& scores) const override {

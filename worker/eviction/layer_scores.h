@@ -8,13 +8,20 @@
 
 namespace kvec::worker::eviction {
 
+// How the query heads that read a KV head become one score.
+enum class GroupScore {
+  kNone,             // the policy reads no scores: they are only reported
+  kMean,             // mean of the query heads'
+  kWeightedMaximum,  // their maximum, times ‖v‖₂
+};
+
 // What a policy wants to know of a layer's attention before it can choose.
 struct ScoreNeeds {
   // Numbers of last queries over which attention probabilities are averaged, each giving one
-  // entry of LayerScores::query_head_means.
+  // entry of LayerScores::heads.
   std::vector<int> windows;
+  GroupScore group_score = GroupScore::kMean;
   int focus_window = 0;  // O: last queries over which I of KVEC.md is taken; 0: not wanted
-  bool value_norms = false;
 };
 
 // How the last queries of a sequence attended in one layer, over the candidates: the tokens that some
@@ -23,17 +30,14 @@ struct ScoreNeeds {
 struct LayerScores {
   int num_candidates = 0;  // n
   int num_kv_heads = 0;    // G
-  int group_size = 0;      // query heads per KV head, H / G
-  // One entry per ScoreNeeds::windows, [H, n]: mean over the last queries of A.
-  std::vector<absl::Span<const float>> query_head_means;
+  // One entry per ScoreNeeds::windows, [G, n]: of the means over the last queries of A. Empty for
+  // GroupScore::kNone.
+  std::vector<absl::Span<const float>> heads;
   absl::Span<const float> focus;  // [n]: mean over the last O queries of the max over heads of A
-  absl::Span<const float> value_norms;  // [G, n]: ‖v‖₂
-  // [G, n]: the largest attention that a token got when the prompt was read again; empty: it was not.
-  absl::Span<const float> reading_maxima;
   // What earlier evictions left. Positions of the candidates, [n] ascending; empty: 0 … n - 1.
   absl::Span<const int32_t> positions;
   // [G, n]: the head holds the candidate; empty: every head holds all. What a head does not hold has
-  // scores and norm 0 there, and is not chosen.
+  // score 0 there, and is not chosen.
   absl::Span<const uint8_t> held;
 
   int32_t Position(int candidate) const {
@@ -42,9 +46,8 @@ struct LayerScores {
   bool IsHeld(int kv_head, int candidate) const {
     return held.empty() || held[static_cast<size_t>(kv_head) * num_candidates + candidate] != 0;
   }
-  absl::Span<const float> QueryHeadMean(int window, int query_head) const {
-    return query_head_means[window].subspan(static_cast<size_t>(query_head) * num_candidates,
-                                            num_candidates);
+  absl::Span<const float> Head(int window, int kv_head) const {
+    return heads[window].subspan(static_cast<size_t>(kv_head) * num_candidates, num_candidates);
   }
 };
 

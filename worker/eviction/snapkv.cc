@@ -14,7 +14,9 @@ class SnapKv : public Policy {
  public:
   explicit SnapKv(PolicyParameters parameters) : parameters_(std::move(parameters)) {}
 
-  ScoreNeeds needs() const override { return {.windows = {parameters_.observation_window}}; }
+  ScoreNeeds needs() const override {
+    return {.windows = {parameters_.observation_window}, .group_score = GroupScore::kMean};
+  }
 
   std::vector<float> Scores(const LayerScores& scores) const override {
     return SnapKvScores(scores, 0);

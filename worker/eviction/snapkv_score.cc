@@ -13,13 +13,7 @@ constexpr int kPoolRadius = 3;  // kernel 7
 
 std::vector<float> SnapKvScore(const LayerScores& scores, int window, int kv_head) {
   const int n = scores.num_candidates;
-  std::vector<float> mean(n, 0.0f);
-  for (int i = 0; i < scores.group_size; ++i) {
-    const auto query_head = scores.QueryHeadMean(window, kv_head * scores.group_size + i);
-    for (int t = 0; t < n; ++t) mean[t] += query_head[t];
-  }
-  for (float& value : mean) value /= static_cast<float>(scores.group_size);
-
+  const absl::Span<const float> mean = scores.Head(window, kv_head);
   std::vector<float> pooled(n);
   int begin = 0;
   int end = 0;

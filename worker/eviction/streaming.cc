@@ -17,7 +17,9 @@ class Streaming : public Policy {
   explicit Streaming(PolicyParameters parameters) : parameters_(std::move(parameters)) {}
 
   // Only to report the attention mass kept.
-  ScoreNeeds needs() const override { return {.windows = {parameters_.observation_window}}; }
+  ScoreNeeds needs() const override {
+    return {.windows = {parameters_.observation_window}, .group_score = GroupScore::kNone};
+  }
 
   // No token is better than another.
   std::vector<float> Scores(const LayerScores& scores) const override {

@@ -1,6 +1,7 @@
 #include "worker/model/transformer.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
@@ -9,6 +10,24 @@ namespace kvec::worker::model {
 
 using kernels::MatMulMode;
 using kernels::Tensor;
+
+namespace {
+
+// The part of x[rows, columns stored] that the rank fills.
+Tensor Held(Tensor x, const ColumnShare& columns) {
+  return {x.data + columns.offset(), x.rows, columns.held.count, x.stride};
+}
+
+Tensor Columns(Tensor x, IndexRange columns) {
+  return {x.data + columns.begin, x.rows, columns.count, x.stride};
+}
+
+// Of whole rows.
+absl::Span<uint8_t> Bytes(Tensor x) {
+  return {reinterpret_cast<uint8_t*>(x.data), sizeof(float) * static_cast<size_t>(x.rows) * x.cols};
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(
     const ModelConfig& config, const ModelWeights& weights, const kernels::HeadShape& heads,
@@ -27,18 +46,31 @@ absl::StatusOr<Tensor> Transformer::AllocateTensor(int rows, int cols) {
   return tensor;
 }
 
+absl::StatusOr<Tensor> Transformer::AllocateColumns(const ColumnShare& columns) {
+  KVEC_ASSIGN_OR_RETURN(const Tensor tensor,
+                        AllocateTensor(options_.max_rows, columns.stored.count));
+  if (columns.is_padded()) {
+    const std::vector<uint8_t> zeros(Bytes(tensor).size());
+    KVEC_RETURN_IF_ERROR(device_.Upload(zeros, tensor.data));
+    KVEC_RETURN_IF_ERROR(device_.Synchronize());
+  }
+  return tensor;
+}
+
 absl::Status Transformer::AllocateActivations() {
   const int rows = options_.max_rows;
+  const RankShare& share = weights_.share().rank;
   KVEC_ASSIGN_OR_RETURN(hidden_, AllocateTensor(rows, config_.hidden_size));
   KVEC_ASSIGN_OR_RETURN(normed_, AllocateTensor(rows, config_.hidden_size));
   KVEC_ASSIGN_OR_RETURN(qkv_, AllocateTensor(rows, heads_.qkv_cols()));
-  KVEC_ASSIGN_OR_RETURN(attention_, AllocateTensor(rows, heads_.num_heads * heads_.head_dim));
-  KVEC_ASSIGN_OR_RETURN(gate_up_, AllocateTensor(rows, 2 * config_.intermediate_size));
-  KVEC_ASSIGN_OR_RETURN(activated_, AllocateTensor(rows, config_.intermediate_size));
+  KVEC_ASSIGN_OR_RETURN(attention_, AllocateColumns(share.attention_output));
+  KVEC_ASSIGN_OR_RETURN(gate_up_, AllocateTensor(rows, 2 * share.mlp.held.count));
+  KVEC_ASSIGN_OR_RETURN(activated_, AllocateColumns(share.mlp));
   KVEC_ASSIGN_OR_RETURN(angles_, AllocateTensor(rows, heads_.head_dim));
   KVEC_ASSIGN_OR_RETURN(local_angles_, AllocateTensor(rows, heads_.head_dim));
   if (weights_.has_head()) {
-    KVEC_ASSIGN_OR_RETURN(logits_, AllocateTensor(options_.max_logit_rows, config_.vocab_size));
+    const int cols = share.rank == 0 ? config_.vocab_size : share.vocabulary.count;
+    KVEC_ASSIGN_OR_RETURN(logits_, AllocateTensor(options_.max_logit_rows, cols));
   }
   return absl::OkStatus();
 }
@@ -61,8 +93,7 @@ absl::Status Transformer::Forward(const TokenBatch& batch, LogitsConsumer consum
   KVEC_RETURN_IF_ERROR(CheckBatch(batch));
   const int rows = batch.num_rows();
   if (rows == 0) return absl::OkStatus();
-  KVEC_RETURN_IF_ERROR(device_.EmbeddingLookup(weights_.embedding(), batch.token_ids,
-                                               config_.embedding_scale, hidden_.Rows(0, rows)));
+  KVEC_RETURN_IF_ERROR(BeginHidden(batch));
   KVEC_RETURN_IF_ERROR(device_.RopeAngles(batch.positions, config_.rope, angles_.Rows(0, rows)));
   const auto& windows = config_.sliding_windows;
   if (std::any_of(windows.begin(), windows.end(), [](int window) { return window > 0; })) {
@@ -73,7 +104,44 @@ absl::Status Transformer::Forward(const TokenBatch& batch, LogitsConsumer consum
     KVEC_RETURN_IF_ERROR(RunLayer(layer, batch));
     options_.layers_done->fetch_add(1, std::memory_order_relaxed);
   }
-  return RunHead(batch, consume);
+  return weights_.has_head() ? RunHead(batch, consume) : SendHidden(rows);
+}
+
+absl::Status Transformer::BeginHidden(const TokenBatch& batch) {
+  const Tensor hidden = hidden_.Rows(0, batch.num_rows());
+  if (weights_.range().first == 0) {
+    return device_.EmbeddingLookup(weights_.embedding(), batch.token_ids, config_.embedding_scale,
+                                   hidden);
+  }
+  return comm_->group->Receive(comm_->Index(comm_->stage - 1, comm_->rank), Bytes(hidden));
+}
+
+absl::Status Transformer::SendHidden(int num_rows) {
+  KVEC_RETURN_IF_ERROR(device_.Synchronize());
+  return comm_->group->Send(comm_->Index(comm_->stage + 1, comm_->rank),
+                            Bytes(hidden_.Rows(0, num_rows)));
+}
+
+absl::Status Transformer::SumOverRanks(Tensor x) {
+  if (weights_.share().rank.num_ranks == 1) return absl::OkStatus();
+  KVEC_RETURN_IF_ERROR(device_.Synchronize());
+  return comm_->ranks->AllReduceSum(x);
+}
+
+absl::Status Transformer::AddToHidden(const kernels::Weight& weight, Tensor input,
+                                      const float* post_norm, int num_rows) {
+  const Tensor hidden = hidden_.Rows(0, num_rows);
+  if (!config_.has_post_norms) {
+    // What is summed over the ranks holds the residual stream once: rank 0's.
+    const MatMulMode mode =
+        weights_.share().rank.rank == 0 ? MatMulMode::kAccumulate : MatMulMode::kOverwrite;
+    KVEC_RETURN_IF_ERROR(device_.MatMul(weight, input, nullptr, mode, hidden));
+    return SumOverRanks(hidden);
+  }
+  const Tensor normed = normed_.Rows(0, num_rows);
+  KVEC_RETURN_IF_ERROR(device_.MatMul(weight, input, nullptr, MatMulMode::kOverwrite, normed));
+  KVEC_RETURN_IF_ERROR(SumOverRanks(normed));
+  return device_.AddRmsNorm(normed, post_norm, config_.rms_norm_eps, hidden);
 }
 
 absl::Status Transformer::RunLayer(int layer, const TokenBatch& batch) {
@@ -109,15 +177,11 @@ absl::Status Transformer::RunAttention(int layer, const TokenBatch& batch) {
       device_.NormAndRotate(qkv, heads_, norm, angles, config_.rope_pairing));
   KVEC_RETURN_IF_ERROR(KeepQueries(layer, batch));
   KVEC_RETURN_IF_ERROR(device_.AppendKv(qkv, heads_, batch.positions, layer_batch, arena_));
-  KVEC_RETURN_IF_ERROR(device_.Attention(qkv, heads_, layer_batch, arena_, attention));
-  if (!config_.has_post_norms) {
-    return device_.MatMul(*weights.attention_output, attention, nullptr, MatMulMode::kAccumulate,
-                          hidden);
-  }
-  KVEC_RETURN_IF_ERROR(device_.MatMul(*weights.attention_output, attention, nullptr,
-                                      MatMulMode::kOverwrite, normed));
-  return device_.AddRmsNorm(normed, weights.post_attention_norm.data(), config_.rms_norm_eps,
-                            hidden);
+  KVEC_RETURN_IF_ERROR(
+      device_.Attention(qkv, heads_, layer_batch, arena_,
+                        Held(attention, weights_.share().rank.attention_output)));
+  return AddToHidden(*weights.attention_output, attention, weights.post_attention_norm.data(),
+                     rows);
 }
 
 absl::Status Transformer::KeepQueries(int layer, const TokenBatch& batch) {
@@ -142,16 +206,13 @@ absl::Status Transformer::RunMlp(int layer, int num_rows) {
       device_.RmsNorm(hidden, weights.mlp_norm.data(), config_.rms_norm_eps, normed));
   KVEC_RETURN_IF_ERROR(
       device_.MatMul(*weights.gate_up, normed, nullptr, MatMulMode::kOverwrite, gate_up));
-  KVEC_RETURN_IF_ERROR(device_.GatedActivation(gate_up, config_.activation, activated));
-  if (!config_.has_post_norms) {
-    return device_.MatMul(*weights.down, activated, nullptr, MatMulMode::kAccumulate, hidden);
-  }
-  KVEC_RETURN_IF_ERROR(
-      device_.MatMul(*weights.down, activated, nullptr, MatMulMode::kOverwrite, normed));
-  return device_.AddRmsNorm(normed, weights.post_mlp_norm.data(), config_.rms_norm_eps, hidden);
+  KVEC_RETURN_IF_ERROR(device_.GatedActivation(gate_up, config_.activation,
+                                               Held(activated, weights_.share().rank.mlp)));
+  return AddToHidden(*weights.down, activated, weights.post_mlp_norm.data(), num_rows);
 }
 
 absl::Status Transformer::RunHead(const TokenBatch& batch, LogitsConsumer consume) {
+  const RankShare& share = weights_.share().rank;
   const int num_logit_rows = static_cast<int>(batch.logit_rows.size());
   for (int begin = 0; begin < num_logit_rows; begin += options_.max_logit_rows) {
     const int count = std::min(options_.max_logit_rows, num_logit_rows - begin);
@@ -161,9 +222,30 @@ absl::Status Transformer::RunHead(const TokenBatch& batch, LogitsConsumer consum
                                            normed_.Rows(i, 1)));
     }
     const Tensor logits = logits_.Rows(0, count);
-    KVEC_RETURN_IF_ERROR(device_.MatMul(weights_.head(), normed_.Rows(0, count), nullptr,
-                                        MatMulMode::kOverwrite, logits));
-    KVEC_RETURN_IF_ERROR(consume(logits, begin));
+    KVEC_RETURN_IF_ERROR(device_.MatMul(
+        weights_.head(), normed_.Rows(0, count), nullptr, MatMulMode::kOverwrite,
+        share.rank == 0 ? Columns(logits, share.vocabulary) : logits));
+    KVEC_RETURN_IF_ERROR(GatherLogits(count));
+    if (share.rank == 0) KVEC_RETURN_IF_ERROR(consume(logits, begin));
+  }
+  return absl::OkStatus();
+}
+
+// Row by row, so that each goes to its place.
+absl::Status Transformer::GatherLogits(int count) {
+  const RankShare& share = weights_.share().rank;
+  if (share.num_ranks == 1) return absl::OkStatus();
+  KVEC_RETURN_IF_ERROR(device_.Synchronize());
+  for (int row = 0; row < count; ++row) {
+    const Tensor logits = logits_.Rows(row, 1);
+    if (share.rank > 0) {
+      KVEC_RETURN_IF_ERROR(comm_->ranks->Send(0, Bytes(logits)));
+      continue;
+    }
+    for (int rank = 1; rank < share.num_ranks; ++rank) {
+      const IndexRange rows = VocabularyOf(config_, rank, share.num_ranks);
+      KVEC_RETURN_IF_ERROR(comm_->ranks->Receive(rank, Bytes(Columns(logits, rows))));
+    }
   }
   return absl::OkStatus();
 }

@@ -14,6 +14,7 @@
 #include "kernels/device.h"
 #include "worker/cache/query_window.h"
 #include "worker/cache/sequence_cache.h"
+#include "worker/comm/group_comm.h"
 #include "worker/model/model_weights.h"
 
 namespace kvec::worker::model {
@@ -38,8 +39,12 @@ struct TokenBatch {
 };
 
 // A decoder-only transformer over paged caches: the forward pass of every family, whose differences
-// ModelConfig spells out. Owned by the engine, called from its thread; everything it works in is
-// allocated by Create.
+// ModelConfig spells out; of the layers and heads that this worker holds. Owned by the engine, called
+// from its thread; everything it works in is allocated by Create.
+//
+// Between the workers of a group, in the order of the pass: hidden states [rows, hidden] from each
+// rank of a stage to the same rank of the next; in every layer two sums over the stage's ranks, after
+// which all have the same bits; and logits from the last stage's other ranks to its rank 0.
 class Transformer {
  public:
   struct Options {
@@ -49,7 +54,7 @@ class Transformer {
   };
 
   // Receives logits[count, vocab] of logit_rows[begin … begin + count); they are valid during the
-  // call only.
+  // call only. Called where logits are whole: rank 0 of the last stage.
   using LogitsConsumer = absl::FunctionRef<absl::Status(kernels::Tensor logits, int begin)>;
 
   // All arguments must outlive the result.
@@ -60,8 +65,12 @@ class Transformer {
                                                              kernels::KvArena& arena,
                                                              const Options& options);
 
+  // Lends it the group that the rest of the model is in; null: there is no rest. Outlives its use.
+  void SetComm(comm::GroupComm* comm) { comm_ = comm; }
+
   // Runs the batch, leaves its keys and values in the caches, and hands its logits to `consume`.
-  // INVALID_ARGUMENT for an id outside the vocabulary or more than max_rows rows.
+  // INVALID_ARGUMENT for an id outside the vocabulary or more than max_rows rows; a
+  // communicator's error.
   absl::Status Forward(const TokenBatch& batch, LogitsConsumer consume);
 
   const Options& options() const { return options_; }
@@ -75,11 +84,21 @@ class Transformer {
 
   absl::Status AllocateActivations();
   absl::StatusOr<kernels::Tensor> AllocateTensor(int rows, int cols);
+  // The input of a weight split by columns: [max_rows, columns stored], zeros.
+  absl::StatusOr<kernels::Tensor> AllocateColumns(const ColumnShare& columns);
   absl::Status CheckBatch(const TokenBatch& batch) const;
   absl::Status RunLayer(int layer, const TokenBatch& batch);
   absl::Status RunAttention(int layer, const TokenBatch& batch);
   absl::Status RunMlp(int layer, int num_rows);
   absl::Status RunHead(const TokenBatch& batch, LogitsConsumer consume);
+  absl::Status BeginHidden(const TokenBatch& batch);
+  // hidden += input · weightᵀ over all ranks' columns, normed first where the model does so.
+  absl::Status AddToHidden(const kernels::Weight& weight, kernels::Tensor input,
+                           const float* post_norm, int num_rows);
+  absl::Status SumOverRanks(kernels::Tensor x);
+  absl::Status SendHidden(int num_rows);
+  // Rank 0's logits[count, vocab] become whole.
+  absl::Status GatherLogits(int count);
   kernels::AttentionBatch LayerBatch(int layer, const TokenBatch& batch);
   absl::Status KeepQueries(int layer, const TokenBatch& batch);
 
@@ -89,17 +108,18 @@ class Transformer {
   kernels::Device& device_;
   kernels::KvArena& arena_;
   const Options options_;
+  comm::GroupComm* comm_ = nullptr;
 
   std::vector<std::unique_ptr<kernels::DeviceMemory>> memory_;  // of the tensors below
   kernels::Tensor hidden_;        // [max_rows, hidden]: the residual stream
   kernels::Tensor normed_;        // [max_rows, hidden]
   kernels::Tensor qkv_;           // [max_rows, heads.qkv_cols()]
-  kernels::Tensor attention_;     // [max_rows, num_heads · head_dim]
-  kernels::Tensor gate_up_;       // [max_rows, 2 intermediate]
-  kernels::Tensor activated_;     // [max_rows, intermediate]
+  kernels::Tensor attention_;     // [max_rows, columns stored of attention_output]
+  kernels::Tensor gate_up_;       // [max_rows, 2 columns held of the MLP]
+  kernels::Tensor activated_;     // [max_rows, columns stored of the MLP]
   kernels::Tensor angles_;        // [max_rows, head_dim]
   kernels::Tensor local_angles_;  // [max_rows, head_dim]; layers with a sliding window
-  kernels::Tensor logits_;        // [max_logit_rows, vocab]
+  kernels::Tensor logits_;        // [max_logit_rows, vocab], other ranks: their vocabulary rows
   std::vector<kernels::AttentionSequence> attention_sequences_;  // of the layer being run
 };
 

@@ -8,6 +8,7 @@
 #include "common/status_macros.h"
 #include "common/tensor/dequantize.h"
 #include "nlohmann/json.hpp"
+#include "worker/eviction/coverage_message.h"
 
 namespace kvec::worker::eviction {
 namespace {
@@ -49,39 +50,43 @@ void ReadHeader(const Json& header, EvictionCase& to) {
   parameters.kvec.reserved_from = kvec.value("r0", parameters.kvec.reserved_from);
 }
 
-// What a device's window scores are, by the definition: float32 sums from the oldest query on.
+// What a device's window scores are, by the definition: float32 sums from the oldest query on. Of one
+// rank's heads.
 class LayerReductions {
  public:
-  LayerReductions(const EvictionCase& from, int layer, const ScoreNeeds& needs)
-      : from_(from), layer_(layer), num_candidates_(from.num_candidates()) {
+  LayerReductions(const EvictionCase& from, int layer, const ScoreNeeds& needs,
+                  const RankHeads& heads)
+      : from_(from), layer_(layer), heads_(heads), num_candidates_(from.num_candidates()) {
     means_.reserve(needs.windows.size());
     for (int window : needs.windows) means_.push_back(OverQueries(window, from.max_of_queries));
-    if (needs.focus_window > 0) focus_ = Focus();
+    if (needs.focus_window > 0) maxima_ = Maxima(needs.focus_window);
   }
 
-  LayerScores scores() const {
-    LayerScores scores;
+  RankScores scores() const {
+    RankScores scores;
     scores.num_candidates = num_candidates_;
-    scores.num_kv_heads = from_.num_kv_heads;
-    scores.group_size = from_.num_heads / from_.num_kv_heads;
     for (const auto& mean : means_) scores.query_head_means.push_back(mean);
-    scores.focus = focus_;
-    const size_t norms = static_cast<size_t>(from_.num_kv_heads) * num_candidates_;
-    scores.value_norms = absl::MakeConstSpan(from_.value_norms).subspan(layer_ * norms, norms);
+    scores.maxima = maxima_;
+    const size_t first = static_cast<size_t>(layer_) * from_.num_kv_heads + heads_.first_kv_head;
+    scores.value_norms = absl::MakeConstSpan(from_.value_norms)
+                             .subspan(first * num_candidates_,
+                                      static_cast<size_t>(heads_.num_kv_heads) * num_candidates_);
     return scores;
   }
 
  private:
   float At(int head, int query, int candidate) const {
     const size_t row =
-        (static_cast<size_t>(layer_) * from_.num_heads + head) * from_.num_queries + query;
+        (static_cast<size_t>(layer_) * from_.num_heads + heads_.first_head + head) *
+            from_.num_queries +
+        query;
     return from_.attention[row * num_candidates_ + candidate];
   }
 
   // [num_heads, num_candidates]: mean, or maximum, over the last `window` queries.
   std::vector<float> OverQueries(int window, bool maximum) const {
     std::vector<float> result;
-    for (int head = 0; head < from_.num_heads; ++head) {
+    for (int head = 0; head < heads_.num_heads; ++head) {
       for (int t = 0; t < num_candidates_; ++t) {
         float value = 0;
         for (int query = from_.num_queries - window; query < from_.num_queries; ++query) {
@@ -93,29 +98,27 @@ class LayerReductions {
     return result;
   }
 
-  // [num_candidates]: mean over the observation window of the maximum over query heads.
-  std::vector<float> Focus() const {
-    const int window = from_.parameters.observation_window;
+  // [window, num_candidates]: of each of the last queries the maximum over query heads.
+  std::vector<float> Maxima(int window) const {
     std::vector<float> result;
-    for (int t = 0; t < num_candidates_; ++t) {
-      float sum = 0;
-      for (int query = from_.num_queries - window; query < from_.num_queries; ++query) {
+    for (int query = from_.num_queries - window; query < from_.num_queries; ++query) {
+      for (int t = 0; t < num_candidates_; ++t) {
         float largest = 0;
-        for (int head = 0; head < from_.num_heads; ++head) {
+        for (int head = 0; head < heads_.num_heads; ++head) {
           largest = std::max(largest, At(head, query, t));
         }
-        sum += largest;
+        result.push_back(largest);
       }
-      result.push_back(sum / static_cast<float>(window));
     }
     return result;
   }
 
   const EvictionCase& from_;
   const int layer_;
+  const RankHeads heads_;
   const int num_candidates_;
   std::vector<std::vector<float>> means_;
-  std::vector<float> focus_;
+  std::vector<float> maxima_;
 };
 
 }  // namespace
@@ -142,19 +145,42 @@ absl::StatusOr<EvictionCase> ReadEvictionCase(std::istream& in) {
 }
 
 absl::StatusOr<std::vector<Selection>> RunPolicy(const std::string& name,
-                                                 const EvictionCase& eviction_case) {
+                                                 const EvictionCase& eviction_case,
+                                                 const CasePart& part) {
   KVEC_ASSIGN_OR_RETURN(const auto policy, MakePolicy(name, eviction_case.parameters));
+  comm::GroupComm* const comm = part.comm;
+  RankExchange exchange(part.ranks, comm == nullptr ? 0 : comm->rank,
+                        eviction_case.num_heads / eviction_case.num_kv_heads);
+  if (comm != nullptr) exchange.SetComm(comm->ranks.get());
   Coverage coverage;
   coverage.layers_selecting.assign(eviction_case.num_candidates(), 0);
+  if (comm != nullptr && comm->stage > 0) {
+    KVEC_ASSIGN_OR_RETURN(
+        coverage, ReceiveCoverage(eviction_case.num_candidates(),
+                                  comm->Index(comm->stage - 1, comm->rank), *comm->group));
+  }
   std::vector<Selection> selections;
-  for (int layer = 0; layer < eviction_case.num_layers; ++layer) {
-    const LayerReductions reductions(eviction_case, layer, policy->needs());
-    const LayerScores scores = reductions.scores();
+  for (int layer = part.first_layer; layer < part.first_layer + part.num_layers; ++layer) {
+    const LayerReductions reductions(eviction_case, layer, policy->needs(), exchange.mine());
+    KVEC_ASSIGN_OR_RETURN(const LayerScores scores,
+                          exchange.Join(policy->needs(), reductions.scores()));
     selections.push_back(
         policy->Select(scores, eviction_case.layer_budgets.at(name)[layer], coverage));
     AddSelection(scores, selections.back(), coverage);
   }
+  if (comm != nullptr && comm->stage + 1 < comm->num_stages) {
+    KVEC_RETURN_IF_ERROR(SendCoverage(coverage, comm->Index(comm->stage + 1, comm->rank),
+                                      *comm->group));
+  }
   return selections;
+}
+
+absl::StatusOr<std::vector<Selection>> RunPolicy(const std::string& name,
+                                                 const EvictionCase& eviction_case) {
+  return RunPolicy(name, eviction_case,
+                   {.first_layer = 0,
+                    .num_layers = eviction_case.num_layers,
+                    .ranks = {{0, eviction_case.num_heads, 0, eviction_case.num_kv_heads}}});
 }
 
 }  // namespace kvec::worker::eviction

@@ -8,7 +8,9 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "worker/comm/group_comm.h"
 #include "worker/eviction/policy.h"
+#include "worker/eviction/rank_exchange.h"
 
 namespace kvec::worker::eviction {
 
@@ -32,7 +34,20 @@ struct EvictionCase {
 // Reads one case. OUT_OF_RANGE at the end of the stream, INVALID_ARGUMENT for anything but a case.
 absl::StatusOr<EvictionCase> ReadEvictionCase(std::istream& in);
 
-// What the policy keeps, layer by layer.
+// A worker's part of a case.
+struct CasePart {
+  int first_layer = 0;
+  int num_layers = 0;
+  std::vector<RankHeads> ranks;     // of the stage
+  comm::GroupComm* comm = nullptr;  // null: the part is the whole
+};
+
+// What the policy keeps of all KV heads, layer by layer; as one worker of a group finds it.
+absl::StatusOr<std::vector<Selection>> RunPolicy(const std::string& policy,
+                                                 const EvictionCase& eviction_case,
+                                                 const CasePart& part);
+
+// By one worker that has everything.
 absl::StatusOr<std::vector<Selection>> RunPolicy(const std::string& policy,
                                                  const EvictionCase& eviction_case);
 
