@@ -65,7 +65,8 @@ class SequenceCache {
 
   // Of a layer of this stage, [num_kv_heads]; valid until the next change.
   absl::Span<const kernels::HeadPages> Layer(int layer) const;
-  // Whether anything was evicted from the layer, of this sequence or of the one that it was forked from.
+  // Whether anything was evicted from the layer, of this sequence or of the one that it was forked
+  // from.
   bool IsEvicted(int layer) const;
   // Of a head's entries, ascending.
   std::vector<int32_t> Positions(int layer, int kv_head) const;

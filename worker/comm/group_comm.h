@@ -7,8 +7,8 @@
 
 namespace kvec::worker::comm {
 
-// How a worker of a group reaches the others. Made when a group forms and gone with it: an engine is
-// lent one for that time.
+// How a worker of a group reaches the others. Made when a group forms and gone with it: an engine
+// is lent one for that time.
 struct GroupComm {
   int stage = 0;
   int num_stages = 1;

@@ -29,8 +29,7 @@ void FillLogProbs(const kernels::SampleResult& sample, v1::TokenLogProbs& logpro
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const ModelFiles& files,
                                                        kernels::Device& device,
-                                                       const Options& options,
-                                                       Progress& progress) {
+                                                       const Options& options, Progress& progress) {
   auto engine = std::unique_ptr<Engine>(new Engine(device, options, progress));
   KVEC_RETURN_IF_ERROR(engine->Load(files));
   return engine;
@@ -48,10 +47,10 @@ absl::Status Engine::Load(const ModelFiles& files) {
   cache_shape_ = {heads_.num_kv_heads,
                   {windows + options_.layers.first, windows + options_.layers.end()}};
   KVEC_RETURN_IF_ERROR(AllocateArena(config));
-  KVEC_ASSIGN_OR_RETURN(
-      transformer_, model::Transformer::Create(config, *weights_, heads_, device_, *arena_,
-                                               {.max_rows = options_.max_step_tokens,
-                                                .layers_done = &progress_.layers_done}));
+  KVEC_ASSIGN_OR_RETURN(transformer_,
+                        model::Transformer::Create(config, *weights_, heads_, device_, *arena_,
+                                                   {.max_rows = options_.max_step_tokens,
+                                                    .layers_done = &progress_.layers_done}));
   Evictor::Options evictor{.layers = options_.layers,
                            .ranks = {},
                            .rank = options_.rank,
@@ -61,11 +60,10 @@ absl::Status Engine::Load(const ModelFiles& files) {
   for (int rank = 0; rank < options_.num_ranks; ++rank) {
     KVEC_ASSIGN_OR_RETURN(const model::RankShare of_rank,
                           model::ShareOfRank(config, blocks, rank, options_.num_ranks));
-    evictor.ranks.push_back({of_rank.heads.begin, of_rank.heads.count, of_rank.kv_heads.begin,
-                             of_rank.kv_heads.count});
+    evictor.ranks.push_back(
+        {of_rank.heads.begin, of_rank.heads.count, of_rank.kv_heads.begin, of_rank.kv_heads.count});
   }
-  evictor_ =
-      std::make_unique<Evictor>(device_, *arena_, heads_, cache_shape_, std::move(evictor));
+  evictor_ = std::make_unique<Evictor>(device_, *arena_, heads_, cache_shape_, std::move(evictor));
   second_reader_ = std::make_unique<SecondReader>(device_, *arena_, heads_, cache_shape_,
                                                   *transformer_, config.attention_scale);
   return absl::OkStatus();
@@ -102,8 +100,8 @@ absl::Status Engine::CheckComm() const {
   const int num_stages = comm_ == nullptr ? 1 : comm_->num_stages;
   const int rank = comm_ == nullptr ? 0 : comm_->rank;
   const int num_ranks = comm_ == nullptr ? 1 : comm_->num_ranks;
-  if (is_first == (stage == 0) && is_last == (stage + 1 == num_stages) &&
-      rank == options_.rank && num_ranks == options_.num_ranks) {
+  if (is_first == (stage == 0) && is_last == (stage + 1 == num_stages) && rank == options_.rank &&
+      num_ranks == options_.num_ranks) {
     return absl::OkStatus();
   }
   return absl::FailedPreconditionError(absl::StrCat(

@@ -26,14 +26,15 @@
 
 namespace kvec::worker::engine {
 
-// Executes Steps: a worker without its connection. Holds its share of the weights, the arena, and all
-// sequences' caches; has no policy of its own. One thread calls it.
+// Executes Steps: a worker without its connection. Holds its share of the weights, the arena, and
+// all sequences' caches; has no policy of its own. One thread calls it.
 //
-// Where the rest of the model is on other workers, all execute the same Steps in the same order, and
-// what they send each other is fixed by the Steps alone. A Step's part on one worker needs what was sent
-// by the stage before in the same Step, by its own stage, and what earlier Steps sampled: never a later
-// Step or stage. So no order of events makes them wait for each other in a circle, whether or not a
-// message is sent before it is received; but for sampled tokens (see SampledTokens).
+// Where the rest of the model is on other workers, all execute the same Steps in the same order,
+// and what they send each other is fixed by the Steps alone. A Step's part on one worker needs what
+// was sent by the stage before in the same Step, by its own stage, and what earlier Steps sampled:
+// never a later Step or stage. So no order of events makes them wait for each other in a circle,
+// whether or not a message is sent before it is received; but for sampled tokens (see
+// SampledTokens).
 class Engine {
  public:
   struct Options {
@@ -45,20 +46,20 @@ class Engine {
     kernels::KvType kv_type = kernels::KvType::kBF16;
   };
 
-  // `files`, `device` and `progress` must outlive the result. Reads the weights and allocates everything
-  // that Steps will need.
+  // `files`, `device` and `progress` must outlive the result. Reads the weights and allocates
+  // everything that Steps will need.
   static absl::StatusOr<std::unique_ptr<Engine>> Create(const ModelFiles& files,
                                                         kernels::Device& device,
                                                         const Options& options,
                                                         Progress& progress);
 
   // Carries the Step out, in the order that cluster.proto gives. Results are with the worker that
-  // samples: rank 0 of the last stage. An error means that coordinator and worker disagree, or that the
-  // device or a communicator failed: the group is to be formed anew.
+  // samples: rank 0 of the last stage. An error means that coordinator and worker disagree, or that
+  // the device or a communicator failed: the group is to be formed anew.
   absl::StatusOr<v1::StepResult> Execute(const v1::Step& step);
 
-  // Lends the engine its place in a group, before any of the group's Steps; null when the group is no
-  // more. Forgets all sequences, as Reset.
+  // Lends the engine its place in a group, before any of the group's Steps; null when the group is
+  // no more. Forgets all sequences, as Reset.
   void SetComm(comm::GroupComm* comm);
 
   // Which tokens close a sentence, one bit per vocabulary entry; see cluster.proto.

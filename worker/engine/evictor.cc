@@ -40,7 +40,8 @@ void SetBit(int token, std::string& bits) {
   bits[token / 8] = static_cast<char>(bits[token / 8] | (1 << token % 8));
 }
 
-// One bit per token: some head of some layer of this stage keeps it, as all keep the last `window` ones.
+// One bit per token: some head of some layer of this stage keeps it, as all keep the last `window`
+// ones.
 std::string KeptTokenBits(const eviction::Coverage& before, const eviction::Coverage& after,
                           int window) {
   const int num_tokens = static_cast<int>(after.layers_selecting.size());

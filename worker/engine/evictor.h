@@ -25,10 +25,10 @@ namespace kvec::worker::engine {
 // policy choose, and compacts the pages, layer after layer. Owned by the engine, called from its
 // thread.
 //
-// Between the workers of a group: one message about what earlier layers kept from each rank of a stage
-// to the same rank of the next, before and after the stage's layers; and in every layer one all-gather
-// of scores among the stage's ranks, before it one of positions where an earlier eviction left
-// different ones. Every rank then chooses alike for all heads of the layer.
+// Between the workers of a group: one message about what earlier layers kept from each rank of a
+// stage to the same rank of the next, before and after the stage's layers; and in every layer one
+// all-gather of scores among the stage's ranks, before it one of positions where an earlier
+// eviction left different ones. Every rank then chooses alike for all heads of the layer.
 class Evictor {
  public:
   struct Options {
@@ -94,8 +94,8 @@ class Evictor {
   absl::StatusOr<v1::LayerCacheUsage> EvictLayer(int layer, const v1::EvictionOrder& order,
                                                  const eviction::Policy& policy, Sequence& sequence,
                                                  eviction::Coverage& coverage);
-  // Share of the window's attention that this rank's query heads lend to what is kept, as their part of
-  // the mean over all query heads of the layer.
+  // Share of the window's attention that this rank's query heads lend to what is kept, as their
+  // part of the mean over all query heads of the layer.
   float AttentionMassKept(const eviction::RankScores& scores,
                           const eviction::Selection& selection) const;
   bool ClosesSentence(int32_t token) const;

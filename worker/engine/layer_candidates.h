@@ -8,10 +8,10 @@
 
 namespace kvec::worker::engine {
 
-// What a layer's eviction chooses from: the tokens that some KV head of the layer holds, whichever rank
-// that is on, but for the observation window, which every head holds and keeps. Earlier evictions have
-// left different tokens to different heads; here each token has one index, and each of this rank's heads
-// tells at which entry it holds it.
+// What a layer's eviction chooses from: the tokens that some KV head of the layer holds, whichever
+// rank that is on, but for the observation window, which every head holds and keeps. Earlier
+// evictions have left different tokens to different heads; here each token has one index, and each
+// of this rank's heads tells at which entry it holds it.
 class LayerCandidates {
  public:
   struct Options {
@@ -20,8 +20,8 @@ class LayerCandidates {
     int window = 0;         // > 0: tokens of the observation window
   };
 
-  // `positions` that each head holds, ascending: of all KV heads of the layer; or of this rank's, where
-  // all hold the same.
+  // `positions` that each head holds, ascending: of all KV heads of the layer; or of this rank's,
+  // where all hold the same.
   LayerCandidates(std::vector<std::vector<int32_t>> positions, const Options& options);
 
   int size() const { return static_cast<int>(positions_.size()); }
@@ -29,7 +29,8 @@ class LayerCandidates {
   absl::Span<const int32_t> positions() const { return positions_; }
   // Whether every head holds every candidate: nothing was evicted yet, or the same of all heads.
   bool is_complete() const { return is_complete_; }
-  // [num_kv_heads] of this rank: how many of a head's entries are candidates. They are its first ones.
+  // [num_kv_heads] of this rank: how many of a head's entries are candidates. They are its first
+  // ones.
   absl::Span<const int32_t> num_entries() const { return num_entries_; }
   int max_entries() const;
   // The candidate that each of the entries of a head of this rank is, ascending.

@@ -120,7 +120,8 @@ absl::Status LayerScorer::TakeReading(absl::Span<const float> maxima,
 
 // Of every query the maximum over this rank's KV heads, [focus_window, candidates].
 void LayerScorer::JoinMaxima(int focus_window, const LayerCandidates& candidates) {
-  SpreadRows(candidates, [&](int row) { return row / focus_window; }, maxima_);
+  SpreadRows(
+      candidates, [&](int row) { return row / focus_window; }, maxima_);
   const size_t num_maxima = static_cast<size_t>(focus_window) * candidates.size();
   for (size_t i = num_maxima; i < maxima_.size(); ++i) {
     maxima_[i % num_maxima] = std::max(maxima_[i % num_maxima], maxima_[i]);
@@ -129,8 +130,7 @@ void LayerScorer::JoinMaxima(int focus_window, const LayerCandidates& candidates
 }
 
 void LayerScorer::SpreadRows(const LayerCandidates& candidates,
-                             absl::FunctionRef<int(int row)> kv_head_of,
-                             std::vector<float>& rows) {
+                             absl::FunctionRef<int(int row)> kv_head_of, std::vector<float>& rows) {
   if (candidates.is_complete()) return;  // entries and candidates are the same
   const size_t stride = static_cast<size_t>(candidates.max_entries());
   const size_t n = static_cast<size_t>(candidates.size());

@@ -14,8 +14,8 @@
 namespace kvec::worker::engine {
 
 // Scores a layer's candidates by the queries that a sequence has kept, those of this rank's heads.
-// Devices score the entries of each KV head; here they become scores of tokens. Owned by the evictor,
-// called from its thread.
+// Devices score the entries of each KV head; here they become scores of tokens. Owned by the
+// evictor, called from its thread.
 class LayerScorer {
  public:
   // All arguments must outlive the scorer. `scale`: of q·k.
@@ -23,11 +23,10 @@ class LayerScorer {
               float scale)
       : device_(device), arena_(arena), heads_(heads), scale_(scale) {}
 
-  // Of a layer of this stage. No window of `needs` is longer than the tokens in the cache. The result
-  // refers to the scorer, until the next call.
+  // Of a layer of this stage. No window of `needs` is longer than the tokens in the cache. The
+  // result refers to the scorer, until the next call.
   absl::StatusOr<eviction::RankScores> Score(int layer, const eviction::ScoreNeeds& needs,
-                                             const LayerCandidates& candidates,
-                                             Sequence& sequence);
+                                             const LayerCandidates& candidates, Sequence& sequence);
 
  private:
   absl::Status ScoreEntries(int layer, const eviction::ScoreNeeds& needs,
@@ -35,8 +34,8 @@ class LayerScorer {
   absl::Status NormEntries(int layer, const LayerCandidates& candidates, Sequence& sequence);
   absl::Status TakeReading(absl::Span<const float> maxima, const LayerCandidates& candidates);
   void JoinMaxima(int focus_window, const LayerCandidates& candidates);
-  // rows[num_rows, max_entries] of entries become rows[num_rows, size()] of candidates; kv_head_of: of
-  // this rank, by row.
+  // rows[num_rows, max_entries] of entries become rows[num_rows, size()] of candidates; kv_head_of:
+  // of this rank, by row.
   static void SpreadRows(const LayerCandidates& candidates,
                          absl::FunctionRef<int(int row)> kv_head_of, std::vector<float>& rows);
 

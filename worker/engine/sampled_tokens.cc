@@ -10,8 +10,8 @@ namespace {
 
 // Of a message: far below the size from which communicators wait for the receiver.
 constexpr size_t kMaxTokens = 256;
-// Messages that may wait to be received; far more than there are Steps in flight, so that the oldest of
-// more has long been sent. Requests of one token each would else pile them up for ever.
+// Messages that may wait to be received; far more than there are Steps in flight, so that the
+// oldest of more has long been sent. Requests of one token each would else pile them up for ever.
 constexpr size_t kMaxPending = 64;
 
 // Calls transfer(span) with consecutive parts of at most kMaxTokens.
@@ -61,8 +61,8 @@ absl::Status SampledTokens::Send(const std::vector<int32_t>& tokens) {
   std::vector<int32_t> message = tokens;
   for (int to = 0; to < comm_->num_stages * comm_->num_ranks; ++to) {
     if (to == comm_->Index(comm_->stage, comm_->rank)) continue;
-    KVEC_RETURN_IF_ERROR(InParts(
-        message, [&](absl::Span<uint8_t> part) { return comm_->group->Send(to, part); }));
+    KVEC_RETURN_IF_ERROR(
+        InParts(message, [&](absl::Span<uint8_t> part) { return comm_->group->Send(to, part); }));
   }
   return absl::OkStatus();
 }
@@ -73,8 +73,8 @@ absl::Status SampledTokens::ReceiveNext() {
   ++num_received_;
   std::vector<int32_t> tokens(draws.size());
   const int from = comm_->Index(comm_->num_stages - 1, 0);
-  KVEC_RETURN_IF_ERROR(InParts(
-      tokens, [&](absl::Span<uint8_t> part) { return comm_->group->Receive(from, part); }));
+  KVEC_RETURN_IF_ERROR(
+      InParts(tokens, [&](absl::Span<uint8_t> part) { return comm_->group->Receive(from, part); }));
   for (size_t i = 0; i < draws.size(); ++i) {
     const auto found = sequences_.find(draws[i].sequence_id);
     // Others have ended, or had another token sampled since.

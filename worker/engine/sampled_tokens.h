@@ -12,11 +12,11 @@
 
 namespace kvec::worker::engine {
 
-// Brings the tokens that the last stage's rank 0 samples to all workers of the group, which feed them in
-// later Steps. That rank sends those of a Step as soon as it has them; the others receive them when a
-// sequence's next row needs them, so that no stage waits for a Step that its own does not depend on.
-// Messages are short enough for the communicator to take them before anyone receives. Owned by the
-// engine, called from its thread.
+// Brings the tokens that the last stage's rank 0 samples to all workers of the group, which feed
+// them in later Steps. That rank sends those of a Step as soon as it has them; the others receive
+// them when a sequence's next row needs them, so that no stage waits for a Step that its own does
+// not depend on. Messages are short enough for the communicator to take them before anyone
+// receives. Owned by the engine, called from its thread.
 class SampledTokens {
  public:
   // `sequences` outlives the result.

@@ -36,8 +36,8 @@ struct LayerScores {
   absl::Span<const float> focus;  // [n]: mean over the last O queries of the max over heads of A
   // What earlier evictions left. Positions of the candidates, [n] ascending; empty: 0 … n - 1.
   absl::Span<const int32_t> positions;
-  // [G, n]: the head holds the candidate; empty: every head holds all. What a head does not hold has
-  // score 0 there, and is not chosen.
+  // [G, n]: the head holds the candidate; empty: every head holds all. What a head does not hold
+  // has score 0 there, and is not chosen.
   absl::Span<const uint8_t> held;
 
   int32_t Position(int candidate) const {

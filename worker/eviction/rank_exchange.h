@@ -13,8 +13,8 @@
 
 namespace kvec::worker::eviction {
 
-// The heads of a layer that one rank of a stage holds. Two ranks may hold the same KV head, each with
-// a part of the query heads that read it.
+// The heads of a layer that one rank of a stage holds. Two ranks may hold the same KV head, each
+// with a part of the query heads that read it.
 struct RankHeads {
   int first_head = 0;  // query heads
   int num_heads = 0;
@@ -34,9 +34,9 @@ struct RankScores {
   absl::Span<const float> reading_maxima;
 };
 
-// Makes the scores of all KV heads of a layer out of what its stage's ranks know, on every rank alike:
-// with one all-gather, so that all may then choose alike. What comes out has the same bits however the
-// heads are split. Owned by the evictor, called from its thread.
+// Makes the scores of all KV heads of a layer out of what its stage's ranks know, on every rank
+// alike: with one all-gather, so that all may then choose alike. What comes out has the same bits
+// however the heads are split. Owned by the evictor, called from its thread.
 class RankExchange {
  public:
   // `heads` of every rank, in order; `group_size` query heads read a KV head.
@@ -53,8 +53,8 @@ class RankExchange {
   // the next call.
   absl::StatusOr<LayerScores> Join(const ScoreNeeds& needs, const RankScores& mine);
 
-  // Of the positions, below num_tokens and ascending, that each of this rank's KV heads holds, and of
-  // the other ranks': those of all KV heads of the layer.
+  // Of the positions, below num_tokens and ascending, that each of this rank's KV heads holds, and
+  // of the other ranks': those of all KV heads of the layer.
   absl::StatusOr<std::vector<std::vector<int32_t>>> JoinPositions(
       absl::Span<const std::vector<int32_t>> mine, int num_tokens);
 
@@ -71,8 +71,8 @@ class RankExchange {
 
   QueryHeads QueryHeadsOf(int rank, int kv_head) const;
   bool Holds(int rank, int kv_head) const;
-  // Rows of n numbers that a rank tells of a KV head and window: one, or where ranks share the KV head
-  // and the order of a sum matters, one of each query head.
+  // Rows of n numbers that a rank tells of a KV head and window: one, or where ranks share the KV
+  // head and the order of a sum matters, one of each query head.
   int RowsOf(int rank, int kv_head, GroupScore group_score) const;
   int NumRows(int rank, const ScoreNeeds& needs) const;
   // Each writes rows of this rank, and returns their end.
@@ -91,9 +91,9 @@ class RankExchange {
   comm::Communicator* ranks_ = nullptr;
   uint64_t sent_bytes_ = 0;
   absl::Duration duration_;
-  std::vector<float> rows_;                // of all ranks
+  std::vector<float> rows_;                 // of all ranks
   std::vector<std::vector<float>> joined_;  // [windows][G, n]
-  std::vector<float> focus_;               // [n]
+  std::vector<float> focus_;                // [n]
 };
 
 }  // namespace kvec::worker::eviction

@@ -104,19 +104,19 @@ class WeightLoader {
                                             {name("attn_k.weight"), kv},
                                             {name("attn_v.weight"), kv}}));
     if (config.has_attention_bias) {
-      KVEC_ASSIGN_OR_RETURN(layer.qkv_bias, Vector({{name("attn_q.bias"), q},
-                                                    {name("attn_k.bias"), kv},
-                                                    {name("attn_v.bias"), kv}}));
+      KVEC_ASSIGN_OR_RETURN(
+          layer.qkv_bias,
+          Vector({{name("attn_q.bias"), q}, {name("attn_k.bias"), kv}, {name("attn_v.bias"), kv}}));
     }
     if (config.has_qk_norm) {
       KVEC_ASSIGN_OR_RETURN(layer.q_norm, Vector({{name("attn_q_norm.weight"), head}}));
       KVEC_ASSIGN_OR_RETURN(layer.k_norm, Vector({{name("attn_k_norm.weight"), head}}));
     }
-    KVEC_ASSIGN_OR_RETURN(layer.attention_output, Columns(name("attn_output.weight"),
-                                                          share_.attention_output.stored));
+    KVEC_ASSIGN_OR_RETURN(layer.attention_output,
+                          Columns(name("attn_output.weight"), share_.attention_output.stored));
     KVEC_ASSIGN_OR_RETURN(layer.mlp_norm, Vector({{name("ffn_norm.weight"), hidden}}));
-    KVEC_ASSIGN_OR_RETURN(layer.gate_up, Stack({{name("ffn_gate.weight"), mlp},
-                                                {name("ffn_up.weight"), mlp}}));
+    KVEC_ASSIGN_OR_RETURN(layer.gate_up,
+                          Stack({{name("ffn_gate.weight"), mlp}, {name("ffn_up.weight"), mlp}}));
     KVEC_ASSIGN_OR_RETURN(layer.down, Columns(name("ffn_down.weight"), share_.mlp.stored));
     if (config.has_post_norms) {
       KVEC_ASSIGN_OR_RETURN(layer.post_attention_norm,
@@ -176,8 +176,7 @@ absl::StatusOr<std::unique_ptr<ModelWeights>> ModelWeights::Load(const ModelFile
   if (range.end() == config.num_layers) {
     KVEC_ASSIGN_OR_RETURN(weights->output_norm_,
                           loader.Vector({{"output_norm.weight", {0, config.hidden_size}}}));
-    const char* const head =
-        config.tie_word_embeddings ? "token_embd.weight" : "output.weight";
+    const char* const head = config.tie_word_embeddings ? "token_embd.weight" : "output.weight";
     KVEC_ASSIGN_OR_RETURN(weights->head_, loader.Stack({{head, share.rank.vocabulary}}));
   }
   weights->bytes_ = loader.bytes();

@@ -54,8 +54,8 @@ struct LayerWeights {
   DeviceVector post_mlp_norm;                   // [hidden]; gemma3
 };
 
-// The share of a model that a worker holds, on its device; nothing else is read of the file. Rows of
-// the embedding table are read from it when they are needed, so `files` must outlive it.
+// The share of a model that a worker holds, on its device; nothing else is read of the file. Rows
+// of the embedding table are read from it when they are needed, so `files` must outlive it.
 class ModelWeights {
  public:
   // NOT_FOUND and INVALID_ARGUMENT name the tensor; RESOURCE_EXHAUSTED when memory ends.
@@ -68,7 +68,7 @@ class ModelWeights {
   const LayerWeights& layer(int index) const { return layers_[index - share_.layers.first]; }
   const kernels::WeightSource& embedding() const { return embedding_; }  // [vocab, hidden]
   bool has_head() const { return head_ != nullptr; }  // the last stage
-  const kernels::Weight& head() const { return *head_; }      // [vocabulary rows, hidden]
+  const kernels::Weight& head() const { return *head_; }            // [vocabulary rows, hidden]
   const float* output_norm() const { return output_norm_.data(); }  // [hidden]
   size_t bytes() const { return bytes_; }
 

@@ -14,9 +14,9 @@ struct IndexRange {
   int end() const { return begin + count; }
 };
 
-// The columns of a weight that a rank multiplies. Quantised columns come in blocks: `stored` are the
-// whole blocks around those that are the rank's, and the other columns of these blocks, which are a
-// neighbour's, meet zeros in the input.
+// The columns of a weight that a rank multiplies. Quantised columns come in blocks: `stored` are
+// the whole blocks around those that are the rank's, and the other columns of these blocks, which
+// are a neighbour's, meet zeros in the input.
 struct ColumnShare {
   IndexRange held;
   IndexRange stored;
@@ -24,14 +24,14 @@ struct ColumnShare {
   bool is_padded() const { return stored.count != held.count; }
 };
 
-// The part of every layer, and of the LM head, that one rank of a stage holds. Ranks hold consecutive
-// parts in their order. Query heads are dealt out as evenly as they go; a rank holds every KV head
-// that one of its query heads reads, so that neighbours may hold the same one: 9 query heads with 3 KV
-// heads on 2 ranks are 5 with KV heads 0 and 1, and 4 with KV heads 1 and 2.
+// The part of every layer, and of the LM head, that one rank of a stage holds. Ranks hold
+// consecutive parts in their order. Query heads are dealt out as evenly as they go; a rank holds
+// every KV head that one of its query heads reads, so that neighbours may hold the same one: 9
+// query heads with 3 KV heads on 2 ranks are 5 with KV heads 0 and 1, and 4 with KV heads 1 and 2.
 struct RankShare {
   int rank = 0;
   int num_ranks = 1;
-  IndexRange heads;     // query heads
+  IndexRange heads;  // query heads
   IndexRange kv_heads;
   ColumnShare attention_output;  // columns: heads · head_dim
   ColumnShare mlp;               // rows of gate and up, columns of down

@@ -177,9 +177,8 @@ absl::Status Transformer::RunAttention(int layer, const TokenBatch& batch) {
       device_.NormAndRotate(qkv, heads_, norm, angles, config_.rope_pairing));
   KVEC_RETURN_IF_ERROR(KeepQueries(layer, batch));
   KVEC_RETURN_IF_ERROR(device_.AppendKv(qkv, heads_, batch.positions, layer_batch, arena_));
-  KVEC_RETURN_IF_ERROR(
-      device_.Attention(qkv, heads_, layer_batch, arena_,
-                        Held(attention, weights_.share().rank.attention_output)));
+  KVEC_RETURN_IF_ERROR(device_.Attention(qkv, heads_, layer_batch, arena_,
+                                         Held(attention, weights_.share().rank.attention_output)));
   return AddToHidden(*weights.attention_output, attention, weights.post_attention_norm.data(),
                      rows);
 }
@@ -222,9 +221,9 @@ absl::Status Transformer::RunHead(const TokenBatch& batch, LogitsConsumer consum
                                            normed_.Rows(i, 1)));
     }
     const Tensor logits = logits_.Rows(0, count);
-    KVEC_RETURN_IF_ERROR(device_.MatMul(
-        weights_.head(), normed_.Rows(0, count), nullptr, MatMulMode::kOverwrite,
-        share.rank == 0 ? Columns(logits, share.vocabulary) : logits));
+    KVEC_RETURN_IF_ERROR(
+        device_.MatMul(weights_.head(), normed_.Rows(0, count), nullptr, MatMulMode::kOverwrite,
+                       share.rank == 0 ? Columns(logits, share.vocabulary) : logits));
     KVEC_RETURN_IF_ERROR(GatherLogits(count));
     if (share.rank == 0) KVEC_RETURN_IF_ERROR(consume(logits, begin));
   }

@@ -39,12 +39,12 @@ struct TokenBatch {
 };
 
 // A decoder-only transformer over paged caches: the forward pass of every family, whose differences
-// ModelConfig spells out; of the layers and heads that this worker holds. Owned by the engine, called
-// from its thread; everything it works in is allocated by Create.
+// ModelConfig spells out; of the layers and heads that this worker holds. Owned by the engine,
+// called from its thread; everything it works in is allocated by Create.
 //
 // Between the workers of a group, in the order of the pass: hidden states [rows, hidden] from each
-// rank of a stage to the same rank of the next; in every layer two sums over the stage's ranks, after
-// which all have the same bits; and logits from the last stage's other ranks to its rank 0.
+// rank of a stage to the same rank of the next; in every layer two sums over the stage's ranks,
+// after which all have the same bits; and logits from the last stage's other ranks to its rank 0.
 class Transformer {
  public:
   struct Options {

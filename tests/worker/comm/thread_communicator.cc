@@ -47,10 +47,10 @@ class Exchange {
     ++queue.num_taken;
     changed_.SignalAll();
     if (message.operation != operation || message.data.size() != data.size()) {
-      return absl::InternalError(absl::StrCat(
-          "rank ", from, " sent ", message.data.size(), " bytes by operation ",
-          static_cast<int>(message.operation), ", rank ", to, " takes ", data.size(), " by ",
-          static_cast<int>(operation)));
+      return absl::InternalError(
+          absl::StrCat("rank ", from, " sent ", message.data.size(), " bytes by operation ",
+                       static_cast<int>(message.operation), ", rank ", to, " takes ", data.size(),
+                       " by ", static_cast<int>(operation)));
     }
     std::copy(message.data.begin(), message.data.end(), data.begin());
     return absl::OkStatus();

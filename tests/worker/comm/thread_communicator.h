@@ -12,8 +12,9 @@
 
 namespace kvec::worker::comm {
 
-// Communicators between the threads of one test. What two sides do not agree on, an operation or its
-// size, is INTERNAL; Abort of one ends all. Aborted and late operations behave as the interface says.
+// Communicators between the threads of one test. What two sides do not agree on, an operation or
+// its size, is INTERNAL; Abort of one ends all. Aborted and late operations behave as the interface
+// says.
 struct ThreadCommOptions {
   absl::Duration deadline = absl::Seconds(120);  // of an operation; machines may be busy
   // A longer message is sent when it is received, not before: what a group may rely on least.

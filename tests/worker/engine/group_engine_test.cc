@@ -66,6 +66,21 @@ TEST_P(GroupEngineTest, StagesChangeNoBit) {
       EXPECT_EQ(group.evictions[i].SerializeAsString(), alone.evictions[i].SerializeAsString())
           << i;
     }
+    ASSERT_EQ(group.curves.size(), alone.curves.size());
+    for (size_t i = 0; i < alone.curves.size(); ++i) {
+      EXPECT_EQ(group.curves[i].SerializeAsString(), alone.curves[i].SerializeAsString()) << i;
+    }
+  }
+}
+
+void CompareCurves(const v1::CurveReport& a, const v1::CurveReport& b) {
+  ASSERT_EQ(a.layers_size(), b.layers_size());
+  for (int layer = 0; layer < a.layers_size(); ++layer) {
+    EXPECT_EQ(a.layers(layer).layer(), b.layers(layer).layer());
+    ASSERT_EQ(a.layers(layer).kept_share_size(), b.layers(layer).kept_share_size());
+    for (int i = 0; i < a.layers(layer).kept_share_size(); ++i) {
+      EXPECT_NEAR(a.layers(layer).kept_share(i), b.layers(layer).kept_share(i), 1e-3);
+    }
   }
 }
 
@@ -87,8 +102,8 @@ void CompareKept(const v1::EvictionReport& a, const v1::EvictionReport& b, int& 
     for (int head = 0; head < usage.kept_token_bits_size(); ++head) {
       std::string different = usage.kept_token_bits(head);
       for (size_t byte = 0; byte < different.size(); ++byte) {
-        different[byte] = static_cast<char>(different[byte] ^
-                                            b.layers(layer).kept_token_bits(head)[byte]);
+        different[byte] =
+            static_cast<char>(different[byte] ^ b.layers(layer).kept_token_bits(head)[byte]);
       }
       num_different += NumBits(different) / 2;
       num_kept += NumBits(usage.kept_token_bits(head));
@@ -116,6 +131,10 @@ TEST_P(GroupEngineTest, RanksChangeRoundingOnly) {
     ASSERT_EQ(group.evictions.size(), alone.evictions.size());
     for (size_t i = 0; i < alone.evictions.size(); ++i) {
       CompareKept(alone.evictions[i], group.evictions[i], num_different, num_kept);
+    }
+    ASSERT_EQ(group.curves.size(), alone.curves.size());
+    for (size_t i = 0; i < alone.curves.size(); ++i) {
+      CompareCurves(alone.curves[i], group.curves[i]);
     }
   }
   EXPECT_LE(num_different, kMaxDifferentEntries * num_kept) << "of " << num_kept;

@@ -51,8 +51,8 @@ void GroupHarness::SetSentenceEndBits(const std::string& bits) {
 }
 
 void GroupHarness::FormAgain() {
-  auto comms = comm::MakeThreadGroup(options_.shape.num_stages, options_.shape.num_ranks,
-                                     options_.comm);
+  auto comms =
+      comm::MakeThreadGroup(options_.shape.num_stages, options_.shape.num_ranks, options_.comm);
   for (size_t i = 0; i < workers_.size(); ++i) {
     workers_[i]->engine->SetComm(comms[i].get());
     workers_[i]->comm = std::move(comms[i]);
@@ -123,6 +123,19 @@ v1::StepResult GroupHarness::Take() {
     std::vector<v1::EvictionReport> reports;
     for (const v1::StepResult& result : results) reports.push_back(result.evictions(i));
     *joined.add_evictions() = JoinReports(reports, options_.shape.num_ranks);
+  }
+  joined.clear_curves();
+  for (int i = 0; i < options_.shape.size(); ++i) {
+    const bool reports = i % options_.shape.num_ranks == 0;
+    EXPECT_EQ(results[i].curves_size(), reports ? results[0].curves_size() : 0);
+    for (int curve = 0; curve < results[i].curves_size(); ++curve) {
+      if (i == 0) {
+        *joined.add_curves() = results[0].curves(curve);
+      } else {
+        joined.mutable_curves(curve)->mutable_layers()->MergeFrom(
+            results[i].curves(curve).layers());
+      }
+    }
   }
   return joined;
 }

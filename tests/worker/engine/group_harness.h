@@ -24,8 +24,8 @@ struct GroupShape {
   int size() const { return num_stages * num_ranks; }
 };
 
-// A group of engines over one model, each with a device and a thread of its own, as workers are. Steps
-// are handed to workers one by one or to all, and may queue up.
+// A group of engines over one model, each with a device and a thread of its own, as workers are.
+// Steps are handed to workers one by one or to all, and may queue up.
 class GroupHarness {
  public:
   struct Options {
@@ -70,7 +70,7 @@ class GroupHarness {
     std::unique_ptr<Engine> engine;
     std::unique_ptr<comm::GroupComm> comm;
     std::thread thread;
-    std::deque<v1::Step> steps;  // guarded by mutex_
+    std::deque<v1::Step> steps;                          // guarded by mutex_
     std::deque<absl::StatusOr<v1::StepResult>> results;  // guarded by mutex_
   };
 
@@ -84,8 +84,8 @@ class GroupHarness {
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
-// What a group's workers report of one eviction, as the coordinator joins it: stage-major, of num_ranks
-// workers each. Without times.
+// What a group's workers report of one eviction, as the coordinator joins it: stage-major, of
+// num_ranks workers each. Without times.
 v1::EvictionReport JoinReports(const std::vector<v1::EvictionReport>& reports, int num_ranks);
 
 }  // namespace kvec::worker::engine

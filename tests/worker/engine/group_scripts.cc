@@ -69,6 +69,7 @@ class Recorder {
       report.clear_eviction_ms();
       outcome_.evictions.push_back(report);
     }
+    for (const v1::CurveReport& curves : result.curves()) outcome_.curves.push_back(curves);
   }
 
   void Decode(absl::Span<const uint64_t> ids, int position) {
@@ -155,8 +156,7 @@ ScriptOutcome RunKeptBlocks(const ModelConfig& config, const StepRunner& run) {
   *start.mutable_cache() = Policy("kvec");
   for (uint64_t id : {7, 8, 9}) start.add_block_ids(id);
   start.mutable_cached_token_ids()->Add(prompt.begin(), prompt.begin() + kCached);
-  EngineHarness::AddWork(2, absl::MakeConstSpan(prompt).subspan(kCached), kCached, true, true,
-                         hit);
+  EngineHarness::AddWork(2, absl::MakeConstSpan(prompt).subspan(kCached), kCached, true, true, hit);
   recorder.Order(2, kPromptTokens, 20, hit);
   recorder.Run(hit);
   for (int i = 0; i < kDecodeSteps; ++i) recorder.Decode({2}, kPromptTokens + i);
@@ -242,23 +242,48 @@ ScriptOutcome RunSchedule(const std::string& policy, const ModelConfig& config,
   return recorder.outcome();
 }
 
+ScriptOutcome RunSecondReading(const ModelConfig& config, const StepRunner& run) {
+  Recorder recorder(config, run);
+  v1::Step step = recorder.NewStep();
+  EngineHarness::AddStart(1, kPromptTokens, Sampling(), step);
+  v1::CachePolicy& cache = *step.mutable_starts(0)->mutable_cache();
+  cache = Policy("kvec");
+  cache.set_second_reading(true);
+  v1::SequenceWork& work =
+      EngineHarness::AddWork(1, Prompt(kPromptTokens, 10), 0, true, true, step);
+  for (uint32_t budget : {8, 32, 128}) work.add_curve_budgets(budget);
+  recorder.Run(step);
+  v1::Step read = recorder.NewStep();
+  for (uint32_t begin = 0; begin < kPromptTokens; begin += 48) {
+    v1::SequenceReading& reading = *read.add_readings();
+    reading.set_sequence_id(1);
+    reading.set_first_token(begin);
+    reading.set_num_tokens(48);
+  }
+  recorder.Order(1, kPromptTokens, 20, read);
+  recorder.Run(read);
+  for (int i = 0; i < kDecodeSteps; ++i) recorder.Decode({1}, kPromptTokens + i);
+  return recorder.outcome();
+}
+
 std::vector<Script> Scripts() {
   std::vector<Script> scripts = {{"neighbours", RunNeighbours},
                                  {"forks", RunForks},
                                  {"kept_blocks", RunKeptBlocks},
-                                 {"session", RunSession}};
+                                 {"session", RunSession},
+                                 {"second_reading", RunSecondReading}};
   for (const std::string policy :
        {"streaming", "snapkv", "pyramidkv", "adasnapkv", "kvec-paper", "kvec"}) {
     std::string name = policy;
     std::replace(name.begin(), name.end(), '-', '_');
-    scripts.push_back({"evicted_" + name, [policy](const ModelConfig& config,
-                                                   const StepRunner& run) {
-                         return RunEviction(policy, config, run);
-                       }});
-    scripts.push_back({"scheduled_" + name, [policy](const ModelConfig& config,
-                                                     const StepRunner& run) {
-                         return RunSchedule(policy, config, run);
-                       }});
+    scripts.push_back(
+        {"evicted_" + name, [policy](const ModelConfig& config, const StepRunner& run) {
+           return RunEviction(policy, config, run);
+         }});
+    scripts.push_back(
+        {"scheduled_" + name, [policy](const ModelConfig& config, const StepRunner& run) {
+           return RunSchedule(policy, config, run);
+         }});
   }
   return scripts;
 }

@@ -18,10 +18,11 @@ using StepRunner = std::function<v1::StepResult(const v1::Step&)>;
 struct ScriptOutcome {
   std::vector<v1::SequenceResult> sampled;
   std::vector<v1::EvictionReport> evictions;  // without times; with what each head kept
+  std::vector<v1::CurveReport> curves;
 };
 
-// Series of Steps, the same for everybody; sampled with a temperature, so that a wrong token anywhere
-// shows in all that follow.
+// Series of Steps, the same for everybody; sampled with a temperature, so that a wrong token
+// anywhere shows in all that follow.
 struct Script {
   std::string name;
   std::function<ScriptOutcome(const ModelConfig& config, const StepRunner& run)> run;
@@ -41,6 +42,9 @@ ScriptOutcome RunEviction(const std::string& policy, const ModelConfig& config,
 // Evictions in the middle of the prompt, at its end, and while it decodes.
 ScriptOutcome RunSchedule(const std::string& policy, const ModelConfig& config,
                           const StepRunner& run);
+
+// A prompt whose curves are asked for, and which is read a second time before its eviction.
+ScriptOutcome RunSecondReading(const ModelConfig& config, const StepRunner& run);
 
 std::vector<Script> Scripts();
 

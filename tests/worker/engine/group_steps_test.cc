@@ -70,8 +70,7 @@ std::string Results(const v1::StepResult& result) {
 TEST(GroupSteps, AStageGoesOnWithStepsThatNeedNoOthersResults) {
   const std::unique_ptr<ModelFiles> files = OpenLlama();
   EngineHarness alone(TinyModelFolder("llama"), {});
-  GroupHarness group(*files,
-                     {.shape = {2, 1}, .comm = {.buffered_bytes = size_t{64} << 20}});
+  GroupHarness group(*files, {.shape = {2, 1}, .comm = {.buffered_bytes = size_t{64} << 20}});
   const std::vector<v1::Step> steps = {PrefillStep(1, 1), PrefillStep(2, 2),
                                        DecodeStep(3, 1, kPromptTokens)};
   std::vector<std::string> expected;
@@ -95,7 +94,8 @@ TEST(GroupSteps, AStageGoesOnWithStepsThatNeedNoOthersResults) {
 
 class GroupStepsTest : public testing::TestWithParam<GroupShape> {};
 
-// Hidden states are longer than what the communicators buffer: they are sent when they are received.
+// Hidden states are longer than what the communicators buffer: they are sent when they are
+// received.
 TEST_P(GroupStepsTest, AnyNumberOfStepsInFlightComesToItsEnd) {
   const std::unique_ptr<ModelFiles> files = OpenLlama();
   EngineHarness alone(TinyModelFolder("llama"), {});
@@ -154,9 +154,9 @@ TEST(GroupSteps, AnEngineOfAPartNeedsItsGroup) {
   auto device = kernels::cpu::CpuDevice::Create({.num_threads = 1});
   ASSERT_TRUE(device.ok());
   Progress progress;
-  auto engine = Engine::Create(
-      *files, **device, {.layers = {1, 2}, .rank = 1, .num_ranks = 2, .kv_bytes = 1 << 20},
-      progress);
+  auto engine =
+      Engine::Create(*files, **device,
+                     {.layers = {1, 2}, .rank = 1, .num_ranks = 2, .kv_bytes = 1 << 20}, progress);
   ASSERT_TRUE(engine.ok()) << engine.status();
   const auto expect_refused = [&](comm::GroupComm* comm) {
     (*engine)->SetComm(comm);
@@ -177,9 +177,9 @@ TEST(GroupSteps, MoreRanksThanQueryHeadsAreRefused) {
   auto device = kernels::cpu::CpuDevice::Create({.num_threads = 1});
   ASSERT_TRUE(device.ok());
   Progress progress;
-  const auto engine = Engine::Create(
-      *files, **device, {.layers = {0, 3}, .rank = 0, .num_ranks = 5, .kv_bytes = 1 << 20},
-      progress);
+  const auto engine =
+      Engine::Create(*files, **device,
+                     {.layers = {0, 3}, .rank = 0, .num_ranks = 5, .kv_bytes = 1 << 20}, progress);
   EXPECT_EQ(engine.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(engine.status().message(), HasSubstr("num_ranks: 5"));
 }

@@ -1,5 +1,5 @@
-// Models whose heads and quantised blocks do not divide, split over ranks and stages, against the same
-// model on one worker.
+// Models whose heads and quantised blocks do not divide, split over ranks and stages, against the
+// same model on one worker.
 
 #include <memory>
 #include <ostream>
@@ -59,7 +59,8 @@ class GroupWeightsTest : public testing::TestWithParam<Case> {
     return by_columns ? GetParam().by_columns : GetParam().by_rows;
   }
 
-  // The log-probabilities of the five best tokens after each of a prompt's tokens and of 12 forced ones.
+  // The log-probabilities of the five best tokens after each of a prompt's tokens and of 12 forced
+  // ones.
   std::vector<float> Score(GroupShape shape) {
     GroupHarness harness(model_, {.shape = shape, .comm = {}});
     std::mt19937 random(1);
@@ -93,8 +94,8 @@ TEST_P(GroupWeightsTest, EverySplitScoresAsOneWorkerDoes) {
   const std::vector<float> alone = Score({1, 1});
   ASSERT_GT(alone.size(), 300u);
   EXPECT_EQ(Score({2, 1}), alone);
-  for (const GroupShape shape : {GroupShape{1, 2}, GroupShape{1, 3}, GroupShape{1, 4},
-                                 GroupShape{2, 2}}) {
+  for (const GroupShape shape :
+       {GroupShape{1, 2}, GroupShape{1, 3}, GroupShape{1, 4}, GroupShape{2, 2}}) {
     SCOPED_TRACE(shape.num_ranks);
     const std::vector<float> group = Score(shape);
     ASSERT_EQ(group.size(), alone.size());

@@ -50,8 +50,8 @@ void ReadHeader(const Json& header, EvictionCase& to) {
   parameters.kvec.reserved_from = kvec.value("r0", parameters.kvec.reserved_from);
 }
 
-// What a device's window scores are, by the definition: float32 sums from the oldest query on. Of one
-// rank's heads.
+// What a device's window scores are, by the definition: float32 sums from the oldest query on. Of
+// one rank's heads.
 class LayerReductions {
  public:
   LayerReductions(const EvictionCase& from, int layer, const ScoreNeeds& needs,
@@ -76,10 +76,9 @@ class LayerReductions {
 
  private:
   float At(int head, int query, int candidate) const {
-    const size_t row =
-        (static_cast<size_t>(layer_) * from_.num_heads + heads_.first_head + head) *
-            from_.num_queries +
-        query;
+    const size_t row = (static_cast<size_t>(layer_) * from_.num_heads + heads_.first_head + head) *
+                           from_.num_queries +
+                       query;
     return from_.attention[row * num_candidates_ + candidate];
   }
 
@@ -155,9 +154,9 @@ absl::StatusOr<std::vector<Selection>> RunPolicy(const std::string& name,
   Coverage coverage;
   coverage.layers_selecting.assign(eviction_case.num_candidates(), 0);
   if (comm != nullptr && comm->stage > 0) {
-    KVEC_ASSIGN_OR_RETURN(
-        coverage, ReceiveCoverage(eviction_case.num_candidates(),
-                                  comm->Index(comm->stage - 1, comm->rank), *comm->group));
+    KVEC_ASSIGN_OR_RETURN(coverage,
+                          ReceiveCoverage(eviction_case.num_candidates(),
+                                          comm->Index(comm->stage - 1, comm->rank), *comm->group));
   }
   std::vector<Selection> selections;
   for (int layer = part.first_layer; layer < part.first_layer + part.num_layers; ++layer) {
@@ -169,8 +168,8 @@ absl::StatusOr<std::vector<Selection>> RunPolicy(const std::string& name,
     AddSelection(scores, selections.back(), coverage);
   }
   if (comm != nullptr && comm->stage + 1 < comm->num_stages) {
-    KVEC_RETURN_IF_ERROR(SendCoverage(coverage, comm->Index(comm->stage + 1, comm->rank),
-                                      *comm->group));
+    KVEC_RETURN_IF_ERROR(
+        SendCoverage(coverage, comm->Index(comm->stage + 1, comm->rank), *comm->group));
   }
   return selections;
 }

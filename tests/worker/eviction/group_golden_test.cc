@@ -102,16 +102,17 @@ TEST_P(GroupGolden, EveryWorkerKeepsWhatTheOracleKeeps) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Cases, GroupGolden,
-    testing::Combine(testing::ValuesIn(CaseNames()),
-                     testing::Values(GroupShape{1, 1}, GroupShape{2, 1}, GroupShape{1, 2},
-                                     GroupShape{2, 2}, GroupShape{3, 1}, GroupShape{3, 2})),
-    [](const auto& info) {
-      const GroupShape& shape = std::get<1>(info.param);
-      return std::get<0>(info.param) + "_tp" + std::to_string(shape.num_ranks) + "_pp" +
-             std::to_string(shape.num_stages);
-    });
+INSTANTIATE_TEST_SUITE_P(Cases, GroupGolden,
+                         testing::Combine(testing::ValuesIn(CaseNames()),
+                                          testing::Values(GroupShape{1, 1}, GroupShape{2, 1},
+                                                          GroupShape{1, 2}, GroupShape{2, 2},
+                                                          GroupShape{3, 1}, GroupShape{3, 2})),
+                         [](const auto& info) {
+                           const GroupShape& shape = std::get<1>(info.param);
+                           return std::get<0>(info.param) + "_tp" +
+                                  std::to_string(shape.num_ranks) + "_pp" +
+                                  std::to_string(shape.num_stages);
+                         });
 
 }  // namespace
 }  // namespace kvec::worker::eviction

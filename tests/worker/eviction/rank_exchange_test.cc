@@ -30,7 +30,7 @@ std::vector<float> Random(size_t size, uint32_t seed) {
 // Two windows of the whole layer, and parts of it.
 struct Layer {
   std::vector<float> means[2] = {Random(kNumHeads * kCandidates, 1),
-                                 Random(kNumHeads * kCandidates, 2)};
+                                 Random(kNumHeads* kCandidates, 2)};
   std::vector<float> maxima = Random(kNumHeads * kFocusWindow * kCandidates, 3);
   std::vector<float> norms = Random(kNumKvHeads * kCandidates, 4);
 };
@@ -51,9 +51,8 @@ void Run(const Layer& layer, const std::vector<RankHeads>& ranks, int rank, Grou
   RankScores scores;
   scores.num_candidates = kCandidates;
   for (const std::vector<float>& means : layer.means) {
-    scores.query_head_means.push_back(
-        absl::MakeConstSpan(means).subspan(mine.first_head * kCandidates,
-                                           mine.num_heads * kCandidates));
+    scores.query_head_means.push_back(absl::MakeConstSpan(means).subspan(
+        mine.first_head * kCandidates, mine.num_heads * kCandidates));
   }
   result.maxima.assign(kFocusWindow * kCandidates, 0);
   for (int head = mine.first_head; head < mine.first_head + mine.num_heads; ++head) {
@@ -138,8 +137,7 @@ TEST(RankExchange, JoinsByTheDefinition) {
     for (int query = 0; query < kFocusWindow; ++query) {
       float largest = 0;
       for (int head = 0; head < kNumHeads; ++head) {
-        largest = std::max(largest,
-                           layer.maxima[(head * kFocusWindow + query) * kCandidates + t]);
+        largest = std::max(largest, layer.maxima[(head * kFocusWindow + query) * kCandidates + t]);
       }
       sum += largest;
     }
@@ -148,8 +146,7 @@ TEST(RankExchange, JoinsByTheDefinition) {
 }
 
 TEST(RankExchange, KvecSendsOneRowPerKvHeadAndWindow) {
-  const std::vector<Rank> ranks =
-      RunAll(Layer(), kSplits[3], GroupScore::kWeightedMaximum);
+  const std::vector<Rank> ranks = RunAll(Layer(), kSplits[3], GroupScore::kWeightedMaximum);
   constexpr uint64_t kRows = 2 + kFocusWindow;  // two windows of one KV head each
   EXPECT_EQ(ranks[0].sent_bytes, 2 * kRows * kCandidates * sizeof(float));  // to 2 others
 }
@@ -164,8 +161,7 @@ TEST(RankExchange, WhatOnlyOneRankHoldsIsKnownToAll) {
     threads.emplace_back([&, rank] {
       RankExchange exchange(split, rank, 3);
       exchange.SetComm(comms[rank].get());
-      const auto positions =
-          exchange.JoinPositions(absl::MakeConstSpan(held).subspan(rank, 2), 17);
+      const auto positions = exchange.JoinPositions(absl::MakeConstSpan(held).subspan(rank, 2), 17);
       ASSERT_TRUE(positions.ok()) << positions.status();
       joined[rank] = *positions;
     });

@@ -42,7 +42,8 @@ class ModelWeightsTest : public testing::TestWithParam<TensorType> {
   // All weights split by columns are of the type; those with hidden_size inputs, which no K type
   // divides, are not.
   static TensorType TypeOf(absl::string_view name) {
-    const bool by_columns = absl::StrContains(name, "attn_output") || absl::StrContains(name, "down");
+    const bool by_columns =
+        absl::StrContains(name, "attn_output") || absl::StrContains(name, "down");
     return by_columns ? GetParam() : TensorType::kQ8_0;
   }
 
@@ -150,9 +151,7 @@ TEST_P(ModelWeightsTest, LayersOutsideTheModelAreRejected) {
 INSTANTIATE_TEST_SUITE_P(Types, ModelWeightsTest,
                          testing::Values(TensorType::kF32, TensorType::kBF16, TensorType::kQ4_1,
                                          TensorType::kQ8_0, TensorType::kQ4_K, TensorType::kQ6_K),
-                         [](const auto& info) {
-                           return std::string(GetTraits(info.param).name);
-                         });
+                         [](const auto& info) { return std::string(GetTraits(info.param).name); });
 
 }  // namespace
 }  // namespace kvec::worker::model

@@ -117,8 +117,7 @@ TEST(RankShare, RejectsMoreRanksThanQueryHeadsAndRanksThatAreNotThere) {
   EXPECT_EQ(too_many.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(too_many.status().message(), HasSubstr("num_ranks: 5, the model has 4 query heads"));
   for (int rank : {-1, 2}) {
-    EXPECT_EQ(ShareOfRank(config, {}, rank, 2).status().code(),
-              absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(ShareOfRank(config, {}, rank, 2).status().code(), absl::StatusCode::kInvalidArgument);
   }
   EXPECT_EQ(ShareOfRank(config, {}, 0, 0).status().code(), absl::StatusCode::kInvalidArgument);
 }
