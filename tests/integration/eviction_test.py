@@ -45,6 +45,39 @@ class EvictionTest(unittest.TestCase):
                     self.assertLess(usage["mean_layer_coverage"], usage["coverage"] + 1e-9)
                     self.assertGreater(usage["eviction_ms"], 0)
 
+    def test_budgets_by_curves_differ_from_layer_to_layer_and_fill_the_total(self):
+        with Service(MODEL) as service:
+            layers = generate(service, "--policy", "kvec", "--budget", BUDGET,
+                              "--layer-allocation", "coverage")["usage"]["layers"]
+            budgets = [layer["budget"] for layer in layers]
+            uniform = NUM_KV_HEADS * (BUDGET - 16)
+            self.assertEqual(sum(budgets), NUM_LAYERS * uniform)
+            self.assertGreaterEqual(min(budgets), uniform // 2)
+            self.assertGreater(len(set(budgets)), 2)
+            windows = NUM_KV_HEADS * 16
+            for layer in layers:
+                self.assertEqual(layer["kept_entries"], layer["budget"] + windows)
+
+    def test_a_second_reading_serves_what_is_asked_later(self):
+        rng = random.Random(3)
+        names = ["Ada", "Ben", "Cleo", "Dora", "Emil", "Fay", "Gus", "Hana"]
+        facts = [f"The code of {name} is {rng.randrange(1000, 9999)}." for name in names]
+        filler = "The river runs past the old mill, and the grass is green in spring. " * 3
+        context = "".join(f"{filler}{fact} " for fact in facts)
+        with Service(MODEL) as service:
+            right = {}
+            for reading in ([], ["--second-reading"]):
+                right[bool(reading)] = 0
+                for name, fact in zip(names, facts):
+                    session = f"{name}-{bool(reading)}"
+                    service.generate("--prompt", context, "--max-tokens", 2, "--session", session,
+                                     "--temperature", 0, "--budget", 112, *reading)
+                    answer = service.generate("--prompt", f" The code of {name} is",
+                                              "--continue-session", session, "--max-tokens", 6,
+                                              "--temperature", 0)["text"]
+                    right[bool(reading)] += fact.split()[-1].strip(".") in answer
+            self.assertGreater(right[True], right[False])
+
     def test_full_and_a_large_budget_keep_everything(self):
         with Service(MODEL) as service:
             full = generate(service, "--logprobs", 0)
