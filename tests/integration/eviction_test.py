@@ -60,9 +60,9 @@ class EvictionTest(unittest.TestCase):
 
     def test_a_second_reading_serves_what_is_asked_later(self):
         rng = random.Random(3)
-        names = ["Ada", "Ben", "Cleo", "Dora", "Emil", "Fay", "Gus", "Hana"]
+        names = ["Ada", "Ben", "Cleo", "Dora", "Emil"]
         facts = [f"The code of {name} is {rng.randrange(1000, 9999)}." for name in names]
-        filler = "The river runs past the old mill, and the grass is green in spring. " * 3
+        filler = "The river runs past the old mill, and the grass is green in spring. " * 2
         context = "".join(f"{filler}{fact} " for fact in facts)
         with Service(MODEL) as service:
             right = {}
@@ -71,12 +71,12 @@ class EvictionTest(unittest.TestCase):
                 for name, fact in zip(names, facts):
                     session = f"{name}-{bool(reading)}"
                     service.generate("--prompt", context, "--max-tokens", 2, "--session", session,
-                                     "--temperature", 0, "--budget", 112, *reading)
+                                     "--temperature", 0, "--budget", 64, *reading)
                     answer = service.generate("--prompt", f" The code of {name} is",
-                                              "--continue-session", session, "--max-tokens", 6,
-                                              "--temperature", 0)["text"]
+                                              "--session", session, "--continue-session",
+                                              "--max-tokens", 6, "--temperature", 0)["text"]
                     right[bool(reading)] += fact.split()[-1].strip(".") in answer
-            self.assertGreater(right[True], right[False])
+            self.assertGreater(right[True], right[False], right)
 
     def test_full_and_a_large_budget_keep_everything(self):
         with Service(MODEL) as service:
