@@ -47,6 +47,8 @@ absl::string_view StateName(Member::State state) {
       return "loading";
     case Member::State::kReady:
       return "ready";
+    case Member::State::kAborting:
+      return "aborting";
     case Member::State::kDraining:
       return "draining";
   }

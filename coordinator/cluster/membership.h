@@ -24,6 +24,7 @@ struct Member {
     kAttached,   // waits for a group: a spare
     kLoading,    // got FormGroup
     kReady,
+    kAborting,  // got AbortGroup, and has not answered yet
     kDraining,  // said that it leaves
   };
 
@@ -95,7 +96,7 @@ class Membership {
   std::deque<Lost> lost_;
 };
 
-// The state's word in GetStatus: attached, loading, ready, draining.
+// The state's word in GetStatus: attached, loading, ready, aborting, draining.
 absl::string_view StateName(Member::State state);
 
 }  // namespace kvec::coordinator::cluster

@@ -1,17 +1,59 @@
 #include "coordinator/cluster/placement.h"
 
-#include <cstdint>
+#include <cstddef>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 
 namespace kvec::coordinator::cluster {
 namespace {
 
 constexpr int kMaxRanks = 1024;
 constexpr int kMaxStages = 1024;
+
+// [num_stages] How many layers each stage has. best[s][n]: the least sum of squares of the first n
+// layers on s stages.
+std::vector<int> DivideLayers(int num_stages, const ModelBytes& bytes) {
+  const int num_layers = static_cast<int>(bytes.layers.size());
+  std::vector<double> until(num_layers + 1, 0);  // bytes of the first n layers
+  for (int n = 0; n < num_layers; ++n) {
+    until[n + 1] = until[n] + static_cast<double>(bytes.layers[n]);
+  }
+  const auto cost = [&](int begin, int end) {
+    const double stage = until[end] - until[begin] +
+                         (begin == 0 ? static_cast<double>(bytes.embedding) : 0) +
+                         (end == num_layers ? static_cast<double>(bytes.head) : 0);
+    return stage * stage;
+  };
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  std::vector<std::vector<double>> best(num_stages + 1,
+                                        std::vector<double>(num_layers + 1, kInfinity));
+  std::vector<std::vector<int>> last_begin(num_stages + 1, std::vector<int>(num_layers + 1, 0));
+  best[0][0] = 0;
+  for (int stage = 1; stage <= num_stages; ++stage) {
+    for (int end = stage; end <= num_layers; ++end) {
+      for (int begin = stage - 1; begin < end; ++begin) {
+        const double total = best[stage - 1][begin] + cost(begin, end);
+        // Of equals the later begin: the first stages have more.
+        if (total > best[stage][end]) continue;
+        best[stage][end] = total;
+        last_begin[stage][end] = begin;
+      }
+    }
+  }
+  std::vector<int> counts(num_stages);
+  int end = num_layers;
+  for (int stage = num_stages; stage > 0; --stage) {
+    const int begin = last_begin[stage][end];
+    counts[stage - 1] = end - begin;
+    end = begin;
+  }
+  return counts;
+}
 
 }  // namespace
 
@@ -39,21 +81,41 @@ absl::Status CheckParallelShape(const ParallelShape& shape, const ModelConfig& c
     return absl::InvalidArgumentError(absl::StrCat("pp=", shape.num_stages, ": the model has only ",
                                                    config.num_layers, " layers"));
   }
-  if (config.num_heads % shape.num_ranks != 0) {
-    return absl::InvalidArgumentError(absl::StrCat("tp=", shape.num_ranks, ": the model's ",
-                                                   config.num_heads,
-                                                   " query heads do not divide by it"));
+  if (shape.num_ranks > config.num_heads) {
+    return absl::InvalidArgumentError(absl::StrCat("tp=", shape.num_ranks, ": the model has only ",
+                                                   config.num_heads, " query heads"));
   }
   return absl::OkStatus();
 }
 
-std::vector<v1::Placement> PlaceWorkers(const ParallelShape& shape, int num_layers) {
+ModelBytes MeasureModelBytes(const ModelFiles& files) {
+  ModelBytes bytes;
+  bytes.layers.assign(files.config().num_layers, 0);
+  for (const FileTensor& tensor : files.tensors()) {
+    const uint64_t num_bytes = tensor.data.size();
+    absl::string_view rest = tensor.name;
+    if (tensor.name == "token_embd.weight") {
+      bytes.embedding += num_bytes;
+    } else if (absl::ConsumePrefix(&rest, "blk.")) {
+      size_t layer = 0;
+      const absl::string_view number = rest.substr(0, rest.find('.'));
+      if (absl::SimpleAtoi(number, &layer) && layer < bytes.layers.size()) {
+        bytes.layers[layer] += num_bytes;
+      }
+    } else {
+      bytes.head += num_bytes;  // output.weight, output_norm.weight
+    }
+  }
+  if (!files.HasTensor("output.weight")) bytes.head += bytes.embedding;
+  return bytes;
+}
+
+std::vector<v1::Placement> PlaceWorkers(const ParallelShape& shape, const ModelBytes& bytes) {
   std::vector<v1::Placement> placements;
   placements.reserve(shape.num_workers());
   int first_layer = 0;
-  for (int stage = 0; stage < shape.num_stages; ++stage) {
-    const int stage_layers =
-        num_layers / shape.num_stages + (stage < num_layers % shape.num_stages ? 1 : 0);
+  int stage = 0;
+  for (const int stage_layers : DivideLayers(shape.num_stages, bytes)) {
     for (int rank = 0; rank < shape.num_ranks; ++rank) {
       v1::Placement& placement = placements.emplace_back();
       placement.set_stage(stage);
@@ -64,6 +126,7 @@ std::vector<v1::Placement> PlaceWorkers(const ParallelShape& shape, int num_laye
       placement.set_num_layers(stage_layers);
     }
     first_layer += stage_layers;
+    ++stage;
   }
   return placements;
 }

@@ -1,12 +1,14 @@
 #ifndef KVEC_COORDINATOR_CLUSTER_PLACEMENT_H_
 #define KVEC_COORDINATOR_CLUSTER_PLACEMENT_H_
 
+#include <cstdint>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "common/model/model_config.h"
+#include "common/model/model_files.h"
 #include "kvec/v1/cluster.pb.h"
 
 namespace kvec::coordinator::cluster {
@@ -22,12 +24,22 @@ struct ParallelShape {
 // "tp=2,pp=4"; either part may be missing. INVALID_ARGUMENT names what could not be read.
 absl::StatusOr<ParallelShape> ParseParallelShape(absl::string_view text);
 
-// INVALID_ARGUMENT when the model has too few layers or heads to be divided like this.
+// INVALID_ARGUMENT when the model has too few layers or heads to be divided like this: every rank
+// has a query head, but not all need have equally many, nor a KV head of their own.
 absl::Status CheckParallelShape(const ParallelShape& shape, const ModelConfig& config);
 
-// [num_stages · num_ranks], stage-major. Layers are contiguous; the first stages take one more
-// where they do not divide evenly. The shape has passed CheckParallelShape.
-std::vector<v1::Placement> PlaceWorkers(const ParallelShape& shape, int num_layers);
+// How large the parts are that placement divides.
+struct ModelBytes {
+  std::vector<uint64_t> layers;  // [num_layers]
+  uint64_t embedding = 0;        // with the first layer
+  uint64_t head = 0;             // with the last one; a tied one is the embedding, once more
+};
+
+ModelBytes MeasureModelBytes(const ModelFiles& files);
+
+// [num_stages · num_ranks], stage-major. Layers are contiguous, and the stages as equal in bytes as
+// they can be: the sum of their squares is least. The shape has passed CheckParallelShape.
+std::vector<v1::Placement> PlaceWorkers(const ParallelShape& shape, const ModelBytes& bytes);
 
 }  // namespace kvec::coordinator::cluster
 

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/logging.h"
+#include "coordinator/cluster/seating.h"
 
 namespace kvec::coordinator::cluster {
 namespace {
@@ -56,6 +57,9 @@ void WorkerGroup::OnMessage(uint64_t id, const v1::WorkerMessage& message, absl:
       break;
     case v1::WorkerMessage::kLeaving:
       OnLeaving(id, now);
+      break;
+    case v1::WorkerMessage::kGroupAborted:
+      OnGroupAborted(id, message.group_aborted(), now);
       break;
     case v1::WorkerMessage::kHeartbeat:
       break;
@@ -197,15 +201,42 @@ void WorkerGroup::OnLeaving(uint64_t id, absl::Time now) {
   TryForm(now);
 }
 
-void WorkerGroup::TryForm(absl::Time now) {
-  if (!group_.empty() || now < form_not_before_) return;
+void WorkerGroup::OnGroupAborted(uint64_t id, const v1::GroupAborted& aborted, absl::Time now) {
+  Member* member = membership_.Find(id);
+  if (member->state == Member::State::kDraining) return;
+  if (member->state != Member::State::kAborting) {
+    Drop(id, absl::InvalidArgumentError("group_aborted: no group was to be aborted"), now);
+    return;
+  }
+  member->registration.set_comm_address(aborted.comm_address());
+  member->state = Member::State::kAttached;
+  TryForm(now);
+}
+
+std::vector<uint64_t> WorkerGroup::ChooseWorkers() {
   std::vector<uint64_t> spares = membership_.Spares();
   const size_t num_workers = options_.shape.num_workers();
-  if (spares.size() < num_workers) return;
+  if (spares.size() < num_workers) return {};
   spares.resize(num_workers);
+  std::vector<SeatCandidate> candidates;
+  for (uint64_t id : spares) {
+    const Member* member = membership_.Find(id);
+    SeatCandidate& candidate = candidates.emplace_back();
+    candidate.id = id;
+    candidate.host = member->registration.host();
+    if (member->placement.num_stages() > 0) {
+      candidate.last_seat = static_cast<int>(
+          member->placement.stage() * options_.shape.num_ranks + member->placement.rank());
+    }
+  }
+  return SeatWorkers(options_.shape, candidates);
+}
 
+void WorkerGroup::TryForm(absl::Time now) {
+  if (!group_.empty() || now < form_not_before_) return;
+  group_ = ChooseWorkers();
+  if (group_.empty()) return;
   ++epoch_;
-  group_ = std::move(spares);
   v1::FormGroup form;
   form.set_group_epoch(epoch_);
   form.set_sentence_end_bits(options_.sentence_end_bits);
@@ -213,8 +244,8 @@ void WorkerGroup::TryForm(absl::Time now) {
     form.add_comm_addresses(membership_.Find(id)->registration.comm_address());
   }
   const std::vector<v1::Placement> placements =
-      PlaceWorkers(options_.shape, static_cast<int>(options_.sliding_windows.size()));
-  for (size_t i = 0; i < num_workers; ++i) {
+      PlaceWorkers(options_.shape, options_.model_bytes);
+  for (size_t i = 0; i < group_.size(); ++i) {
     Member* member = membership_.Find(group_[i]);
     member->state = Member::State::kLoading;
     member->placement = placements[i];
@@ -223,7 +254,7 @@ void WorkerGroup::TryForm(absl::Time now) {
     *message.mutable_form_group() = form;
     member->link->Send(std::move(message));
   }
-  LOG(INFO) << "group " << epoch_ << ": formed of " << num_workers << " workers";
+  LOG(INFO) << "group " << epoch_ << ": formed of " << group_.size() << " workers";
 }
 
 void WorkerGroup::Break(absl::string_view reason, absl::Time now) {
@@ -232,7 +263,7 @@ void WorkerGroup::Break(absl::string_view reason, absl::Time now) {
   for (uint64_t id : std::exchange(group_, {})) {
     Member* member = membership_.Find(id);
     if (member == nullptr) continue;  // the lost one
-    member->state = Member::State::kAttached;
+    member->state = Member::State::kAborting;
     v1::CoordinatorMessage message;
     message.mutable_abort_group()->set_reason(std::string(reason));
     member->link->Send(std::move(message));

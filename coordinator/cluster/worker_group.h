@@ -25,12 +25,15 @@ namespace kvec::coordinator::cluster {
 //   no group ──enough attached──▶ loading ──GroupReady from all──▶ ready
 //      ▲                             │                               │
 //      └──── stream broken, WorkerError, no heartbeat, bad result ───┘
+//
+// Workers of a broken group can be part of the next one when they have answered AbortGroup.
 class WorkerGroup {
  public:
   struct Options {
     Membership::Options membership;
     ParallelShape shape;
     std::vector<uint32_t> sliding_windows;  // [num_layers], 0: full attention
+    ModelBytes model_bytes;
     std::string sentence_end_bits;
     uint32_t step_tokens = 0;  // every worker must be able to run a Step of so many rows
     // Told whenever a group becomes ready and whenever it is lost.
@@ -66,9 +69,12 @@ class WorkerGroup {
   void OnStepResult(uint64_t id, const v1::StepResult& result, absl::Time now);
   void OnWorkerError(uint64_t id, const v1::WorkerError& error, absl::Time now);
   void OnLeaving(uint64_t id, absl::Time now);
+  void OnGroupAborted(uint64_t id, const v1::GroupAborted& aborted, absl::Time now);
 
   void TryForm(absl::Time now);
-  // Drops the group; its remaining workers become spares.
+  // The longest attached spares that fill a group, by their places in it; empty: too few.
+  std::vector<uint64_t> ChooseWorkers();
+  // Drops the group and has its remaining workers abort it.
   void Break(absl::string_view reason, absl::Time now);
   // Breaks the group for an error that its workers may run into again: waits before the next one.
   void BreakAndPutOff(absl::string_view reason, absl::Time now);

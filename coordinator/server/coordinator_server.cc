@@ -67,6 +67,7 @@ cluster::WorkerGroup::Options GroupOptions(const CoordinatorServer::Options& opt
   group.membership.heartbeat_timeout = options.heartbeat_timeout;
   group.shape = options.shape;
   group.sliding_windows = model.SlidingWindows();
+  group.model_bytes = model.bytes;
   group.sentence_end_bits = text::SentenceEndBits(*model.tokenizer);
   group.step_tokens = options.scheduler.step_tokens;
   group.on_ready_changed = [&health](bool ready) { health.SetGroupReady(ready); };

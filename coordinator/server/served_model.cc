@@ -13,6 +13,7 @@ absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Load(const std::string
   KVEC_ASSIGN_OR_RETURN(const std::unique_ptr<ModelFiles> files, ModelFiles::Open(path));
   auto model = std::make_unique<ServedModel>();
   model->config = files->config();
+  model->bytes = cluster::MeasureModelBytes(*files);
   model->name = name.empty() ? model->config.name : name;
   model->fingerprint = files->fingerprint();
   model->chat_template_source = files->tokenizer().chat_template;

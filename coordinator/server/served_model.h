@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/model/model_config.h"
+#include "coordinator/cluster/placement.h"
 #include "coordinator/text/chat_template.h"
 #include "coordinator/text/tokenizer.h"
 
@@ -18,6 +19,7 @@ namespace kvec::coordinator::server {
 struct ServedModel {
   std::string name;
   ModelConfig config;
+  cluster::ModelBytes bytes;
   std::string fingerprint;
   std::unique_ptr<text::Tokenizer> tokenizer;
   std::unique_ptr<text::ChatTemplate> chat_template;

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/logging.h"
 #include "common/status_macros.h"
 #include "worker/comm/local_communicator.h"
 #include "worker/comm/peer_address.h"
@@ -50,6 +51,13 @@ absl::Status CheckPlace(const CommEndpoint::Place& place, size_t num_addresses) 
                                                  kMaxMembers));
 }
 
+// A transport that can't be opened is an error only where nothing else may be used.
+absl::Status NoteFailure(const absl::Status& status, Transport transport) {
+  if (status.ok() || transport != Transport::kAuto) return status;
+  LOG(WARNING) << "communicator: " << status.message();
+  return absl::OkStatus();
+}
+
 // Every member says its place; what it should be is known.
 absl::Status ShakeHands(GroupComm& comm) {
   const int size = comm.group->size();
@@ -77,13 +85,21 @@ absl::StatusOr<std::unique_ptr<CommEndpoint>> CommEndpoint::Create(const Options
   std::random_device random;
   address.nonce = uint64_t{random()} << 32 | random();
   if (options.transport != Transport::kTcp) {
-    KVEC_ASSIGN_OR_RETURN(shared_memory, UcxWorker::CreateSharedMemory());
-    address.shared_memory = shared_memory->address();
+    absl::StatusOr<std::unique_ptr<UcxWorker>> made = UcxWorker::CreateSharedMemory();
+    KVEC_RETURN_IF_ERROR(NoteFailure(made.status(), options.transport));
+    if (made.ok()) shared_memory = *std::move(made);
   }
   if (options.transport != Transport::kSharedMemory && !options.interface.empty()) {
-    KVEC_ASSIGN_OR_RETURN(tcp, UcxWorker::CreateTcp(options.interface));
-    address.tcp = tcp->address();
+    absl::StatusOr<std::unique_ptr<UcxWorker>> made = UcxWorker::CreateTcp(options.interface);
+    KVEC_RETURN_IF_ERROR(NoteFailure(made.status(), options.transport));
+    if (made.ok()) tcp = *std::move(made);
   }
+  if (shared_memory == nullptr && tcp == nullptr) {
+    return absl::FailedPreconditionError(
+        "neither shared memory nor a network interface to reach peers over");
+  }
+  if (shared_memory != nullptr) address.shared_memory = shared_memory->address();
+  if (tcp != nullptr) address.tcp = tcp->address();
   auto links = std::make_shared<UcxLinks>(std::move(shared_memory), std::move(tcp));
   KVEC_RETURN_IF_ERROR(links->status());
   return std::unique_ptr<CommEndpoint>(

@@ -1,5 +1,7 @@
 #include "coordinator/cluster/placement.h"
 
+#include <cstdint>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -9,7 +11,9 @@
 namespace kvec::coordinator::cluster {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::SizeIs;
 
 TEST(PlacementTest, ReadsAShape) {
   struct Case {
@@ -35,36 +39,111 @@ TEST(PlacementTest, RefusesWhatIsNoShape) {
   }
 }
 
-TEST(PlacementTest, RefusesMoreStagesThanLayersAndRanksThatSplitAHead) {
+TEST(PlacementTest, RefusesMoreStagesThanLayersAndMoreRanksThanQueryHeads) {
   ModelConfig config;
   config.num_layers = 3;
-  config.num_heads = 8;
-  EXPECT_TRUE(CheckParallelShape({.num_ranks = 8, .num_stages = 3}, config).ok());
+  config.num_heads = 9;
+  config.num_kv_heads = 1;
+  EXPECT_TRUE(CheckParallelShape({.num_ranks = 9, .num_stages = 3}, config).ok());
+  EXPECT_TRUE(CheckParallelShape({.num_ranks = 2, .num_stages = 1}, config).ok());
   EXPECT_FALSE(CheckParallelShape({.num_ranks = 1, .num_stages = 4}, config).ok());
-  EXPECT_FALSE(CheckParallelShape({.num_ranks = 3, .num_stages = 1}, config).ok());
+  EXPECT_FALSE(CheckParallelShape({.num_ranks = 10, .num_stages = 1}, config).ok());
 }
 
-TEST(PlacementTest, EveryLayerHasOneStageAndStagesDifferByOneLayer) {
+// Checks that the stages follow each other, and gives their numbers of layers.
+std::vector<int> LayersOfStages(const ParallelShape& shape, const ModelBytes& bytes) {
+  const std::vector<v1::Placement> placements = PlaceWorkers(shape, bytes);
+  EXPECT_EQ(placements.size(), static_cast<size_t>(shape.num_workers()));
+  std::vector<int> layers;
+  uint32_t next_layer = 0;
+  for (int stage = 0; stage < shape.num_stages; ++stage) {
+    for (int rank = 0; rank < shape.num_ranks; ++rank) {
+      const v1::Placement& placement = placements[stage * shape.num_ranks + rank];
+      EXPECT_EQ(placement.stage(), stage);
+      EXPECT_EQ(placement.rank(), rank);
+      EXPECT_EQ(placement.first_layer(), next_layer);
+      EXPECT_GE(placement.num_layers(), 1u);
+    }
+    layers.push_back(placements[stage * shape.num_ranks].num_layers());
+    next_layer += layers.back();
+  }
+  EXPECT_EQ(next_layer, bytes.layers.size());
+  return layers;
+}
+
+TEST(PlacementTest, EqualLayersAreDealtOutEvenlyTheFirstStagesFirst) {
   for (int num_layers = 1; num_layers <= 40; ++num_layers) {
     for (int num_stages = 1; num_stages <= num_layers; ++num_stages) {
-      const std::vector<v1::Placement> placements =
-          PlaceWorkers({.num_ranks = 2, .num_stages = num_stages}, num_layers);
-      ASSERT_EQ(placements.size(), 2u * num_stages);
-      uint32_t next_layer = 0;
+      ModelBytes bytes;
+      bytes.layers.assign(num_layers, 1000);
+      const std::vector<int> layers =
+          LayersOfStages({.num_ranks = 2, .num_stages = num_stages}, bytes);
       for (int stage = 0; stage < num_stages; ++stage) {
-        for (int rank = 0; rank < 2; ++rank) {
-          const v1::Placement& placement = placements[stage * 2 + rank];
-          EXPECT_EQ(placement.stage(), stage);
-          EXPECT_EQ(placement.rank(), rank);
-          EXPECT_EQ(placement.first_layer(), next_layer);
-          EXPECT_GE(placement.num_layers(), num_layers / num_stages);
-          EXPECT_LE(placement.num_layers(), num_layers / num_stages + 1);
-        }
-        next_layer += placements[stage * 2].num_layers();
+        EXPECT_EQ(layers[stage],
+                  num_layers / num_stages + (stage < num_layers % num_stages ? 1 : 0));
       }
-      EXPECT_EQ(next_layer, num_layers);
     }
   }
+}
+
+TEST(PlacementTest, EmbeddingAndHeadCount) {
+  ModelBytes bytes;
+  bytes.layers.assign(30, 100);
+  bytes.embedding = 800;
+  EXPECT_THAT(LayersOfStages({.num_stages = 2}, bytes), ElementsAre(11, 19));
+  bytes.head = 800;
+  EXPECT_THAT(LayersOfStages({.num_stages = 2}, bytes), ElementsAre(15, 15));
+  bytes.embedding = 0;
+  EXPECT_THAT(LayersOfStages({.num_stages = 2}, bytes), ElementsAre(19, 11));
+  bytes.embedding = bytes.head = 780;
+  EXPECT_THAT(LayersOfStages({.num_stages = 4}, bytes), ElementsAre(4, 11, 11, 4));
+}
+
+TEST(PlacementTest, NoOtherDivisionIsMoreEqual) {
+  std::mt19937 random(1);
+  for (int repetition = 0; repetition < 200; ++repetition) {
+    ModelBytes bytes;
+    bytes.layers.resize(3 + random() % 10);
+    for (uint64_t& layer : bytes.layers) layer = 1 + random() % 1000;
+    bytes.embedding = random() % 3000;
+    bytes.head = random() % 3000;
+    const auto squares = [&](const std::vector<int>& counts) {
+      double sum = 0;
+      size_t layer = 0;
+      for (size_t stage = 0; stage < counts.size(); ++stage) {
+        double stage_bytes = stage == 0 ? bytes.embedding : 0;
+        if (stage + 1 == counts.size()) stage_bytes += static_cast<double>(bytes.head);
+        for (int i = 0; i < counts[stage]; ++i) stage_bytes += bytes.layers[layer++];
+        sum += stage_bytes * stage_bytes;
+      }
+      return sum;
+    };
+    const double least = squares(LayersOfStages({.num_stages = 3}, bytes));
+    const int num_layers = static_cast<int>(bytes.layers.size());
+    for (int first = 1; first < num_layers - 1; ++first) {
+      for (int second = 1; first + second < num_layers; ++second) {
+        EXPECT_LE(least, squares({first, second, num_layers - first - second}) * (1 + 1e-12));
+      }
+    }
+  }
+}
+
+TEST(PlacementTest, MeasuresAModelFile) {
+  const auto files = ModelFiles::Open(KVEC_SOURCE_DIR "/tests/worker/model/tiny/llama");
+  ASSERT_TRUE(files.ok()) << files.status();
+  const ModelBytes bytes = MeasureModelBytes(**files);
+  EXPECT_THAT(bytes.layers, SizeIs((*files)->config().num_layers));
+  uint64_t total = bytes.embedding + bytes.head;
+  for (uint64_t layer : bytes.layers) {
+    EXPECT_GT(layer, 0u);
+    total += layer;
+  }
+  uint64_t expected = 0;
+  for (const FileTensor& tensor : (*files)->tensors()) expected += tensor.data.size();
+  if (!(*files)->HasTensor("output.weight")) {
+    expected += (*files)->FindTensor("token_embd.weight")->data.size();
+  }
+  EXPECT_EQ(total, expected);
 }
 
 }  // namespace

@@ -132,7 +132,7 @@ class ThreadWorker : public WorkerLink {
       CHECK(result.ok()) << result.status();
       *answer.mutable_step_result() = *std::move(result);
     } else {
-      return;
+      answer.mutable_group_aborted();
     }
     pump_.Deliver(id_, std::move(answer));
   }
@@ -158,6 +158,7 @@ class StepPumpTest : public testing::Test {
     WorkerGroup::Options options;
     options.membership.heartbeat_timeout = absl::Hours(1);
     options.sliding_windows = {0};
+    options.model_bytes = {.layers = {1}};
     options.step_tokens = 512;
     return options;
   }

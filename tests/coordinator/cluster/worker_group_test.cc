@@ -40,6 +40,7 @@ class WorkerGroupTest : public testing::Test {
     options.membership.heartbeat_timeout = heartbeat_timeout;
     options.shape = shape;
     options.sliding_windows = {0, 512, 0, 512, 0};
+    options.model_bytes = {.layers = {10, 10, 10, 10, 10}};
     options.sentence_end_bits = "bits";
     options.step_tokens = 128;
     options.on_ready_changed = [this](bool ready) { ready_changes_.push_back(ready); };
@@ -105,6 +106,13 @@ class WorkerGroupTest : public testing::Test {
     message.mutable_error()->set_group_epoch(epoch);
     message.mutable_error()->set_code(static_cast<int>(absl::StatusCode::kInternal));
     message.mutable_error()->set_message("a collective failed");
+    Say(id, message);
+  }
+
+  // The worker answers AbortGroup.
+  void SayAborted(uint64_t id, const std::string& comm_address = "") {
+    v1::WorkerMessage message;
+    message.mutable_group_aborted()->set_comm_address(comm_address);
     Say(id, message);
   }
 
@@ -206,14 +214,57 @@ TEST_F(WorkerGroupTest, ABrokenStreamAbortsTheOthersAndASpareTakesThePlace) {
   group_->OnDetach(a, now_);
   EXPECT_EQ(scheduler_.num_lost, 1);
   EXPECT_THAT(ready_changes_, ElementsAre(true, false));
-  const std::vector<v1::CoordinatorMessage>& sent = links_[b]->sent;
-  ASSERT_THAT(sent, SizeIs(3));
-  EXPECT_THAT(sent[1].abort_group().reason(), HasSubstr("worker a"));
-  EXPECT_EQ(sent[2].form_group().group_epoch(), 2);
-  EXPECT_EQ(LastSent(spare).form_group().group_epoch(), 2);
+  EXPECT_THAT(LastSent(b).abort_group().reason(), HasSubstr("worker a"));
+  EXPECT_THAT(links_[spare]->sent, IsEmpty()) << "b may still be at work for group 1";
+  EXPECT_EQ(group_->Statuses(now_)[0].state(), "aborting");
+  SayAborted(b, "new address of b");
+  for (uint64_t id : {spare, b}) {
+    const v1::FormGroup& form = LastSent(id).form_group();
+    EXPECT_EQ(form.group_epoch(), 2);
+    EXPECT_EQ(form.placement().stage(), id == b ? 1 : 0) << "b has the weights of stage 1";
+    EXPECT_THAT(form.comm_addresses(), ElementsAre("address of spare", "new address of b"));
+  }
   SayReady(b);
   SayReady(spare);
   EXPECT_EQ(scheduler_.group->epoch, 2);
+}
+
+TEST_F(WorkerGroupTest, AWorkerThatNeverAnswersAbortGroupIsLost) {
+  MakeGroup({.num_ranks = 1, .num_stages = 2});
+  const uint64_t a = Attach("a");
+  const uint64_t b = Attach("b");
+  group_->OnDetach(a, now_);
+  Attach("c");
+  EXPECT_TRUE(LastSent(b).has_abort_group());
+  Attach("d");  // c and d are enough
+  EXPECT_EQ(group_->Statuses(now_)[1].state(), "loading");
+  PassTime(absl::Seconds(10));
+  EXPECT_EQ(links_[b]->closed->code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(WorkerGroupTest, RefusesGroupAbortedWithoutAnAbort) {
+  MakeGroup({.num_ranks = 1, .num_stages = 2});
+  const uint64_t a = Attach("a");
+  const uint64_t b = Attach("b");
+  SayReady(a);
+  SayReady(b);
+  SayAborted(a);
+  EXPECT_EQ(links_[a]->closed->code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(LastSent(b).has_abort_group());
+  SayAborted(b);
+  SayAborted(b);
+  EXPECT_TRUE(links_[b]->closed.has_value());
+}
+
+TEST_F(WorkerGroupTest, AWorkerThatLeavesMayStillAnswerAbortGroup) {
+  MakeGroup({});
+  const uint64_t a = Attach("a");
+  v1::WorkerMessage leaving;
+  leaving.mutable_leaving();
+  Say(a, leaving);
+  SayAborted(a);
+  EXPECT_TRUE(links_[a]->closed->ok());
+  EXPECT_EQ(LastEpoch(a), 1u) << "it is in no further group";
 }
 
 TEST_F(WorkerGroupTest, ALossWhileLoadingNeedsNoWordToTheScheduler) {
@@ -233,6 +284,7 @@ TEST_F(WorkerGroupTest, IgnoresWhatBelongsToAnOlderGroup) {
   const uint64_t b = Attach("b");
   SayReady(a);
   group_->OnDetach(b, now_);
+  SayAborted(a);
   Attach("c");  // group 2
   v1::WorkerMessage stale;
   stale.mutable_group_ready()->set_group_epoch(1);
@@ -291,6 +343,7 @@ TEST_F(WorkerGroupTest, AWorkerErrorBreaksTheGroupAndPutsTheNextOneOffLongerAndL
     SayError(a, epoch);
     EXPECT_TRUE(LastSent(a).has_abort_group());
     EXPECT_FALSE(scheduler_.group.has_value());
+    SayAborted(a);
     const absl::Duration delay = group_->NextTimeout() - now_;
     EXPECT_GE(delay, last);
     EXPECT_LE(delay, absl::Seconds(30));
@@ -307,6 +360,7 @@ TEST_F(WorkerGroupTest, AGoodResultEndsTheDelays) {
   const uint64_t a = Attach("a");
   SayReady(a);
   SayError(a, 1);
+  SayAborted(a);
   const absl::Duration first = group_->NextTimeout() - now_;
   PassTime(first);
   SayReady(a);
@@ -314,6 +368,7 @@ TEST_F(WorkerGroupTest, AGoodResultEndsTheDelays) {
   result.mutable_step_result()->set_group_epoch(2);
   Say(a, result);
   SayError(a, 2);
+  SayAborted(a);
   EXPECT_EQ(group_->NextTimeout() - now_, first);
 }
 

@@ -116,6 +116,9 @@ void FakeWorker::Handle(const v1::CoordinatorMessage& message) {
       is_ready_ = false;
     }
     changed_.notify_all();
+    v1::WorkerMessage answer;
+    answer.mutable_group_aborted();
+    Send(answer);
   }
 }
 
