@@ -29,7 +29,10 @@ bool IsRefusal(const absl::Status& status) {
 }  // namespace
 
 Worker::Worker(const ModelFiles& files, kernels::Device& device, Options options)
-    : files_(files), device_(device), options_(std::move(options)) {}
+    : files_(files),
+      device_(device),
+      options_(std::move(options)),
+      comm_slot_(options_.comm) {}
 
 absl::Status Worker::Serve(const std::string& address) {
   grpc::ChannelArguments arguments;
@@ -48,7 +51,7 @@ absl::Status Worker::Serve(const std::string& address) {
   absl::Duration backoff = kFirstBackoff;
   while (true) {
     const absl::Time begin = absl::Now();
-    const absl::Status status = RunAttachment(*stub);
+    const absl::Status status = RunAttachment(address, *stub);
     absl::MutexLock lock(&mutex_);
     if (stopping_) return absl::OkStatus();
     if (IsRefusal(status)) return status;
@@ -66,7 +69,9 @@ void Worker::Stop() {
   if (context_ != nullptr) context_->TryCancel();
 }
 
-absl::Status Worker::RunAttachment(v1::Cluster::Stub& stub) {
+absl::Status Worker::RunAttachment(const std::string& address, v1::Cluster::Stub& stub) {
+  coordinator_ = address;
+  KVEC_RETURN_IF_ERROR(comm_slot_.Renew(coordinator_));
   grpc::ClientContext context;
   context.set_wait_for_ready(true);  // no error while nobody listens: gRPC keeps trying
   {
@@ -82,6 +87,7 @@ absl::Status Worker::RunAttachment(v1::Cluster::Stub& stub) {
   std::thread heartbeats([&] { SendHeartbeats(*stream); });
   ReadMessages(*stream, queue);
   queue.Close();
+  comm_slot_.Abort();
   {
     absl::MutexLock lock(&mutex_);
     attachment_ended_ = true;
@@ -95,7 +101,11 @@ absl::Status Worker::RunAttachment(v1::Cluster::Stub& stub) {
 }
 
 void Worker::ReadMessages(Stream& stream, StepQueue& queue) {
-  for (v1::CoordinatorMessage message; stream.Read(&message);) queue.Push(std::move(message));
+  for (v1::CoordinatorMessage message; stream.Read(&message);) {
+    // At once: the Step that is being executed may wait for a peer that is no more.
+    if (message.has_abort_group()) comm_slot_.Abort();
+    queue.Push(std::move(message));
+  }
 }
 
 void Worker::ExecuteMessages(Stream& stream, StepQueue& queue) {
@@ -108,10 +118,9 @@ void Worker::ExecuteMessages(Stream& stream, StepQueue& queue) {
     error.mutable_error()->set_code(static_cast<int>(status.code()));
     error.mutable_error()->set_message(std::string(status.message()));
     Send(stream, error);
-    group_epoch_ = 0;  // Steps that are still queued belong to a group that is no more
+    LeaveGroup();  // Steps that are still queued belong to a group that is no more
   }
-  if (engine_ != nullptr) engine_->Reset();
-  group_epoch_ = 0;
+  LeaveGroup();
 }
 
 void Worker::SendHeartbeats(Stream& stream) {
@@ -134,45 +143,68 @@ absl::Status Worker::Handle(const v1::CoordinatorMessage& message, Stream& strea
     case v1::CoordinatorMessage::kStep:
       return ExecuteStep(message.step(), stream);
     case v1::CoordinatorMessage::kAbortGroup:
-      LOG(WARNING) << "group " << group_epoch_ << " aborted: " << message.abort_group().reason();
-      group_epoch_ = 0;
-      if (engine_ != nullptr) engine_->Reset();
-      return absl::OkStatus();
+      return AbortGroup(message.abort_group(), stream);
     case v1::CoordinatorMessage::MESSAGE_NOT_SET:
       break;
   }
   return absl::InternalError("coordinator message: unknown kind");
 }
 
+void Worker::LeaveGroup() {
+  if (engine_ != nullptr) engine_->SetComm(nullptr);
+  comm_.reset();
+  group_epoch_ = 0;
+}
+
+absl::Status Worker::AbortGroup(const v1::AbortGroup& abort, Stream& stream) {
+  LOG(WARNING) << "group " << group_epoch_ << " aborted: " << abort.reason();
+  LeaveGroup();
+  if (const absl::Status status = comm_slot_.Renew(coordinator_); !status.ok()) {
+    LOG(WARNING) << "no communicator until the next abort: " << status.message();
+  }
+  v1::WorkerMessage answer;
+  answer.mutable_group_aborted()->set_comm_address(comm_slot_.address());
+  Send(stream, answer);
+  return absl::OkStatus();
+}
+
+absl::Status Worker::LoadShare(const v1::Placement& placement) {
+  if (engine_ != nullptr &&
+      engine_placement_.SerializeAsString() == placement.SerializeAsString()) {
+    return absl::OkStatus();
+  }
+  engine_.reset();
+  KVEC_ASSIGN_OR_RETURN(
+      engine_, engine::Engine::Create(
+                   files_, device_,
+                   {.layers = {static_cast<int>(placement.first_layer()),
+                               static_cast<int>(placement.num_layers())},
+                    .rank = static_cast<int>(placement.rank()),
+                    .num_ranks = static_cast<int>(placement.num_ranks()),
+                    .max_step_tokens = options_.max_step_tokens,
+                    .kv_bytes = options_.kv_bytes,
+                    .kv_type = options_.kv_type},
+                   progress_));
+  engine_placement_ = placement;
+  return absl::OkStatus();
+}
+
 absl::Status Worker::FormGroup(const v1::FormGroup& form, Stream& stream) {
-  const v1::Placement& placement = form.placement();
-  if (placement.num_stages() != 1 || placement.num_ranks() != 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("placement: ", placement.num_stages(), " stages of ", placement.num_ranks(),
-                     " ranks; this worker serves a whole model"));
-  }
-  const model::LayerRange layers{static_cast<int>(placement.first_layer()),
-                                 static_cast<int>(placement.num_layers())};
+  LeaveGroup();
   group_epoch_ = form.group_epoch();
-  if (engine_ == nullptr || engine_layers_.first != layers.first ||
-      engine_layers_.count != layers.count) {
-    engine_.reset();
-    KVEC_ASSIGN_OR_RETURN(
-        engine_, engine::Engine::Create(files_, device_,
-                                        {.layers = layers,
-                                         .max_step_tokens = options_.max_step_tokens,
-                                         .kv_bytes = options_.kv_bytes,
-                                         .kv_type = options_.kv_type},
-                                        progress_));
-    engine_layers_ = layers;
-  }
-  engine_->Reset();
+  // The connection first: it is quick, and needs every member at the same time.
+  KVEC_ASSIGN_OR_RETURN(comm_, comm_slot_.Connect(form));
+  KVEC_RETURN_IF_ERROR(LoadShare(form.placement()));
+  engine_->SetComm(comm_.get());
   engine_->set_sentence_end_bits(form.sentence_end_bits());
   v1::WorkerMessage ready;
   *ready.mutable_group_ready() = engine_->Capacity();
   ready.mutable_group_ready()->set_group_epoch(group_epoch_);
-  LOG(INFO) << "group " << group_epoch_ << " ready: layers " << layers.first << " … "
-            << layers.end() - 1 << ", " << ready.group_ready().total_pages() << " pages of "
+  const v1::Placement& placement = form.placement();
+  LOG(INFO) << "group " << group_epoch_ << " ready: layers " << placement.first_layer() << " … "
+            << placement.first_layer() + placement.num_layers() - 1 << ", rank "
+            << placement.rank() << " of " << placement.num_ranks() << ", "
+            << ready.group_ready().total_pages() << " pages of "
             << ready.group_ready().page_bytes() << " bytes";
   Send(stream, ready);
   return absl::OkStatus();
@@ -210,6 +242,7 @@ v1::WorkerMessage Worker::RegisterMessage() const {
   registration.set_model_fingerprint(files_.fingerprint());
   registration.set_memory_bytes(GetAvailableMemoryBytes());
   registration.set_threads(options_.threads);
+  registration.set_comm_address(comm_slot_.address());
   return message;
 }
 
@@ -218,7 +251,8 @@ v1::WorkerMessage Worker::HeartbeatMessage() const {
   v1::Heartbeat& heartbeat = *message.mutable_heartbeat();
   const ResidentMemory memory = GetResidentMemory();
   heartbeat.set_last_step_id(progress_.last_step_id);
-  heartbeat.set_in_step(progress_.in_step);
+  // Whoever waits for a peer lives, though it makes no progress.
+  heartbeat.set_in_step(progress_.in_step && !comm_slot_.is_waiting());
   heartbeat.set_steps_begun(progress_.steps_begun);
   heartbeat.set_layers_done(progress_.layers_done);
   heartbeat.set_resident_bytes(memory.bytes);

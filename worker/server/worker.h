@@ -15,6 +15,7 @@
 #include "kvec/v1/cluster.grpc.pb.h"
 #include "worker/engine/engine.h"
 #include "worker/engine/progress.h"
+#include "worker/server/comm_slot.h"
 #include "worker/server/step_queue.h"
 
 namespace kvec::worker::server {
@@ -32,6 +33,7 @@ class Worker {
     int max_step_tokens = 512;
     int64_t kv_bytes = 0;
     kernels::KvType kv_type = kernels::KvType::kBF16;
+    comm::CommEndpoint::Options comm;
     absl::Duration heartbeat_interval = absl::Seconds(1);
     absl::Duration max_backoff = absl::Seconds(2);  // between attempts to attach
   };
@@ -50,14 +52,19 @@ class Worker {
  private:
   using Stream = grpc::ClientReaderWriter<v1::WorkerMessage, v1::CoordinatorMessage>;
 
-  // One stream from its begin to its end.
-  absl::Status RunAttachment(v1::Cluster::Stub& stub);
+  // One stream to the coordinator at `address` from its begin to its end.
+  absl::Status RunAttachment(const std::string& address, v1::Cluster::Stub& stub);
   void ReadMessages(Stream& stream, StepQueue& queue);
   void ExecuteMessages(Stream& stream, StepQueue& queue);
   void SendHeartbeats(Stream& stream);
 
   absl::Status Handle(const v1::CoordinatorMessage& message, Stream& stream);
   absl::Status FormGroup(const v1::FormGroup& form, Stream& stream);
+  // Makes engine_ hold this placement's share of the model.
+  absl::Status LoadShare(const v1::Placement& placement);
+  // Leaves the group, if there is one. Its peers, if they still wait, are told by the coordinator.
+  void LeaveGroup();
+  absl::Status AbortGroup(const v1::AbortGroup& abort, Stream& stream);
   absl::Status ExecuteStep(const v1::Step& step, Stream& stream);
   void Send(Stream& stream, const v1::WorkerMessage& message);
   v1::WorkerMessage RegisterMessage() const;
@@ -68,10 +75,14 @@ class Worker {
   const Options options_;
 
   engine::Progress progress_;  // of engine_; outlives it
+  CommSlot comm_slot_;
 
-  // Of the executing thread; kept from one attachment to the next, since reading weights is slow.
+  // Of the executing thread. The engine is kept from one group, and attachment, to the next, since
+  // reading weights is slow.
   std::unique_ptr<engine::Engine> engine_;
-  model::LayerRange engine_layers_;
+  v1::Placement engine_placement_;
+  std::unique_ptr<comm::GroupComm> comm_;  // of the group; null: none, or a group of one
+  std::string coordinator_;                // HOST:PORT
   uint64_t group_epoch_ = 0;
   absl::Time last_step_end_ = absl::InfinitePast();
 

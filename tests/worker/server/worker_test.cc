@@ -145,6 +145,7 @@ TEST_F(WorkerTest, ForgetsSequencesWhenTheGroupIsAborted) {
   v1::CoordinatorMessage abort;
   abort.mutable_abort_group()->set_reason("test");
   coordinator_.Send(abort);
+  ASSERT_TRUE(coordinator_.Next()->has_group_aborted());
   coordinator_.Send(FormGroupMessage(2, num_layers()));
   ASSERT_TRUE(coordinator_.Next()->has_group_ready());
   // Would be "started twice" if the worker still knew it.
