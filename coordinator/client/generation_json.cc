@@ -48,6 +48,8 @@ Json ToJson(const v1::Usage& usage) {
           {"queue_ms", usage.queue_ms()},
           {"prefill_ms", usage.prefill_ms()},
           {"eviction_ms", usage.eviction_ms()},
+          {"exchanged_bytes", usage.exchanged_bytes()},
+          {"exchange_ms", usage.exchange_ms()},
           {"time_to_first_token_ms", usage.time_to_first_token_ms()},
           {"decode_tokens_per_second", usage.decode_tokens_per_second()},
           {"inter_token_ms", usage.inter_token_ms()},

@@ -14,7 +14,7 @@ namespace kvec::coordinator::scheduler {
 // eviction's reports take the place of those before it, a replay's too.
 class EvictionSummary {
  public:
-  // A worker's report; num_kv_heads are the heads that the worker holds of each layer.
+  // A worker's report; num_kv_heads are those of a layer, wherever they are.
   void Add(uint32_t worker, uint32_t num_kv_heads, const v1::EvictionReport& report);
 
   // Fills what the reports tell: coverage, evicted tokens, time, and the layers. Without a report
@@ -23,19 +23,18 @@ class EvictionSummary {
 
  private:
   struct OfWorker {
-    uint32_t num_kv_heads = 0;
     v1::EvictionReport report;
-    double eviction_ms = 0;  // of all its reports
-  };
-  // One layer, its heads wherever they are.
-  struct OfLayer {
-    v1::LayerCacheUsage usage;
-    uint32_t num_kv_heads = 0;
+    // Of all its reports.
+    double eviction_ms = 0;
+    uint64_t exchanged_bytes = 0;
+    double exchange_ms = 0;
   };
 
-  std::map<uint32_t, OfLayer> MergeLayers() const;
+  // By layer, its heads wherever they are.
+  std::map<uint32_t, v1::LayerCacheUsage> MergeLayers() const;
   uint32_t CountKeptTokens() const;
 
+  uint32_t num_kv_heads_ = 0;
   std::map<uint32_t, OfWorker> workers_;
 };
 

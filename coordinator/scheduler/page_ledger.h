@@ -135,7 +135,6 @@ class PageLedger {
   std::vector<uint64_t> reclaimable_pages() const;
 
   uint32_t num_workers() const { return static_cast<uint32_t>(workers_.size()); }
-  uint32_t num_kv_heads(uint32_t worker) const { return workers_[worker].capacity.num_kv_heads; }
   std::vector<uint64_t> reported_free_pages() const;
 
  private:

@@ -74,7 +74,7 @@ absl::Status ResultReader::ReadPages(uint32_t worker, StepInFlight& step,
     }
     ledger_.OnEviction(worker, eviction.sequence_id(), eviction.kept_entries(),
                        eviction.position());
-    work->request->eviction.Add(worker, ledger_.num_kv_heads(worker), eviction);
+    work->request->eviction.Add(worker, num_kv_heads_, eviction);
   }
   return ledger_.OnFreePages(worker, result.free_pages(), step.used_at_most(worker));
 }

@@ -18,10 +18,14 @@ namespace kvec::coordinator::scheduler {
 // scheduler's lock; the referenced parts must outlive it.
 class ResultReader {
  public:
-  // `budgets` may be null: no request is evicted.
-  ResultReader(RequestTable& requests, PageLedger& ledger, const BudgetAllocator* budgets,
-               uint64_t& num_generated)
-      : requests_(requests), ledger_(ledger), budgets_(budgets), num_generated_(num_generated) {}
+  // num_kv_heads: of a layer of the model. `budgets` may be null: no request is evicted.
+  ResultReader(uint32_t num_kv_heads, RequestTable& requests, PageLedger& ledger,
+               const BudgetAllocator* budgets, uint64_t& num_generated)
+      : num_kv_heads_(num_kv_heads),
+        requests_(requests),
+        ledger_(ledger),
+        budgets_(budgets),
+        num_generated_(num_generated) {}
 
   // INTERNAL when the result does not fit `step`; what came before the fault is delivered.
   absl::Status Read(uint32_t worker, StepInFlight& step, const v1::StepResult& result,
@@ -37,6 +41,7 @@ class ResultReader {
   void Deliver(Sequence& sequence, int32_t token, const v1::TokenLogProbs* logprobs,
                absl::Time now);
 
+  const uint32_t num_kv_heads_;
   RequestTable& requests_;
   PageLedger& ledger_;
   const BudgetAllocator* const budgets_;

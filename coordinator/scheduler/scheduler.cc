@@ -66,6 +66,15 @@ uint32_t NumStages(const std::vector<WorkerCapacity>& workers) {
   return num_stages;
 }
 
+uint32_t NumKvHeads(const SchedulerOptions& options, const std::vector<WorkerCapacity>& workers) {
+  if (options.num_kv_heads > 0) return options.num_kv_heads;
+  uint32_t num_kv_heads = 0;
+  for (const WorkerCapacity& worker : workers) {
+    if (worker.stage == 0) num_kv_heads += worker.num_kv_heads;
+  }
+  return num_kv_heads;
+}
+
 // What the request needs to start, and to generate one token if no eviction makes room for it.
 PageLedger::Reservation LeastNeed(const RequestState& request) {
   const bool needs_one_more = !request.is_forced() && !request.schedule.evicts_at_prompt_end();
@@ -86,13 +95,15 @@ struct Group {
         StepComposer::Totals& totals, uint64_t& num_generated)
       : epoch(group_epoch),
         num_stages(NumStages(workers)),
+        num_kv_heads(NumKvHeads(options, workers)),
         ledger(std::move(workers), options.step_tokens),
         steps(ledger.num_workers()),
         composer(options, num_stages, requests, sessions, ledger, totals),
-        reader(requests, ledger, budgets, num_generated) {}
+        reader(num_kv_heads, requests, ledger, budgets, num_generated) {}
 
   const uint64_t epoch;
   const uint32_t num_stages;
+  const uint32_t num_kv_heads;  // of a layer
   PageLedger ledger;
   StepsInFlight steps;
   StepComposer composer;

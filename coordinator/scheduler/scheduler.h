@@ -26,6 +26,9 @@ struct WorkerCapacity {
 };
 
 struct SchedulerOptions {
+  // Of a layer of the model: ranks may hold the same one. 0: as many as the workers of the first stage
+  // hold together.
+  uint32_t num_kv_heads = 0;
   uint32_t step_tokens = 512;  // rows of a Step at most
   // Prompt rows of a Step at most while any sequence decodes: bounds the decodes' stall.
   uint32_t mixed_prompt_tokens = 256;

@@ -74,6 +74,13 @@ cluster::WorkerGroup::Options GroupOptions(const CoordinatorServer::Options& opt
   return group;
 }
 
+scheduler::SchedulerOptions SchedulerOptionsFor(const CoordinatorServer::Options& options,
+                                                const ServedModel& model) {
+  scheduler::SchedulerOptions scheduler = options.scheduler;
+  scheduler.num_kv_heads = static_cast<uint32_t>(model.config.num_kv_heads);
+  return scheduler;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Start(
@@ -90,7 +97,7 @@ CoordinatorServer::CoordinatorServer(const Options& options, std::unique_ptr<Ser
     : options_(options),
       model_(std::move(model)),
       scheduler_(scheduler::CreateScheduler(
-          options.scheduler,
+          SchedulerOptionsFor(options, *model_),
           std::make_shared<budget::LayerBudgetAllocator>(model_->config.num_kv_heads,
                                                          model_->config.sliding_windows))),
       pump_(GroupOptions(options_, *model_, health_), *scheduler_),

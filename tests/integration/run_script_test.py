@@ -102,6 +102,28 @@ class RunScriptTest(unittest.TestCase):
         self.assertEqual(process.returncode, 0, err)
         self.assertFalse(is_alive(second) or is_alive(coordinator))
 
+    def test_keep_serves_a_group_and_restarts_its_dead_worker(self):
+        port = free_port()
+        process = start_run("--model", MODEL, "--keep", "--port", port, "--parallel", "tp=2,pp=2")
+        target = f"127.0.0.1:{port}"
+        answer = [BIN / "kvec", "generate", "--target", target, "--prompt", "Hello",
+                  "--max-tokens", "4", "--temperature", "0"]
+        wait_ready = [BIN / "kvec", "status", "--target", target, "--wait-ready",
+                      str(DEADLINE_SECONDS)]
+        subprocess.run(wait_ready, check=True, stdout=subprocess.DEVNULL)
+        first = subprocess.run(answer, check=True, capture_output=True).stdout
+        workers = children(process.pid, "kvec-worker")
+        self.assertEqual(len(workers), 4)
+        os.kill(workers[2], signal.SIGKILL)
+        wait_until(lambda: set(children(process.pid, "kvec-worker")) - set(workers),
+                   "another worker")
+        second = subprocess.run(answer, check=True, capture_output=True).stdout
+        self.assertEqual(first, second)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=DEADLINE_SECONDS)
+        self.assertEqual(process.returncode, 0, err)
+        self.assertFalse(any(map(is_alive, workers)))
+
     def test_a_kill_leaves_no_process(self):
         process = start_run("--model", MODEL, "--keep", "--port", free_port())
         worker = wait_for_child(process, "kvec-worker")

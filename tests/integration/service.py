@@ -25,27 +25,41 @@ def model_path(name):
     return path
 
 
-def start(program, *arguments, **popen):
-    """Starts one of our programs. It dies with this process, however that ends."""
-    command = ["setpriv", "--pdeathsig", "KILL", str(BIN / program), *map(str, arguments)]
-    return subprocess.Popen(command, **popen)
+def start(program, *arguments, host=None, **popen):
+    """Starts one of our programs, in the network namespace `host` if given. It dies with this process,
+    however that ends."""
+    command = ["setpriv", "--pdeathsig", "KILL"]
+    if host is not None:
+        command += ["ip", "netns", "exec", host]
+    return subprocess.Popen([*command, str(BIN / program), *map(str, arguments)], **popen)
 
 
 class Service:
     """with Service(model) as service: service.generate("--prompt", "Hello")"""
 
-    def __init__(self, model, coordinator_flags=(), worker_flags=(), num_workers=1):
+    def __init__(self, model, coordinator_flags=(), worker_flags=(), num_workers=1, shape=None,
+                 network=None):
+        """shape: tensor-parallel ranks and pipeline stages, (2, 1); as many workers make a group.
+        network: a many_hosts.Network whose first host has the coordinator and its clients, and each
+        other one a worker; none: all on the loopback."""
         self.model = model
-        self.coordinator_flags = coordinator_flags
+        self.coordinator_flags = list(coordinator_flags)
         self.worker_flags = worker_flags
         self.num_workers = num_workers
+        if shape is not None:
+            tp, pp = shape
+            self.coordinator_flags += ["--parallel", f"tp={tp},pp={pp}"]
+            self.num_workers = tp * pp
         self.workers = []
+        self.network = network
+        self.host = network.hosts[0] if network else None
+        self.address = network.address(0) if network else "127.0.0.1"
 
     def __enter__(self):
         self.log = tempfile.TemporaryFile()
         self.coordinator = start(
-            "kvec-coordinator", "--model", self.model, "--listen", "127.0.0.1:0",
-            "--cluster-listen", "127.0.0.1:0", *self.coordinator_flags,
+            "kvec-coordinator", "--model", self.model, "--listen", f"{self.address}:0",
+            "--cluster-listen", f"{self.address}:0", *self.coordinator_flags, host=self.host,
             stdout=subprocess.PIPE, stderr=self.log, text=True)
         try:
             words = self.coordinator.stdout.readline().split()
@@ -76,8 +90,9 @@ class Service:
         self.log.close()
 
     def start_worker(self):
+        host = self.network.hosts[1 + len(self.workers)] if self.network else None
         worker = start("kvec-worker", "--model", self.model, "--coordinator", self.cluster,
-                       *self.worker_flags, stdout=self.log, stderr=self.log)
+                       *self.worker_flags, host=host, stdout=self.log, stderr=self.log)
         self.workers.append(worker)
         return worker
 
@@ -92,12 +107,12 @@ class Service:
 
     def start_kvec(self, command, *arguments):
         """Its output is to be read from .stdout; communicate() would lose what a read() buffered."""
-        return start("kvec", command, "--target", self.target, *arguments,
+        return start("kvec", command, "--target", self.target, *arguments, host=self.host,
                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log, text=True)
 
     def kvec(self, command, *arguments, exit_code=0):
         """Runs kvec to its end and checks its exit code."""
-        process = start("kvec", command, "--target", self.target, *arguments,
+        process = start("kvec", command, "--target", self.target, *arguments, host=self.host,
                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                         text=True)
         out, err = process.communicate(timeout=10 * DEADLINE_SECONDS)

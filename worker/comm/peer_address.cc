@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cstring>
 #include <fstream>
 
@@ -49,6 +50,16 @@ uint64_t HostId() {
     absl::StrAppend(&identity, " ", status.st_dev, ":", status.st_ino);
   }
   return HashBytes(identity);
+}
+
+int NumOnThisHost(absl::Span<const std::string> addresses) {
+  const uint64_t host_id = HostId();
+  int count = 0;
+  for (const std::string& bytes : addresses) {
+    const absl::StatusOr<PeerAddress> address = ParsePeerAddress(bytes);
+    if (address.ok() && address->host_id == host_id) ++count;
+  }
+  return std::max(count, 1);
 }
 
 std::string PeerAddress::Encode() const {

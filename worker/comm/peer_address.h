@@ -6,6 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 
 namespace kvec::worker::comm {
 
@@ -25,6 +26,10 @@ struct PeerAddress {
 // garbled; UCX trusts what it is given, so an address is worth as much as the coordinator's word
 // that a worker sent it.
 absl::StatusOr<PeerAddress> ParsePeerAddress(absl::string_view bytes);
+
+// How many of a group's members, this process included, are on this host: the readable addresses with
+// its HostId. At least 1.
+int NumOnThisHost(absl::Span<const std::string> addresses);
 
 // FNV-1a: names groups and hosts, and finds garbled bytes.
 uint64_t HashBytes(absl::string_view bytes);

@@ -48,7 +48,9 @@ absl::Status Run(const WorkerFlags& flags, const sigset_t& stop_signals) {
   options.threads = num_threads;
   options.max_step_tokens = flags.max_step_tokens;
   KVEC_ASSIGN_OR_RETURN(options.kv_type, ResolveKvType(flags.kv_type));
-  options.kv_bytes = ResolveKvBytes(flags, config, options.kv_type, made.available_bytes);
+  options.kv_bytes = RequestedKvBytes(flags, config, options.kv_type);
+  options.available_bytes = made.available_bytes;
+  KVEC_ASSIGN_OR_RETURN(options.comm, ResolveComm(flags));
   LOG(INFO) << options.worker_id << ": " << config.name << " on " << options.device << ", "
             << options.threads << " threads";
 

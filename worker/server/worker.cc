@@ -11,7 +11,9 @@
 #include "common/logging.h"
 #include "common/status_macros.h"
 #include "common/version.h"
+#include "worker/comm/peer_address.h"
 #include "worker/server/resident_memory.h"
+#include "worker/server/worker_flags.h"
 
 namespace kvec::worker::server {
 namespace {
@@ -45,6 +47,10 @@ absl::Status Worker::Serve(const std::string& address) {
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, milliseconds(kFirstBackoff));
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, milliseconds(options_.max_backoff));
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, milliseconds(kFirstBackoff));
+  // Notices a coordinator that a network lost without a word. Not more often than the coordinator
+  // takes it.
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 15'000);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 5'000);
   const auto channel =
       grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
   const auto stub = v1::Cluster::NewStub(channel);
@@ -168,7 +174,24 @@ absl::Status Worker::AbortGroup(const v1::AbortGroup& abort, Stream& stream) {
   return absl::OkStatus();
 }
 
-absl::Status Worker::LoadShare(const v1::Placement& placement) {
+int64_t Worker::KvBytes(const v1::FormGroup& form) const {
+  if (options_.kv_bytes > 0) return options_.kv_bytes;
+  const ModelConfig& config = files_.config();
+  const int num_ranks = static_cast<int>(form.placement().num_ranks());
+  // Where ranks don't divide them, neighbours may hold the same one.
+  const int num_kv_heads =
+      (config.num_kv_heads + num_ranks - 1) / num_ranks + (config.num_kv_heads % num_ranks ? 1 : 0);
+  const std::vector<std::string> addresses(form.comm_addresses().begin(),
+                                           form.comm_addresses().end());
+  return AutomaticKvBytes(
+      config, options_.kv_type,
+      {.num_layers = static_cast<int>(form.placement().num_layers()),
+       .num_kv_heads = std::min(num_kv_heads, config.num_kv_heads),
+       .available_bytes = options_.available_bytes / comm::NumOnThisHost(addresses)});
+}
+
+absl::Status Worker::LoadShare(const v1::FormGroup& form) {
+  const v1::Placement& placement = form.placement();
   if (engine_ != nullptr &&
       engine_placement_.SerializeAsString() == placement.SerializeAsString()) {
     return absl::OkStatus();
@@ -182,7 +205,7 @@ absl::Status Worker::LoadShare(const v1::Placement& placement) {
                     .rank = static_cast<int>(placement.rank()),
                     .num_ranks = static_cast<int>(placement.num_ranks()),
                     .max_step_tokens = options_.max_step_tokens,
-                    .kv_bytes = options_.kv_bytes,
+                    .kv_bytes = KvBytes(form),
                     .kv_type = options_.kv_type},
                    progress_));
   engine_placement_ = placement;
@@ -194,7 +217,7 @@ absl::Status Worker::FormGroup(const v1::FormGroup& form, Stream& stream) {
   group_epoch_ = form.group_epoch();
   // The connection first: it is quick, and needs every member at the same time.
   KVEC_ASSIGN_OR_RETURN(comm_, comm_slot_.Connect(form));
-  KVEC_RETURN_IF_ERROR(LoadShare(form.placement()));
+  KVEC_RETURN_IF_ERROR(LoadShare(form));
   engine_->SetComm(comm_.get());
   engine_->set_sentence_end_bits(form.sentence_end_bits());
   v1::WorkerMessage ready;

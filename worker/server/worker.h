@@ -31,7 +31,8 @@ class Worker {
     std::string device;       // "cpu"
     int threads = 1;
     int max_step_tokens = 512;
-    int64_t kv_bytes = 0;
+    int64_t kv_bytes = 0;          // of the arena; 0: from what the worker holds, as AutomaticKvBytes
+    uint64_t available_bytes = 0;  // of the memory that the arena is in; for kv_bytes 0
     kernels::KvType kv_type = kernels::KvType::kBF16;
     comm::CommEndpoint::Options comm;
     absl::Duration heartbeat_interval = absl::Seconds(1);
@@ -60,8 +61,9 @@ class Worker {
 
   absl::Status Handle(const v1::CoordinatorMessage& message, Stream& stream);
   absl::Status FormGroup(const v1::FormGroup& form, Stream& stream);
-  // Makes engine_ hold this placement's share of the model.
-  absl::Status LoadShare(const v1::Placement& placement);
+  // Makes engine_ hold this worker's share of the model.
+  absl::Status LoadShare(const v1::FormGroup& form);
+  int64_t KvBytes(const v1::FormGroup& form) const;
   // Leaves the group, if there is one. Its peers, if they still wait, are told by the coordinator.
   void LeaveGroup();
   absl::Status AbortGroup(const v1::AbortGroup& abort, Stream& stream);

@@ -29,8 +29,9 @@ void AddFlags(CLI::App& app, WorkerFlags& flags) {
   app.add_option("--isa", flags.isa,
                  "Instruction set: scalar, avx2 or avx512 (default: the best of this processor)");
   app.add_option("--kv-bytes", flags.kv_bytes,
-                 "Size of the KV arena in bytes (default: 16 sequences of the whole context, at most "
-                 "half of the free memory)")
+                 "Size of the KV arena in bytes (default: this worker's part of 16 sequences of the "
+                 "whole context, at most half of the free memory, which the group's workers on this "
+                 "host share)")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--kv-pages", flags.kv_pages,
                  "Size of the KV arena in pages of 16 tokens of one KV head of one layer")
@@ -43,6 +44,17 @@ void AddFlags(CLI::App& app, WorkerFlags& flags) {
                  "Rows of a Step at most; not below the coordinator's --step-tokens")
       ->capture_default_str()
       ->check(CLI::Range(1, 65536));
+  app.add_option("--comm-transport", flags.comm_transport,
+                 "How the other workers of the group are reached: auto (shared memory on the same "
+                 "host, else TCP), shared-memory or tcp; none is encrypted")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "shared-memory", "tcp"}));
+  app.add_option("--comm-interface", flags.comm_interface,
+                 "Network interface for TCP, eth0 (default: the one that leads to the coordinator)");
+  app.add_option("--comm-timeout", flags.comm_timeout_seconds,
+                 "Seconds until a worker that does not answer another one breaks the group")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 86400));
   app.add_option("--log-level", flags.log_level, "debug, info, warning or error")
       ->capture_default_str();
 }
@@ -74,18 +86,38 @@ absl::StatusOr<kernels::KvType> ResolveKvType(const std::string& name) {
       absl::StrCat("--kv-type: unknown \"", name, "\"; known: auto, bf16, f16, f32, int8"));
 }
 
-int64_t ResolveKvBytes(const WorkerFlags& flags, const ModelConfig& config, kernels::KvType type,
-                       uint64_t available_bytes) {
+absl::StatusOr<comm::CommEndpoint::Options> ResolveComm(const WorkerFlags& flags) {
+  comm::CommEndpoint::Options options;
+  if (flags.comm_transport == "shared-memory") {
+    options.transport = comm::Transport::kSharedMemory;
+  } else if (flags.comm_transport == "tcp") {
+    options.transport = comm::Transport::kTcp;
+  } else if (flags.comm_transport != "auto") {
+    return absl::InvalidArgumentError(absl::StrCat("--comm-transport: unknown \"",
+                                                   flags.comm_transport,
+                                                   "\"; known: auto, shared-memory, tcp"));
+  }
+  options.interface = flags.comm_interface;
+  options.timeout = absl::Seconds(flags.comm_timeout_seconds);
+  return options;
+}
+
+int64_t RequestedKvBytes(const WorkerFlags& flags, const ModelConfig& config,
+                         kernels::KvType type) {
   if (flags.kv_bytes > 0) return flags.kv_bytes;
-  const int64_t page_bytes =
+  return flags.kv_pages *
+         static_cast<int64_t>(kernels::KvArenaSpec{config.head_dim, type, 0}.page_bytes());
+}
+
+int64_t AutomaticKvBytes(const ModelConfig& config, kernels::KvType type, const KvShare& share) {
+  const auto page_bytes =
       static_cast<int64_t>(kernels::KvArenaSpec{config.head_dim, type, 0}.page_bytes());
-  if (flags.kv_pages > 0) return flags.kv_pages * page_bytes;
   const int64_t pages_per_head =
       (int64_t{config.context_length} + kernels::kPageTokens - 1) / kernels::kPageTokens;
   const int64_t sequence_bytes =
-      pages_per_head * config.num_layers * config.num_kv_heads * page_bytes;
+      pages_per_head * share.num_layers * share.num_kv_heads * page_bytes;
   return std::min(kAutomaticSequences * sequence_bytes,
-                  static_cast<int64_t>(available_bytes / 2));
+                  static_cast<int64_t>(share.available_bytes / 2));
 }
 
 }  // namespace kvec::worker::server

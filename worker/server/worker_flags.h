@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "common/model/model_config.h"
 #include "kernels/kv_arena.h"
+#include "worker/comm/comm_endpoint.h"
 
 namespace kvec::worker::server {
 
@@ -23,6 +24,9 @@ struct WorkerFlags {
   int64_t kv_pages = 0;
   std::string kv_type = "auto";
   int max_step_tokens = 512;
+  std::string comm_transport = "auto";
+  std::string comm_interface;  // empty: the one that leads to the coordinator
+  int comm_timeout_seconds = 120;
   std::string log_level = "info";
 };
 
@@ -36,10 +40,23 @@ std::optional<int> ParseWorkerFlags(int argc, char** argv, WorkerFlags& flags);
 // mean. INVALID_ARGUMENT for an unknown name.
 absl::StatusOr<kernels::KvType> ResolveKvType(const std::string& name);
 
-// The arena's size: kv_bytes, kv_pages, or room for 16 sequences of the whole context length, at most
-// half of the device's memory that is available.
-int64_t ResolveKvBytes(const WorkerFlags& flags, const ModelConfig& config, kernels::KvType type,
-                       uint64_t available_bytes);
+// INVALID_ARGUMENT for an unknown transport.
+absl::StatusOr<comm::CommEndpoint::Options> ResolveComm(const WorkerFlags& flags);
+
+// The arena's size that kv_bytes or kv_pages asks for; 0: neither does.
+int64_t RequestedKvBytes(const WorkerFlags& flags, const ModelConfig& config,
+                         kernels::KvType type);
+
+// What a worker holds of each sequence, and what it may take.
+struct KvShare {
+  int num_layers = 0;
+  int num_kv_heads = 0;  // of each
+  // Of the device's memory, divided by the workers of the group that share it.
+  uint64_t available_bytes = 0;
+};
+
+// Room for 16 sequences of the whole context length, at most half of what is available.
+int64_t AutomaticKvBytes(const ModelConfig& config, kernels::KvType type, const KvShare& share);
 
 }  // namespace kvec::worker::server
 

@@ -57,11 +57,15 @@ TEST(EvictionSummaryTest, JoinsTheLayersOfTwoStages) {
 TEST(EvictionSummaryTest, JoinsTheHeadsOfTwoRanks) {
   EvictionSummary summary;
   v1::EvictionReport first = Report(8, 1, "\x0F");
-  AddLayer(0, 12, 7, 0.6F, first);
+  AddLayer(0, 12, 7, 0.4F, first);
+  first.set_exchanged_bytes(100);
+  first.set_exchange_ms(0.5);
   v1::EvictionReport second = Report(8, 1, "\x0F");
-  AddLayer(0, 3, 7, 0.9F, second);
-  summary.Add(0, 2, first);
-  summary.Add(1, 1, second);
+  AddLayer(0, 3, 7, 0.3F, second);
+  second.set_exchanged_bytes(60);
+  second.set_exchange_ms(0.25);
+  summary.Add(0, 3, first);
+  summary.Add(1, 3, second);
   v1::Usage usage;
   summary.Fill(usage);
   ASSERT_EQ(usage.layers_size(), 1);
@@ -70,6 +74,8 @@ TEST(EvictionSummaryTest, JoinsTheHeadsOfTwoRanks) {
   EXPECT_EQ(usage.layers(0).budget(), 10);
   EXPECT_FLOAT_EQ(usage.layers(0).attention_mass(), 0.7F);
   EXPECT_EQ(usage.evicted_tokens(), 3);  // 15 of 24 entries are left
+  EXPECT_EQ(usage.exchanged_bytes(), 160);
+  EXPECT_EQ(usage.exchange_ms(), 0.5);
 }
 
 TEST(EvictionSummaryTest, ListsTheKeptTokensOfAllRanksHeads) {
@@ -81,8 +87,8 @@ TEST(EvictionSummaryTest, ListsTheKeptTokensOfAllRanksHeads) {
   v1::EvictionReport second = Report(8, 1, "\x0F");
   AddLayer(0, 2, 4, 0.5, second);
   second.mutable_layers(0)->add_kept_token_bits(std::string("\x05"));
-  summary.Add(1, 1, second);
-  summary.Add(0, 2, first);
+  summary.Add(1, 3, second);
+  summary.Add(0, 3, first);
   v1::Usage usage;
   summary.Fill(usage);
   EXPECT_THAT(usage.layers(0).kept_token_bits(), testing::ElementsAre("\x03", "\x0C", "\x05"));

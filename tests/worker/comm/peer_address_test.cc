@@ -47,6 +47,13 @@ TEST(PeerAddressTest, SaysWhatIsWrong) {
   EXPECT_EQ(message_of(body), "has 36 bytes, but parts of 0 and 100");
 }
 
+TEST(PeerAddressTest, CountsTheMembersOfThisHost) {
+  const std::string here = PeerAddress{.host_id = HostId(), .nonce = 1}.Encode();
+  const std::string there = PeerAddress{.host_id = HostId() + 1, .nonce = 1}.Encode();
+  EXPECT_EQ(NumOnThisHost({here, there, here, "noise"}), 2);
+  EXPECT_EQ(NumOnThisHost({""}), 1);
+}
+
 TEST(PeerAddressTest, AProcessKnowsItsHostAgain) {
   EXPECT_NE(HostId(), 0u);
   EXPECT_EQ(HostId(), HostId());
