@@ -68,10 +68,13 @@ KVEC_SMOLLM2_GGUF=$(deploy/local/fetch_model.sh smollm2)
 KVEC_GEMMA3_GGUF=$(deploy/local/fetch_model.sh gemma3)
 export KVEC_SMOLLM2_GGUF KVEC_GEMMA3_GGUF
 
-# The evaluation harness, and with it NumPy, for the oracles of eviction.
+# The evaluation harness, and with it NumPy, for the oracles of eviction; what checks manifests.
 python3 -m venv build/venv
-build/venv/bin/python -m pip install --quiet --disable-pip-version-check 'tests/longcontext[test]'
+build/venv/bin/python -m pip install --quiet --disable-pip-version-check 'tests/longcontext[test]' \
+  --requirement tests/deploy/requirements.txt
 export KVEC_TEST_PYTHON=$PWD/build/venv/bin/python
+# Without it the test of Prometheus' rules is skipped, and says so.
+deploy/local/fetch_promtool.sh || echo "tests/run.sh: no promtool" >&2
 
 run_tests release
 if [[ $sanitizers == yes ]]; then
