@@ -1,5 +1,5 @@
-"""deploy/kubernetes: what kubectl would send is valid, refers to what is there, starts our programs with
-flags that they take, and is locked down."""
+"""deploy/kubernetes: what kubectl would send is valid, refers to what is there, starts our programs
+with flags that they take, and is locked down."""
 
 import functools
 import json
@@ -124,12 +124,13 @@ class ReferenceTest(unittest.TestCase):
             templates = [template for _, template in manifests.pods(folder)]
             services = manifests.of_kind(folder, "Service")
             for service in services:
-                chosen = [template for template in templates
-                          if matches({"matchLabels": service["spec"]["selector"]}, labels(template))]
+                selector = {"matchLabels": service["spec"]["selector"]}
+                chosen = [item for item in templates if matches(selector, labels(item))]
                 self.assertEqual(len(chosen), 1, service["metadata"]["name"])
                 ports = {port["name"] for container in manifests.containers(chosen[0])
                          for port in container.get("ports", [])}
-                self.assertLessEqual({port["targetPort"] for port in service["spec"]["ports"]}, ports)
+                targets = {port["targetPort"] for port in service["spec"]["ports"]}
+                self.assertLessEqual(targets, ports)
             for monitor in manifests.of_kind(folder, "ServiceMonitor"):
                 chosen = [service for service in services
                           if matches(monitor["spec"]["selector"], service["metadata"]["labels"])]
@@ -228,7 +229,8 @@ def quantity(text):
 class LifecycleTest(unittest.TestCase):
 
     @each_container("coordinator")
-    def test_a_coordinator_is_ready_by_grpc_health_and_alive_by_its_metrics(self, folder, _template, container):
+    def test_a_coordinator_is_ready_by_grpc_health_and_alive_by_its_metrics(
+            self, folder, _template, container):
         proto = (tools.ROOT / "proto/kvec/v1/inference.proto").read_text()
         package = re.search(r"^package ([\w.]+);", proto, re.MULTILINE)[1]
         service = package + "." + re.search(r"^service (\w+)", proto, re.MULTILINE)[1]
@@ -302,7 +304,8 @@ class SecurityTest(unittest.TestCase):
     def test_the_namespace_refuses_pods_with_privileges(self):
         for name in manifests.OVERLAYS:
             namespace = manifests.of_kind(f"overlays/{name}", "Namespace")[0]["metadata"]
-            self.assertEqual(namespace["labels"]["pod-security.kubernetes.io/enforce"], "restricted")
+            level = namespace["labels"]["pod-security.kubernetes.io/enforce"]
+            self.assertEqual(level, "restricted")
 
 
 class NetworkTest(unittest.TestCase):
@@ -332,7 +335,8 @@ class NetworkTest(unittest.TestCase):
                     self.assertTrue(matches(closed["podSelector"], labels(template)))
 
     @each_container("coordinator")
-    def test_a_coordinator_is_open_to_clients_monitoring_and_its_workers(self, folder, template, container):
+    def test_a_coordinator_is_open_to_clients_monitoring_and_its_workers(
+            self, folder, template, container):
         monitoring = {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}
         expected = {"grpc": [{"podSelector": self.CLIENT}, {"namespaceSelector": self.CLIENT}],
                     "metrics": [{"namespaceSelector": monitoring}]}
@@ -352,4 +356,7 @@ class NetworkTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
+    tools.kubectl()
+    tools.program("kvec-coordinator")
+    tools.program("kvec-worker")
     unittest.main(verbosity=2)

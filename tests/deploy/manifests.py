@@ -36,7 +36,8 @@ def templates(item):
     spec = item.get("spec", {})
     if item["kind"] == "LeaderWorkerSet":
         spec = spec["leaderWorkerTemplate"]
-        return [(f"{item['kind']}/{key}", spec[key]) for key in ("leaderTemplate", "workerTemplate")]
+        return [(f"{item['kind']}/{key}", spec[key])
+                for key in ("leaderTemplate", "workerTemplate")]
     return [(item["kind"], spec["template"])] if "template" in spec else []
 
 

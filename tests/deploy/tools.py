@@ -14,6 +14,7 @@ SKIPPED = 77  # the exit code that CTest takes for a skipped test
 
 
 def skip(reason):
+    """Ends the whole program: called before the tests begin."""
     print(f"SKIPPED: {reason}")
     sys.exit(SKIPPED)
 
