@@ -11,8 +11,7 @@ mkdir -p "$third_party"
 work=$(mktemp -d "$third_party/.download.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 echo "Downloading with apt: prometheus (19 MB)" >&2
-chmod 755 "$work"  # apt downloads as a user of its own
-(cd "$work" && apt-get download -qq prometheus >&2)
+(cd "$work" && apt-get -o APT::Sandbox::User=root download -qq prometheus >&2)
 dpkg-deb --extract "$work"/prometheus_*.deb "$work/package"
 rm -rf "$target"
 mkdir -p "$target/usr/bin"

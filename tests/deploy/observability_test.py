@@ -1,5 +1,5 @@
-"""deploy/observability: rules and dashboard are valid, use metrics that the coordinator exports, and
-the alerts fire when they should."""
+"""deploy/observability: rules and dashboard are valid and use metrics that the coordinator exports; the
+alerts fire when they should."""
 
 import json
 import pathlib
