@@ -1,14 +1,26 @@
 #include "worker/comm/ucx_transfer.h"
 
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "common/status_macros.h"
 
 namespace kvec::worker::comm {
 namespace {
 
 constexpr ucp_tag_t kWholeTag = ~ucp_tag_t{0};
+
+// UCX calls a message sent over TCP when its last bytes wait in a buffer of its own for room in the
+// socket, and there they stay while this worker computes. (A flush does not help: it takes the peer
+// to answer, which may compute, too.) So a message that could fill a socket is followed by an empty
+// one, its tail, which is sent only when that buffer is free again. Nobody waits for a tail to
+// arrive.
+constexpr ucp_tag_t kTailBit = ucp_tag_t{1} << 23;
+constexpr size_t kLongestWithoutTail = 4096;
+
+bool HasTail(const UcxLinks::Peer& peer, size_t num_bytes) {
+  return peer.is_over_tcp && num_bytes > kLongestWithoutTail;
+}
 
 }  // namespace
 
@@ -30,6 +42,11 @@ void UcxTransfer::Receive(int from, uint64_t tag, absl::Span<uint8_t> data) {
        .member = from,
        .is_receive = true,
        .num_bytes = data.size()});
+  if (!HasTail(peer, data.size())) return;
+  const ucp_request_param_t no_params = {};
+  const ucs_status_ptr_t tail =
+      ucp_tag_recv_nbx(peer.worker->handle(), nullptr, 0, tag | kTailBit, kWholeTag, &no_params);
+  if (UCS_PTR_IS_PTR(tail)) ucp_request_free(tail);  // when it has come
 }
 
 void UcxTransfer::Send(int to, uint64_t tag, absl::Span<const uint8_t> data) {
@@ -37,11 +54,8 @@ void UcxTransfer::Send(int to, uint64_t tag, absl::Span<const uint8_t> data) {
   ucp_request_param_t params = {};
   Add(ucp_tag_send_nbx(peer.endpoint, data.data(), data.size(), tag, &params),
       {.worker = peer.worker->handle(), .member = to});
-  if (!peer.is_over_tcp) return;
-  // UCX calls a message sent when its last bytes wait in a buffer of its own. They would stay there
-  // while this worker computes.
-  ucp_request_param_t flush_params = {};
-  Add(ucp_ep_flush_nbx(peer.endpoint, &flush_params),
+  if (!HasTail(peer, data.size())) return;
+  Add(ucp_tag_send_nbx(peer.endpoint, nullptr, 0, tag | kTailBit, &params),
       {.worker = peer.worker->handle(), .member = to});
 }
 
@@ -82,8 +96,15 @@ bool UcxTransfer::IsDone() {
 }
 
 absl::Status UcxTransfer::Wait(absl::Time deadline) {
-  KVEC_RETURN_IF_ERROR(links_.WaitUntil([this] { return IsDone(); }, deadline, what_));
-  return status_;
+  const absl::Status waited = links_.WaitUntil([this] { return IsDone(); }, deadline, what_);
+  if (!absl::IsDeadlineExceeded(waited)) return waited.ok() ? status_ : waited;
+  std::string pending;
+  for (const Request& request : pending_) {
+    if (ucp_request_check_status(request.handle) != UCS_INPROGRESS) continue;
+    absl::StrAppend(&pending, pending.empty() ? "; still to " : ", ",
+                    request.is_receive ? "receive from " : "send to ", "member ", request.member);
+  }
+  return absl::DeadlineExceededError(absl::StrCat(waited.message(), pending));
 }
 
 }  // namespace kvec::worker::comm

@@ -21,7 +21,7 @@ namespace kvec::worker::comm {
 //   transfer.Send(1, tag, mine);
 //   KVEC_RETURN_IF_ERROR(transfer.Wait(deadline));
 //
-// The data must stay where it is until Wait has returned; after an error, for as long as `links`
+// Bit 23 of tags is UcxTransfer's own. The data must stay where it is until Wait has returned; after an error, for as long as `links`
 // moves data, which it does not do again.
 class UcxTransfer {
  public:

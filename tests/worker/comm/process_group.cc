@@ -50,8 +50,8 @@ std::optional<std::string> ReceivePacket(int fd) {
   if (!comm.ok()) fail(comm.status());
   ProcessGroup::Tell("connected");
   ProcessGroup::Tell(body(**endpoint, **comm));
-  comm->reset();
-  endpoint->reset();
+  // Others may still be at their last operation: to them the end of this process is a death.
+  ReceivePacket(rank_fd);
   _exit(0);
 }
 

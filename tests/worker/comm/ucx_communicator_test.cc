@@ -72,7 +72,8 @@ TEST_P(UcxCommunicatorTest, SumsInRankOrderWithTheSameBitsOnEveryRank) {
     int round = 0;
     for (const size_t size : kSizes) {
       std::vector<float> data = RandomFloats(comm.rank, ++round, size);
-      ASSERT_EQ(comm.ranks->AllReduceSum(AsRow(data)), absl::OkStatus());
+      ASSERT_EQ(comm.ranks->AllReduceSum(AsRow(data)), absl::OkStatus())
+          << "rank " << comm.rank << ", " << size << " floats";
       EXPECT_TRUE(HasSameBits(data, SumInOrder(comm.num_ranks, round, size))) << size;
     }
   });
@@ -235,6 +236,34 @@ TEST(UcxCommunicatorMessages, AReceiverThatComputesDoesNotHoldASenderOfAChunkUp)
   std::vector<uint8_t> data(chunk.size());
   ASSERT_EQ(group.comm(1).ranks->Receive(0, absl::MakeSpan(data)), absl::OkStatus());
   EXPECT_EQ(data, chunk);
+}
+
+// What fills the sockets comes to its end although the sender, once Send has returned, does nothing more
+// for it.
+TEST(UcxCommunicatorMessages, ASenderOverTcpIsDoneWhenItsCallReturns) {
+  const CommEndpoint::Options options = {.transport = Transport::kTcp, .interface = "lo"};
+  for (const size_t size : {1u, 4096u, 4097u, 100'000u, 30'000'000u}) {
+    ThreadGroup group({.num_ranks = 2}, options);
+    ASSERT_EQ(group.size(), 2);
+    const std::vector<uint8_t> sent = RandomBytes(0, 0, size);
+    std::thread sender(
+        [&] { EXPECT_EQ(group.comm(0).ranks->Send(1, sent), absl::OkStatus()) << size; });
+    std::vector<uint8_t> data(size);
+    EXPECT_EQ(group.comm(1).ranks->Receive(0, absl::MakeSpan(data)), absl::OkStatus()) << size;
+    sender.join();
+    EXPECT_EQ(data, sent);
+    // The next message finds its way past the last one's tail.
+    sender = std::thread([&] {
+      for (int i = 0; i < 2; ++i) {
+        EXPECT_EQ(group.comm(0).ranks->Send(1, sent), absl::OkStatus());
+      }
+    });
+    for (int i = 0; i < 2; ++i) {
+      EXPECT_EQ(group.comm(1).ranks->Receive(0, absl::MakeSpan(data)), absl::OkStatus()) << size;
+      EXPECT_EQ(data, sent);
+    }
+    sender.join();
+  }
 }
 
 TEST(UcxCommunicatorMessages, RefusesRanksThatAreNotThere) {
