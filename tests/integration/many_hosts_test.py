@@ -2,6 +2,7 @@
 lossy or cut costs time but no token."""
 
 import sys
+import time
 import unittest
 
 from many_hosts import Network
@@ -35,6 +36,22 @@ class ManyHostsTest(unittest.TestCase):
                 if not network.disturb("delay", "1ms", "loss", "1%"):
                     self.skipTest("this kernel has no netem")
                 self.assertEqual(service.kvec("generate", *REQUEST).stdout, expected)
+
+    def test_a_link_that_comes_and_goes_costs_time_only(self):
+        for shape in SHAPES:
+            with self.subTest(shape=shape), Network(3) as network, Service(
+                    MODEL, worker_flags=BY_TCP, shape=shape, network=network) as service:
+                expected = service.kvec("generate", *REQUEST).stdout
+                process = service.start_kvec("generate", *REQUEST)
+                text = process.stdout.read(40)
+                for _ in range(4):  # shorter than the heartbeats' timeout
+                    network.unplug(2)
+                    time.sleep(0.3)
+                    network.plug(2)
+                    time.sleep(0.1)
+                self.assertEqual(text + read_to_end(process), expected)
+                self.assertEqual({worker["state"] for worker in service.status()["workers"]},
+                                 {"ready"}, "nobody was given up")
 
     def test_a_partition_is_a_lost_worker(self):
         for shape in SHAPES:

@@ -117,6 +117,7 @@ class RunScriptTest(unittest.TestCase):
         os.kill(workers[2], signal.SIGKILL)
         wait_until(lambda: set(children(process.pid, "kvec-worker")) - set(workers),
                    "another worker")
+        subprocess.run(wait_ready, check=True, stdout=subprocess.DEVNULL)
         second = subprocess.run(answer, check=True, capture_output=True).stdout
         self.assertEqual(first, second)
         process.send_signal(signal.SIGTERM)
