@@ -45,7 +45,12 @@ std::string CommSlot::address() const {
 
 absl::StatusOr<std::unique_ptr<comm::GroupComm>> CommSlot::Connect(const v1::FormGroup& form) {
   const v1::Placement& placement = form.placement();
-  if (placement.num_stages() == 1 && placement.num_ranks() == 1) return nullptr;
+  if (placement.num_stages() == 1 && placement.num_ranks() == 1) {
+    // Its buffers are some MB. Before another group there is an abort, and then a new one.
+    absl::MutexLock lock(&mutex_);
+    endpoint_ = nullptr;
+    return nullptr;
+  }
   const std::shared_ptr<comm::CommEndpoint> current = endpoint();
   if (current == nullptr) {
     absl::MutexLock lock(&mutex_);

@@ -27,7 +27,7 @@ class CommSlot {
 
   std::string address() const;
 
-  // Null for a group of one.
+  // Null for a group of one, which needs no endpoint: it is gone until the next Renew.
   absl::StatusOr<std::unique_ptr<comm::GroupComm>> Connect(const v1::FormGroup& form);
 
   // Ends Connect and every operation of the communicators it made.
