@@ -2,8 +2,10 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "coordinator/scheduler/scheduler.h"
 #include "gmock/gmock.h"
@@ -88,17 +90,25 @@ TEST(SchedulerEvictionTest, OrdersTheEvictionWhenTheCurvesHaveCome) {
   EXPECT_EQ(sink->usage().logical_kv_bytes(), (7 + 2) * 100);
 }
 
-TEST(SchedulerEvictionTest, RefusesAResultWithoutTheCurves) {
-  SchedulerDriver driver(SmallSteps(), std::make_shared<CurveAllocator>());
+// What comes of the only Step of an evicted prompt when `spoil` has changed its result.
+absl::Status AnswerSpoilt(std::shared_ptr<const BudgetAllocator> budgets,
+                          absl::FunctionRef<void(v1::StepResult&)> spoil) {
+  SchedulerDriver driver(SmallSteps(), std::move(budgets));
   driver.FormGroup(OneWorker(100));
   Request request = MakeRequest("a", 20, 3);
   request.cache.set_policy("half");
   driver.Submit(request);
-  ASSERT_TRUE(driver.Send().has_value());
-  ASSERT_TRUE(driver.group().Execute(0).ok());
+  EXPECT_TRUE(driver.Send().has_value());
+  EXPECT_TRUE(driver.group().Execute(0).ok());
   v1::StepResult result = driver.group().TakeResult(0);
-  result.clear_curves();
-  const absl::Status status = driver.scheduler().OnStepResult(0, result, driver.now());
+  spoil(result);
+  return driver.scheduler().OnStepResult(0, result, driver.now());
+}
+
+TEST(SchedulerEvictionTest, RefusesAResultWithoutTheCurves) {
+  const absl::Status status =
+      AnswerSpoilt(std::make_shared<CurveAllocator>(),
+                   [](v1::StepResult& result) { result.clear_curves(); });
   EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
   EXPECT_THAT(std::string(status.message()), HasSubstr("0 curves of 1"));
 }
@@ -130,16 +140,9 @@ TEST(SchedulerEvictionTest, CountsTheBytesThatAnEvictionKept) {
 }
 
 TEST(SchedulerEvictionTest, RefusesAResultWithoutThePagesOfAnEviction) {
-  SchedulerDriver driver(SmallSteps(), std::make_shared<HalfAllocator>());
-  driver.FormGroup(OneWorker(100));
-  Request request = MakeRequest("a", 20, 3);
-  request.cache.set_policy("half");
-  driver.Submit(request);
-  ASSERT_TRUE(driver.Send().has_value());
-  ASSERT_TRUE(driver.group().Execute(0).ok());
-  v1::StepResult result = driver.group().TakeResult(0);
-  result.clear_changed_pages();
-  const absl::Status status = driver.scheduler().OnStepResult(0, result, driver.now());
+  const absl::Status status =
+      AnswerSpoilt(std::make_shared<HalfAllocator>(),
+                   [](v1::StepResult& result) { result.clear_changed_pages(); });
   EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
   EXPECT_THAT(std::string(status.message()), HasSubstr("0 evicted sequences, expected 1"));
 }
