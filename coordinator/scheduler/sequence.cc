@@ -38,7 +38,6 @@ uint32_t Sequence::num_to_read() const {
 
 void Sequence::QueueReading(uint32_t max_rows, v1::SequenceReading& reading) {
   const uint32_t num_tokens = std::min({max_rows, kMaxReadingRows, num_to_read()});
-  reading.set_sequence_id(sequence_id_);
   reading.set_first_token(num_read_again_);
   reading.set_num_tokens(num_tokens);
   num_read_again_ += num_tokens;

@@ -105,7 +105,8 @@ class Sequence {
   void set_eviction_due(bool is_due) { eviction_due_ = is_due; }
   // Prompt tokens that are still to be read again before the eviction that is due.
   uint32_t num_to_read() const;
-  // Queues the next of them, at most max_rows.
+  // Queues the next of them, at most max_rows; leaves the sequence's id out: a finished parent of
+  // forks has none any more.
   void QueueReading(uint32_t max_rows, v1::SequenceReading& reading);
 
   // In which of the micro-batches that fill the pipeline's stages the sequence decodes.

@@ -38,42 +38,42 @@ absl::Status SecondReader::Read(const v1::SequenceReading& reading, Sequence& se
   KVEC_ASSIGN_OR_RETURN(const auto cache, sequence.cache().Fork(copies));
   KVEC_RETURN_IF_ERROR(device_.CopyPages(arena_, copies));
   KVEC_RETURN_IF_ERROR(cache->Append(num_rows));
-  KVEC_RETURN_IF_ERROR(Forward(
-      absl::MakeConstSpan(sequence.tokens()).subspan(reading.first_token(), num_rows), num_tokens,
-      *cache));
+  const auto chunk =
+      absl::MakeConstSpan(sequence.tokens()).subspan(reading.first_token(), num_rows);
+  KVEC_ASSIGN_OR_RETURN(const auto queries, Forward(chunk, num_tokens, *cache));
   std::vector<std::vector<float>>& maxima = sequence.reading_maxima();
   maxima.resize(shape_.num_layers());
   for (int layer = 0; layer < shape_.num_layers(); ++layer) {
     if (shape_.sliding_windows[layer] > 0) continue;
     maxima[layer].resize(static_cast<size_t>(heads_.num_kv_heads) * num_tokens);
-    KVEC_RETURN_IF_ERROR(ScoreLayer(layer, num_rows, num_tokens, *cache, maxima[layer]));
+    KVEC_RETURN_IF_ERROR(ScoreLayer(layer, *queries, num_tokens, *cache, maxima[layer]));
   }
   return absl::OkStatus();
 }
 
-absl::Status SecondReader::Forward(absl::Span<const int32_t> chunk, int num_tokens,
-                                   const cache::SequenceCache& cache) {
-  if (queries_ == nullptr) {
-    KVEC_ASSIGN_OR_RETURN(queries_, cache::QueryWindow::Create(
-                                        device_, {.num_layers = shape_.num_layers(),
-                                                  .query_cols = heads_.num_heads * heads_.head_dim,
-                                                  .capacity = transformer_.options().max_rows}));
-  }
+absl::StatusOr<std::unique_ptr<cache::QueryWindow>> SecondReader::Forward(
+    absl::Span<const int32_t> chunk, int num_tokens, const cache::SequenceCache& cache) {
+  KVEC_ASSIGN_OR_RETURN(
+      auto queries,
+      cache::QueryWindow::Create(device_, {.num_layers = shape_.num_layers(),
+                                           .query_cols = heads_.num_heads * heads_.head_dim,
+                                           .capacity = static_cast<int>(chunk.size())}));
   model::TokenBatch batch;
   batch.token_ids.assign(chunk.begin(), chunk.end());
   batch.positions.resize(chunk.size());
   std::iota(batch.positions.begin(), batch.positions.end(), num_tokens);
-  batch.sequences.push_back({0, batch.num_rows(), true, &cache, queries_.get()});
-  return transformer_.Forward(batch,
-                              [](kernels::Tensor logits, int begin) { return absl::OkStatus(); });
+  batch.sequences.push_back({0, batch.num_rows(), true, &cache, queries.get()});
+  KVEC_RETURN_IF_ERROR(transformer_.Forward(
+      batch, [](kernels::Tensor logits, int begin) { return absl::OkStatus(); }));
+  return queries;
 }
 
-absl::Status SecondReader::ScoreLayer(int layer, int num_rows, int num_tokens,
+absl::Status SecondReader::ScoreLayer(int layer, const cache::QueryWindow& queries, int num_tokens,
                                       const cache::SequenceCache& cache,
                                       std::vector<float>& maxima) {
   const std::vector<int32_t> num_candidates(heads_.num_kv_heads, num_tokens);
-  for (int begin = 0; begin < num_rows; begin += kTileQueries) {
-    const int count = std::min(kTileQueries, num_rows - begin);
+  for (int begin = 0; begin < queries.capacity(); begin += kTileQueries) {
+    const int count = std::min(kTileQueries, queries.capacity() - begin);
     std::vector<int32_t> num_visible;
     for (int head = 0; head < heads_.num_kv_heads; ++head) {
       for (int query = begin; query < begin + count; ++query) {
@@ -81,8 +81,8 @@ absl::Status SecondReader::ScoreLayer(int layer, int num_rows, int num_tokens,
       }
     }
     kernels::WindowScoreRequest request;
-    request.queries = queries_->Layer(layer);
-    request.first_query = queries_->RowOf(num_tokens + begin);
+    request.queries = queries.Layer(layer);
+    request.first_query = queries.RowOf(num_tokens + begin);
     request.num_queries = count;
     request.heads = cache.Layer(layer);
     request.num_visible = num_visible;

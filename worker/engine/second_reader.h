@@ -2,8 +2,10 @@
 #define KVEC_WORKER_ENGINE_SECOND_READER_H_
 
 #include <memory>
+#include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "kernels/device.h"
 #include "kvec/v1/cluster.pb.h"
@@ -36,11 +38,13 @@ class SecondReader {
 
  private:
   absl::Status CheckReading(const v1::SequenceReading& reading, const Sequence& sequence) const;
-  // Runs the chunk's tokens over `cache`, which has room for them behind num_tokens others.
-  absl::Status Forward(absl::Span<const int32_t> chunk, int num_tokens,
-                       const cache::SequenceCache& cache);
+  // Runs the chunk's tokens over `cache`, which has room for them behind num_tokens others, and
+  // returns their queries.
+  absl::StatusOr<std::unique_ptr<cache::QueryWindow>> Forward(absl::Span<const int32_t> chunk,
+                                                              int num_tokens,
+                                                              const cache::SequenceCache& cache);
   // Raises maxima[num_kv_heads, num_tokens] of a layer by the attention of the chunk's queries.
-  absl::Status ScoreLayer(int layer, int num_rows, int num_tokens,
+  absl::Status ScoreLayer(int layer, const cache::QueryWindow& queries, int num_tokens,
                           const cache::SequenceCache& cache, std::vector<float>& maxima);
 
   kernels::Device& device_;
@@ -49,8 +53,7 @@ class SecondReader {
   const cache::CacheShape& shape_;
   model::Transformer& transformer_;
   const float scale_;
-  std::unique_ptr<cache::QueryWindow> queries_;  // of a chunk; made when it is first needed
-  std::vector<float> tile_;                      // [num_kv_heads, queries, num_tokens]
+  std::vector<float> tile_;  // [num_kv_heads, queries, num_tokens]
 };
 
 }  // namespace kvec::worker::engine
