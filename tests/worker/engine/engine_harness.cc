@@ -45,6 +45,17 @@ v1::StepSampling EngineHarness::GreedySampling() {
   return sampling;
 }
 
+v1::CachePolicy EngineHarness::CachePolicyOf(const std::string& name) {
+  v1::CachePolicy policy;
+  policy.set_policy(name);
+  policy.set_observation_window(16);
+  policy.set_wide_window(32);
+  policy.set_lambda(1);
+  policy.set_beta(0.25);
+  policy.set_head_allocation("adaptive");
+  return policy;
+}
+
 void EngineHarness::AddStart(uint64_t id, int prompt_tokens, const v1::StepSampling& sampling,
                              v1::Step& step) {
   v1::SequenceStart& start = *step.add_starts();

@@ -36,6 +36,9 @@ class EngineHarness {
   // Greedy, no penalties, the token's own log-probability and five alternatives.
   static v1::StepSampling GreedySampling();
 
+  // With KVEC.md's parameters and an observation window of 16.
+  static v1::CachePolicy CachePolicyOf(const std::string& name);
+
   // A Step under construction.
   v1::Step NewStep() {
     v1::Step step;

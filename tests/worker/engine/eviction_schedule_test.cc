@@ -36,13 +36,7 @@ std::vector<int32_t> Prompt() {
 }
 
 v1::CachePolicy Policy(const std::string& name) {
-  v1::CachePolicy policy;
-  policy.set_policy(name);
-  policy.set_observation_window(kWindow);
-  policy.set_wide_window(32);
-  policy.set_lambda(1);
-  policy.set_beta(0.25);
-  policy.set_head_allocation("adaptive");
+  v1::CachePolicy policy = EngineHarness::CachePolicyOf(name);
   policy.set_prefill_bound_tokens(70);
   policy.set_decode_interval_tokens(10);
   return policy;

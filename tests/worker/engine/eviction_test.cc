@@ -36,17 +36,6 @@ std::vector<int32_t> Prompt(int count = kPromptTokens) {
   return tokens;
 }
 
-v1::CachePolicy Policy(const std::string& name) {
-  v1::CachePolicy policy;
-  policy.set_policy(name);
-  policy.set_observation_window(kWindow);
-  policy.set_wide_window(32);
-  policy.set_lambda(1);
-  policy.set_beta(0.25);
-  policy.set_head_allocation("adaptive");
-  return policy;
-}
-
 enum class OrderTime { kWithLastChunk, kWithFirstDecode };
 
 struct RunOptions {
@@ -151,12 +140,12 @@ std::vector<int> KeptTokens(const v1::EvictionReport& report, int prompt_tokens)
 class EvictionTest : public testing::TestWithParam<std::tuple<std::string, std::string>> {
  protected:
   std::string model() const { return TinyModelFolder(std::get<0>(GetParam())); }
-  v1::CachePolicy policy() const { return Policy(std::get<1>(GetParam())); }
+  v1::CachePolicy policy() const { return EngineHarness::CachePolicyOf(std::get<1>(GetParam())); }
 };
 
 TEST_P(EvictionTest, KeepingEverythingChangesNothing) {
   EngineHarness harness(model(), {.kv_type = kernels::KvType::kInt8});
-  const RunResult full = RunSequence(harness, 1, {.policy = Policy("full")});
+  const RunResult full = RunSequence(harness, 1, {.policy = EngineHarness::CachePolicyOf("full")});
   const RunResult kept = RunSequence(harness, 2, {.policy = policy(), .selected = kCandidates});
   EXPECT_EQ(full.sampled, kept.sampled);
   for (const auto& layer : kept.report.layers()) {
@@ -187,7 +176,7 @@ TEST_P(EvictionTest, ChunksAndThreadsDoNotMatter) {
 
 TEST_P(EvictionTest, EvictionChangesWhatFollows) {
   EngineHarness harness(model(), {});
-  const RunResult full = RunSequence(harness, 1, {.policy = Policy("full")});
+  const RunResult full = RunSequence(harness, 1, {.policy = EngineHarness::CachePolicyOf("full")});
   const RunResult evicted = RunSequence(harness, 2, {.policy = policy(), .selected = 4});
   EXPECT_EQ(full.sampled[0], evicted.sampled[0]);  // from the whole prompt
   EXPECT_NE(full.sampled, evicted.sampled);
@@ -354,7 +343,8 @@ INSTANTIATE_TEST_SUITE_P(Policies, EvictionTest,
 
 TEST(Eviction, StreamingKeepsTheSinksAndTheMostRecentTokens) {
   EngineHarness harness(TinyModelFolder("llama"), {});
-  const RunResult run = RunSequence(harness, 1, {.policy = Policy("streaming"), .selected = 10});
+  const RunResult run = RunSequence(
+      harness, 1, {.policy = EngineHarness::CachePolicyOf("streaming"), .selected = 10});
   std::vector<int> expected = {0, 1, 2, 3};
   for (int token = kCandidates - 6; token < kPromptTokens; ++token) expected.push_back(token);
   EXPECT_EQ(KeptTokens(run.report, kPromptTokens), expected);
@@ -364,7 +354,7 @@ TEST(Eviction, StreamingKeepsTheSinksAndTheMostRecentTokens) {
 TEST(Eviction, ShortPromptsAreEvictedByTheQueriesTheyHave) {
   for (const char* name : kPolicies) {
     EngineHarness harness(TinyModelFolder("llama"), {});
-    v1::CachePolicy policy = Policy(name);
+    v1::CachePolicy policy = EngineHarness::CachePolicyOf(name);
     policy.set_observation_window(2);
     const RunResult run =
         RunSequence(harness, 1, {.policy = policy, .selected = 1, .prompt_tokens = 5});
@@ -375,10 +365,10 @@ TEST(Eviction, ShortPromptsAreEvictedByTheQueriesTheyHave) {
 
 TEST(Eviction, SequencesBesideAnEvictionAreNotTouched) {
   EngineHarness harness(TinyModelFolder("llama"), {});
-  const RunResult alone = RunSequence(harness, 1, {.policy = Policy("full")});
-  RunSequence(harness, 2, {.policy = Policy("full"), .decode_steps = 3});
-  RunSequence(harness, 3, {.policy = Policy("kvec"), .selected = 14});
-  RunSequence(harness, 4, {.policy = Policy("snapkv"), .selected = 40});
+  const RunResult alone = RunSequence(harness, 1, {.policy = EngineHarness::CachePolicyOf("full")});
+  RunSequence(harness, 2, {.policy = EngineHarness::CachePolicyOf("full"), .decode_steps = 3});
+  RunSequence(harness, 3, {.policy = EngineHarness::CachePolicyOf("kvec"), .selected = 14});
+  RunSequence(harness, 4, {.policy = EngineHarness::CachePolicyOf("snapkv"), .selected = 40});
   std::vector<uint32_t> tokens;
   for (int i = 3; i < kDecodeSteps; ++i) {
     tokens.push_back(harness.Decode(2, kPromptTokens + i).token_id());
@@ -396,10 +386,10 @@ class EvictionRejects : public testing::TestWithParam<BadOrder> {};
 
 TEST_P(EvictionRejects, AnOrderThatDoesNotFit) {
   EngineHarness harness(TinyModelFolder("llama"), {});
-  RunSequence(harness, 1, {.policy = Policy("full")});
-  RunSequence(harness, 2, {.policy = Policy("kvec"), .selected = 14});
+  RunSequence(harness, 1, {.policy = EngineHarness::CachePolicyOf("full")});
+  RunSequence(harness, 2, {.policy = EngineHarness::CachePolicyOf("kvec"), .selected = 14});
   v1::Step step = harness.NewStep();
-  AddPolicyStart(3, {.policy = Policy("kvec")}, step);
+  AddPolicyStart(3, {.policy = EngineHarness::CachePolicyOf("kvec")}, step);
   EngineHarness::AddWork(3, Prompt(), 0, true, true, step);
   GetParam().build(step);
   const auto result = harness.engine().Execute(step);
@@ -427,7 +417,8 @@ INSTANTIATE_TEST_SUITE_P(
                              [](v1::Step& step) { *step.add_evictions() = Order(3, 2); }},
                     BadOrder{"UnknownPolicy", "cache.policy: unknown \"h2o\"",
                              [](v1::Step& step) {
-                               AddPolicyStart(4, {.policy = Policy("h2o")}, step);
+                               AddPolicyStart(4, {.policy = EngineHarness::CachePolicyOf("h2o")},
+                                              step);
                              }}),
     [](const auto& info) { return info.param.name; });
 

@@ -9,7 +9,6 @@
 namespace kvec::worker::engine {
 namespace {
 
-constexpr int kWindow = 16;
 constexpr int kPromptTokens = 96;
 constexpr int kDecodeSteps = 6;
 
@@ -26,17 +25,6 @@ v1::StepSampling Sampling(uint32_t choice = 0) {
   sampling.set_seed(3);
   sampling.set_choice(choice);
   return sampling;
-}
-
-v1::CachePolicy Policy(const std::string& name) {
-  v1::CachePolicy policy;
-  policy.set_policy(name);
-  policy.set_observation_window(kWindow);
-  policy.set_wide_window(32);
-  policy.set_lambda(1);
-  policy.set_beta(0.25);
-  policy.set_head_allocation("adaptive");
-  return policy;
 }
 
 // Runs Steps and keeps what they give.
@@ -126,7 +114,7 @@ ScriptOutcome RunForks(const ModelConfig& config, const StepRunner& run) {
     fork.mutable_child()->set_sequence_id(1 + choice);
     fork.mutable_child()->set_prompt_tokens(kPromptTokens);
     *fork.mutable_child()->mutable_sampling() = Sampling(choice);
-    *fork.mutable_child()->mutable_cache() = Policy("full");
+    *fork.mutable_child()->mutable_cache() = EngineHarness::CachePolicyOf("full");
   }
   for (uint64_t id : {1, 2, 3}) {
     EngineHarness::AddWork(id, {}, kPromptTokens, false, true, forks);
@@ -153,7 +141,7 @@ ScriptOutcome RunKeptBlocks(const ModelConfig& config, const StepRunner& run) {
   hit.add_freed_sequence_ids(1);
   EngineHarness::AddStart(2, kPromptTokens, Sampling(), hit);
   v1::SequenceStart& start = *hit.mutable_starts(0);
-  *start.mutable_cache() = Policy("kvec");
+  *start.mutable_cache() = EngineHarness::CachePolicyOf("kvec");
   for (uint64_t id : {7, 8, 9}) start.add_block_ids(id);
   start.mutable_cached_token_ids()->Add(prompt.begin(), prompt.begin() + kCached);
   EngineHarness::AddWork(2, absl::MakeConstSpan(prompt).subspan(kCached), kCached, true, true, hit);
@@ -168,7 +156,7 @@ ScriptOutcome RunSession(const ModelConfig& config, const StepRunner& run) {
   const std::vector<int32_t> first = Prompt(kPromptTokens, 6);
   v1::Step step = recorder.NewStep();
   EngineHarness::AddStart(1, kPromptTokens, Sampling(), step);
-  *step.mutable_starts(0)->mutable_cache() = Policy("kvec");
+  *step.mutable_starts(0)->mutable_cache() = EngineHarness::CachePolicyOf("kvec");
   EngineHarness::AddWork(1, first, 0, true, true, step);
   recorder.Order(1, kPromptTokens, 20, step);
   recorder.Run(step);
@@ -201,7 +189,7 @@ ScriptOutcome RunEviction(const std::string& policy, const ModelConfig& config,
     v1::Step step = recorder.NewStep();
     if (begin == 0) {
       EngineHarness::AddStart(1, kPromptTokens, Sampling(), step);
-      *step.mutable_starts(0)->mutable_cache() = Policy(policy);
+      *step.mutable_starts(0)->mutable_cache() = EngineHarness::CachePolicyOf(policy);
     }
     EngineHarness::AddWork(1, absl::MakeConstSpan(prompt).subspan(begin, 32), begin, true,
                            begin == 64, step);
@@ -224,7 +212,7 @@ ScriptOutcome RunSchedule(const std::string& policy, const ModelConfig& config,
     if (begin == 0) {
       EngineHarness::AddStart(1, kPromptTokens, Sampling(), step);
       v1::CachePolicy& cache = *step.mutable_starts(0)->mutable_cache();
-      cache = Policy(policy);
+      cache = EngineHarness::CachePolicyOf(policy);
       cache.set_prefill_bound_tokens(64);
       cache.set_decode_interval_tokens(8);
     }
@@ -247,7 +235,7 @@ ScriptOutcome RunSecondReading(const ModelConfig& config, const StepRunner& run)
   v1::Step step = recorder.NewStep();
   EngineHarness::AddStart(1, kPromptTokens, Sampling(), step);
   v1::CachePolicy& cache = *step.mutable_starts(0)->mutable_cache();
-  cache = Policy("kvec");
+  cache = EngineHarness::CachePolicyOf("kvec");
   cache.set_second_reading(true);
   v1::SequenceWork& work =
       EngineHarness::AddWork(1, Prompt(kPromptTokens, 10), 0, true, true, step);

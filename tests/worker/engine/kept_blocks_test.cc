@@ -18,7 +18,6 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr int kPromptTokens = 100;
-constexpr int kWindow = 16;
 constexpr int kCachedTokens = 64;  // at most 100 - 32, the wide window
 constexpr int kDecodeSteps = 8;
 
@@ -30,17 +29,6 @@ std::vector<int32_t> Prompt(uint32_t question) {
     tokens[i] = static_cast<int32_t>(random() % 250);
   }
   return tokens;
-}
-
-v1::CachePolicy Policy(const std::string& name) {
-  v1::CachePolicy policy;
-  policy.set_policy(name);
-  policy.set_observation_window(kWindow);
-  policy.set_wide_window(32);
-  policy.set_lambda(1);
-  policy.set_beta(0.25);
-  policy.set_head_allocation("adaptive");
-  return policy;
 }
 
 // Sampled, with penalties over prompt and output.
@@ -67,7 +55,7 @@ class KeptBlocksEngineTest : public testing::TestWithParam<std::string> {
     v1::Step step = harness_.NewStep();
     EngineHarness::AddStart(id, kPromptTokens, Sampling(), step);
     v1::SequenceStart& start = *step.mutable_starts(0);
-    *start.mutable_cache() = Policy(GetParam());
+    *start.mutable_cache() = EngineHarness::CachePolicyOf(GetParam());
     start.mutable_block_ids()->Assign(block_ids.begin(), block_ids.end());
     start.mutable_cached_token_ids()->Assign(prompt.begin(), prompt.begin() + num_cached);
     EngineHarness::AddWork(id, absl::MakeConstSpan(prompt).subspan(num_cached), num_cached, true,
