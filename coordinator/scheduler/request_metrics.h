@@ -16,6 +16,8 @@ class RequestMetrics {
  public:
   explicit RequestMetrics(absl::Time arrival) : arrival_(arrival) {}
 
+  absl::Time arrival() const { return arrival_; }
+
   // A Step has work of the request; only the first call counts.
   void OnScheduled(absl::Time now);
   // The prompt's first num_tokens were found in the cache.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "common/status_macros.h"
 
 namespace kvec::coordinator::scheduler {
 
@@ -11,7 +12,7 @@ absl::Status RequestTable::Add(const std::shared_ptr<RequestState>& request) {
   if (requests_.contains(id)) {
     return absl::AlreadyExistsError(absl::StrCat("request_id: ", id, " is in use"));
   }
-  if (absl::Status status = queue_.CheckRoom(request->prompt_tokens()); !status.ok()) return status;
+  KVEC_RETURN_IF_ERROR(queue_.CheckRoom(request->prompt_tokens(), request->metrics.arrival()));
   queue_.Add(&request->choices.front());
   if (request->request.deadline != absl::InfiniteFuture()) {
     deadlines_.emplace(request->request.deadline, request.get());

@@ -5,6 +5,8 @@
 #include <set>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "coordinator/scheduler/request_state.h"
 
 namespace kvec::coordinator::scheduler {
@@ -16,8 +18,9 @@ class WaitQueue {
   WaitQueue(uint32_t max_requests, uint64_t max_tokens)
       : max_requests_(max_requests), max_tokens_(max_tokens) {}
 
-  // RESOURCE_EXHAUSTED when one more request with this prompt would be beyond the bounds.
-  absl::Status CheckRoom(uint32_t prompt_tokens) const;
+  // RESOURCE_EXHAUSTED when one more request with this prompt would be beyond the bounds; to be tried
+  // again after as long as the first one has waited (common/retry_after.h).
+  absl::Status CheckRoom(uint32_t prompt_tokens, absl::Time now) const;
 
   void Add(Sequence* sequence);
   // Must be called before the request's was_started changes.
@@ -28,6 +31,8 @@ class WaitQueue {
   uint64_t num_new_tokens() const { return num_new_tokens_; }
 
  private:
+  absl::Status Refusal(absl::string_view reason, absl::Time now) const;
+
   const uint32_t max_requests_;
   const uint64_t max_tokens_;
   std::set<Sequence*, RankLess> sequences_;

@@ -3,9 +3,11 @@
 #include <chrono>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/grpc_status.h"
 #include "common/logging.h"
+#include "common/retry_after.h"
 #include "common/status_macros.h"
 #include "coordinator/server/message_parsing.h"
 #include "coordinator/server/request_validation.h"
@@ -19,10 +21,18 @@ absl::Time DeadlineOf(const grpc::CallbackServerContext& context) {
                                                                   : absl::FromChrono(deadline);
 }
 
+// gRPC's clients with a retry policy wait as long as this asks for (gRFC A6).
+void AddRetryPushback(const absl::Status& status, grpc::CallbackServerContext& context) {
+  const std::optional<absl::Duration> pause = RetryAfter(status);
+  if (!pause.has_value()) return;
+  context.AddTrailingMetadata("grpc-retry-pushback-ms",
+                              absl::StrCat(absl::ToInt64Milliseconds(*pause)));
+}
+
 }  // namespace
 
-void GenerateCall::Start(const grpc::CallbackServerContext& context,
-                         const grpc::ByteBuffer& request) {
+void GenerateCall::Start(grpc::CallbackServerContext& context, const grpc::ByteBuffer& request) {
+  context_ = &context;
   self_ = shared_from_this();
   deadline_ = DeadlineOf(context);
   absl::Status status = serving_.calls.Begin();
@@ -174,6 +184,7 @@ void GenerateCall::Advance() {
     }
   }
   if (finish) {
+    AddRetryPushback(end, *context_);
     Finish(ToGrpcStatus(end));
   } else {
     StartWrite(&outgoing_);

@@ -29,8 +29,8 @@ class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   explicit GenerateCall(ServingContext& serving) : serving_(serving) {}
 
   // Has the request checked and handed to the scheduler by another thread; the call ends with the
-  // reason when that fails.
-  void Start(const grpc::CallbackServerContext& context, const grpc::ByteBuffer& request);
+  // reason when that fails. A refusal that is worth another try carries grpc-retry-pushback-ms.
+  void Start(grpc::CallbackServerContext& context, const grpc::ByteBuffer& request);
 
   // From gRPC.
   void OnWriteDone(bool ok) override;
@@ -53,6 +53,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   void Advance();
 
   ServingContext& serving_;
+  grpc::CallbackServerContext* context_ = nullptr;  // valid until the call is finished
   std::shared_ptr<GenerateCall> self_;
   bool counted_ = false;  // by serving_.calls
   absl::Time deadline_ = absl::InfiniteFuture();

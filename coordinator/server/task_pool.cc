@@ -3,8 +3,15 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "common/retry_after.h"
 
 namespace kvec::coordinator::server {
+namespace {
+
+constexpr absl::Duration kPauseOfRefused = absl::Seconds(1);  // texts are tokenized fast
+
+}  // namespace
 
 TaskPool::TaskPool(int num_threads, size_t max_waiting) : max_waiting_(max_waiting) {
   for (int i = 0; i < num_threads; ++i) threads_.emplace_back([this] { Run(); });
@@ -14,8 +21,10 @@ absl::Status TaskPool::Post(std::function<void()> task) {
   {
     const std::lock_guard lock(mutex_);
     if (waiting_.size() >= max_waiting_) {
-      return absl::ResourceExhaustedError(
+      absl::Status refusal = absl::ResourceExhaustedError(
           absl::StrCat(waiting_.size(), " requests wait to be tokenized, at most ", max_waiting_));
+      SetRetryAfter(kPauseOfRefused, refusal);
+      return refusal;
     }
     waiting_.push_back(std::move(task));
   }

@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "common/retry_after.h"
 #include "gtest/gtest.h"
 
 namespace kvec::coordinator::scheduler {
@@ -36,9 +37,9 @@ TEST(WaitQueueTest, RefusesOneRequestTooMany) {
   const auto first = MakeState(1, 0, 5);
   const auto second = MakeState(2, 0, 5);
   queue.Add(&first->choices[0]);
-  EXPECT_TRUE(queue.CheckRoom(5).ok());
+  EXPECT_TRUE(queue.CheckRoom(5, absl::UnixEpoch()).ok());
   queue.Add(&second->choices[0]);
-  const absl::Status status = queue.CheckRoom(5);
+  const absl::Status status = queue.CheckRoom(5, absl::UnixEpoch());
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_NE(status.message().find("2 requests wait"), std::string::npos) << status;
 }
@@ -47,10 +48,22 @@ TEST(WaitQueueTest, RefusesOneTokenTooMany) {
   WaitQueue queue(10, 100);
   const auto first = MakeState(1, 0, 90);
   queue.Add(&first->choices[0]);
-  EXPECT_TRUE(queue.CheckRoom(10).ok());
-  const absl::Status status = queue.CheckRoom(11);
+  EXPECT_TRUE(queue.CheckRoom(10, absl::UnixEpoch()).ok());
+  const absl::Status status = queue.CheckRoom(11, absl::UnixEpoch());
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_NE(status.message().find("90 prompt tokens"), std::string::npos) << status;
+}
+
+TEST(WaitQueueTest, ARefusedRequestIsToComeBackAfterAsLongAsTheFirstHasWaited) {
+  WaitQueue queue(1, 1000);
+  const auto first = MakeState(1, 0, 5);
+  queue.Add(&first->choices[0]);
+  const auto pause_after = [&](absl::Duration waited) {
+    return RetryAfter(queue.CheckRoom(5, absl::UnixEpoch() + waited));
+  };
+  EXPECT_EQ(pause_after(absl::Seconds(3)), absl::Seconds(3));
+  EXPECT_EQ(pause_after(absl::ZeroDuration()), absl::Milliseconds(100));
+  EXPECT_EQ(pause_after(absl::Hours(1)), absl::Seconds(10));
 }
 
 TEST(WaitQueueTest, DoesNotCountPreemptedRequests) {
@@ -60,7 +73,7 @@ TEST(WaitQueueTest, DoesNotCountPreemptedRequests) {
   queue.Add(&preempted->choices[0]);
   EXPECT_EQ(queue.num_new_requests(), 0);
   EXPECT_EQ(queue.num_new_tokens(), 0);
-  EXPECT_TRUE(queue.CheckRoom(100).ok());
+  EXPECT_TRUE(queue.CheckRoom(100, absl::UnixEpoch()).ok());
 }
 
 TEST(WaitQueueTest, ForgetsWhatIsRemoved) {

@@ -313,8 +313,10 @@ TEST_F(GenerateTest, AFullQueueIsResourceExhausted) {
     grpc::ClientContext context;
     ASSERT_TRUE(stub_->GetStatus(&context, {}, &status).ok());
   }
-  EXPECT_EQ(Generate(TextRequest("prompt", 10)).status.error_code(),
+  grpc::ClientContext refused;
+  EXPECT_EQ(ReadAll(*stub_->Generate(&refused, TextRequest("prompt", 10))).status.error_code(),
             grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_EQ(refused.GetServerTrailingMetadata().count("grpc-retry-pushback-ms"), 1);
   worker->AllowSteps(1 << 20);
   EXPECT_TRUE(ReadAll(*running).status.ok());
   EXPECT_TRUE(ReadAll(*waiting).status.ok());
