@@ -65,6 +65,8 @@ class Kvec(Engine):
         else:
             measured = ["--depth", str(point.depth), "--batch", str(point.batch)]
             measured += ["--decode-tokens", str(workload.DECODE_TOKENS)]
+        if point.budget is not None:
+            measured += ["--policy", "kvec", "--budget", str(point.budget)]
         command = [self._binary, "bench", "--model", self._model, "--threads", str(self.threads)]
         command += ["--runs", "1", "--warmup-runs", "1", "--seed", str(seed), "--json"]
         return command + measured + self._flags

@@ -9,6 +9,10 @@ import openvino_genai
 
 import step_engine
 
+# What its eviction never evicts: the first and the last tokens of a sequence.
+START_TOKENS = 32
+RECENT_TOKENS = 128
+
 
 class OpenVinoEngine(step_engine.StepEngine):
     def __init__(self, args):
@@ -17,6 +21,14 @@ class OpenVinoEngine(step_engine.StepEngine):
         scheduler.max_num_seqs = args.point.batch
         scheduler.cache_size = 2  # GiB
         scheduler.enable_prefix_caching = False
+        if args.point.budget is not None:
+            scheduler.use_cache_eviction = True
+            scheduler.cache_eviction_config = openvino_genai.CacheEvictionConfig(
+                start_size=START_TOKENS,
+                recent_size=RECENT_TOKENS,
+                max_cache_size=args.point.budget,
+                aggregation_mode=openvino_genai.AggregationMode.NORM_SUM,
+            )
         self._pipeline = openvino_genai.ContinuousBatchingPipeline(
             args.model, scheduler, "CPU", {"INFERENCE_NUM_THREADS": args.threads}
         )

@@ -16,6 +16,7 @@ class Point:
     prompt_tokens: int  # of each stream; decode begins after it
     batch: int
     wanted_ratio: float  # ours to the best peer's
+    budget: int | None = None  # tokens kept of each stream, by the engine's own eviction if it has one
 
     @property
     def depth(self) -> int:
@@ -28,6 +29,8 @@ POINTS = (
     Point("decode-0", "decode at depth 0", "decode", 1, 1, 1.3),
     Point("decode-4096", "decode at depth 4,096", "decode", 4096, 1, 2.0),
     Point("decode-8x2048", "decode, 8 streams at depth 2,048", "decode", 2048, 8, 1.8),
+    Point("decode-8000-512", "decode behind 8,000 tokens, 512 kept", "decode", 8000, 1, 3.0, 512),
+    Point("decode-8x2048-512", "decode, 8 streams of 2,048, 512 kept", "decode", 2048, 8, 2.0, 512),
 )
 
 
