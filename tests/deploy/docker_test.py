@@ -87,6 +87,16 @@ class ImageTest(unittest.TestCase):
             with self.subTest(f"{program} in {image}"):
                 self.assertEqual(needed(program) - libraries(image), set())
 
+    def test_notices_name_every_linked_package(self):
+        programs = [tools.program(name) for name in ("kvec", "kvec-coordinator", "kvec-worker")]
+        code, notices = tools.run(DOCKERFILE.with_name("third_party_notices.sh"), *programs)
+        self.assertEqual(code, 0, notices[-500:])
+        for program in ("kvec", "kvec-coordinator", "kvec-worker"):
+            for package in needed(program):
+                self.assertRegex(notices, rf"(?m)^{re.escape(package)} \S")
+        for image in ("coordinator", "worker-cpu", "worker-cuda"):
+            self.assertTrue(any("THIRD_PARTY_NOTICES" in line for line in lines(image)), image)
+
     def test_a_missing_library_is_noticed(self):
         self.assertFalse(needed("kvec-coordinator") <= libraries("worker-cpu"))
 
