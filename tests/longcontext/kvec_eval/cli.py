@@ -3,11 +3,14 @@
 import argparse
 import asyncio
 import dataclasses
+import os
+import pathlib
 import sys
 
 from tqdm import tqdm
 
 from kvec_eval import report, runner, suite
+from kvec_eval.files import Files
 from kvec_eval.service import Service, ServiceError, cache_fields
 from kvec_eval.store import Store, StoreError
 
@@ -33,6 +36,13 @@ def _budgets(text):
     return budgets
 
 
+def _paths(text):
+    pairs = [item.partition("=") for item in _list(text)]
+    if not all(name and path for name, _, path in pairs):
+        raise argparse.ArgumentTypeError(f"'{text}' is no list of NAME=PATH")
+    return {name: os.path.abspath(path) for name, _, path in pairs}
+
+
 def _count(text):
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
@@ -55,7 +65,8 @@ def parser():
     run.add_argument("--budgets", type=_budgets, default=[], metavar="N,…",
                      help="entries kept per KV head; `full` has none")
     run.add_argument("--out", required=True, metavar="DIR")
-    run.add_argument("--samples", metavar="FILE", help="JSONL, for suites that ask for samples")
+    run.add_argument("--data", type=_paths, default={}, metavar="NAME=PATH,…",
+                     help="files that the suite reads, in place of those it names")
     run.add_argument("--parallel", type=_count, default=8, metavar="N",
                      help="requests in flight at each target (8)")
     run.add_argument("--retry-seconds", type=float, default=60, metavar="S",
@@ -76,14 +87,15 @@ async def _run(options):
         models = await asyncio.gather(*(service.model() for service in services))
         _check(models, options)
         store.open_for_run(dataclasses.asdict(wanted), models[0])
-        prompts = await suite.make_prompts(wanted, services[0], options.samples)
+        files = Files(pathlib.Path(options.suite).parent, {**wanted.data, **options.data})
+        prompts, errors = await suite.make_prompts(wanted, services[0], files)
         store.write_prompts(prompts)
         with tqdm(total=len(prompts) * len(grid), unit="answer", dynamic_ncols=True) as bar:
             run = runner.Runner(services, store, grid, options.parallel, bar.update)
             bar.update(sum(len(grid) - len(run.missing(prompt)) for prompt in prompts))
             await run.run(prompts)
-        if run.errors:
-            raise RuntimeError("\n".join(run.errors))
+        if errors + run.errors:
+            raise RuntimeError("\n".join(errors + run.errors))
     finally:
         store.close()
         await asyncio.gather(*(service.close() for service in services))

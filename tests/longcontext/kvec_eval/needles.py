@@ -1,10 +1,10 @@
 """Needle tasks, generated: a fact in the hay, and the question for it at the prompt's end.
 
-A task is a function of (rng, depth) that returns a Draft; TASKS lists them by name. Facts that only
-distract stand at random depths.
+A task is a function of (rng, depth) that returns a Draft; DRAFTS lists them by name, TASKS what makes
+a Prompt of an Order. Facts that only distract stand at random depths.
 """
 
-from kvec_eval import filler
+from kvec_eval import filler, prompts
 from kvec_eval.prompts import Draft
 from kvec_eval.words import ADJECTIVES, ERRANDS, NOUNS, SCRIPTS
 
@@ -128,6 +128,18 @@ def continuation(rng, depth):
     return Draft("continuation", "", "", "", f" {following}", text, chat=False, forced=True)
 
 
-TASKS = {task.__name__: task for task in (key_value, value_key, several_keys, words, straddle,
-                                          two_sentences, code, table, continuation)}
-TASKS.update({f"script_{name}": _script(name) for name in SCRIPTS})
+DRAFTS = {task.__name__: task for task in (key_value, value_key, several_keys, words, straddle,
+                                           two_sentences, code, table, continuation)}
+DRAFTS.update({f"script_{name}": _script(name) for name in SCRIPTS})
+
+
+def _task(make_draft):
+    async def make(order):
+        draft = make_draft(order.rng, order.depth)
+        draft.chat &= order.chat
+        return await prompts.fit(draft, order)
+
+    return make
+
+
+TASKS = {name: _task(make_draft) for name, make_draft in DRAFTS.items()}

@@ -30,20 +30,20 @@ def _styles(table):
 
 
 def score_over_budget(table):
-    """Share of answer tokens right, with standard errors, for each policy."""
+    """Score, with standard errors, for each policy."""
     figure, axes = pyplot.subplots(figsize=(7.2, 4.2), layout="constrained")
     for policy, style in _styles(table).items():
         points = [(budget, mean) for budget in table.budgets
-                  if (mean := table.mean("share", ALL, policy, budget))]
+                  if (mean := table.mean("score", ALL, policy, budget))]
         axes.errorbar([x for x, _ in points], [mean.value for _, mean in points],
                       yerr=[mean.error for _, mean in points], capsize=2, linewidth=1.3,
                       markersize=5, **style)
-    full = table.mean("share", ALL, FULL, None)
+    full = table.mean("score", ALL, FULL, None)
     if full:
         axes.axhline(full.value, color="black", linestyle="--", linewidth=1, label=FULL)
     axes.set_xscale("log", base=2)
     axes.set_xticks(table.budgets, [str(budget) for budget in table.budgets])
-    axes.set(xlabel="budget (entries per KV head)", ylabel="share of answer tokens right",
+    axes.set(xlabel="budget (entries per KV head)", ylabel="score",
              ylim=(0, 1.02))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
@@ -51,19 +51,19 @@ def score_over_budget(table):
 
 
 def score_over_coverage(table):
-    """One point per policy and budget: mean coverage, mean share."""
+    """One point per policy and budget: mean coverage, mean score."""
     figure, axes = pyplot.subplots(figsize=(7.2, 4.2), layout="constrained")
     for policy, style in _styles(table).items():
         points = [(table.mean("coverage", ALL, policy, budget), mean, budget)
                   for budget in table.budgets
-                  if (mean := table.mean("share", ALL, policy, budget))]
+                  if (mean := table.mean("score", ALL, policy, budget))]
         axes.plot([x.value for x, _, _ in points], [y.value for _, y, _ in points], linewidth=0.7,
                   markersize=5, **style)
         for x, y, budget in points:
             axes.annotate(str(budget), (x.value, y.value), fontsize=7, xytext=(3, 3),
                           textcoords="offset points")
     axes.set(xlabel="coverage (unique tokens kept by any head of any layer / prompt)",
-             ylabel="share of answer tokens right", ylim=(0, 1.02))
+             ylabel="score", ylim=(0, 1.02))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return _svg(figure)
@@ -96,7 +96,7 @@ def layers(table, budget):
 
 
 def needle_map(table, budget):
-    """Mean share by the needle's depth, and by length where there are several, else by family."""
+    """Mean score by the needle's depth, and by length where there are several, else by family."""
     found = [r for r in table.results if not r.forced and r.depth is not None]
     lengths = sorted({r.length for r in found})
     depths = sorted({r.depth for r in found})
@@ -112,20 +112,20 @@ def needle_map(table, budget):
                                    figsize=(1.6 + 2.2 * columns, height * (0.8 + 0.24 * len(rows))))
     image = None
     for axes, policy in zip(grid.flat, policies):
-        shares = [[_mean_share(r for r in table.cell(ALL, policy, budget)
+        scores = [[_mean_score(r for r in table.cell(ALL, policy, budget)
                                if r.depth == depth and row_of(r) == row) for depth in depths]
                   for row in rows]
-        image = axes.imshow(shares, vmin=0, vmax=1, cmap="RdYlGn", aspect="auto")
+        image = axes.imshow(scores, vmin=0, vmax=1, cmap="RdYlGn", aspect="auto")
         axes.set_title(policy, fontsize=9)
         axes.set_xticks(range(len(depths)), [f"{depth:g}" for depth in depths], fontsize=7)
         axes.set_yticks(range(len(rows)), rows, fontsize=7)
     for axes in list(grid.flat)[len(policies):]:
         axes.set_visible(False)
-    figure.colorbar(image, ax=grid, shrink=0.8, label="share right")
+    figure.colorbar(image, ax=grid, shrink=0.8, label="score")
     figure.supxlabel("depth of the needle", fontsize=9)
     return _svg(figure)
 
 
-def _mean_share(results):
-    values = [r.share for r in results]
+def _mean_score(results):
+    values = [r.score for r in results]
     return sum(values) / len(values) if values else float("nan")

@@ -23,11 +23,41 @@ class Prompt:
     asked_ids: list[int] = dataclasses.field(default_factory=list)
     depth: float | None = None  # where the needle is: 0 the beginning, 1 the end
     length: int = 0             # wanted tokens
+    # One of scoring.METRICS; all but tokens go by the text, and look into references and classes.
+    metric: str = "tokens"
+    references: list[str] = dataclasses.field(default_factory=list)
+    classes: list[str] = dataclasses.field(default_factory=list)
+    # How long the answer may get; unset: as long as the expected one, and a little.
+    max_tokens: int | None = None
+    # Ends the answer beside the model's own tokens, but not before its first token.
+    stop_ids: list[int] = dataclasses.field(default_factory=list)
 
     def fingerprint(self):
         """Of what decides the answer: stored answers hold for this prompt only."""
-        text = f"{self.prompt_ids}{self.asked_ids or ''}{self.answer_ids}{self.forced}"
+        text = (f"{self.prompt_ids}{self.asked_ids or ''}{self.answer_ids}{self.forced}"
+                f"{self.max_tokens or ''}{self.stop_ids or ''}")
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def record(self):
+        """What scoring wants to know of it; the prompt's token ids stay out, the suite makes them
+        again."""
+        fields = dataclasses.asdict(self)
+        del fields["prompt_ids"], fields["asked_ids"]
+        return {**fields, "fingerprint": self.fingerprint(), "prompt_tokens": len(self.prompt_ids)}
+
+
+@dataclasses.dataclass
+class Order:
+    """What a task is to make one prompt of."""
+
+    id: str
+    rng: object            # random.Random, this prompt's own
+    length: int            # tokens
+    depth: float
+    tokenizer: object      # see fit()
+    files: object          # files.Files
+    chat: bool = True
+    ask_later: bool = False
 
 
 @dataclasses.dataclass
@@ -71,19 +101,20 @@ MAX_ATTEMPTS = 6
 TOLERANCE = 0.01     # of the wanted length
 
 
-async def fit(draft, prompt_id, length, depth, tokenizer, ask_later=False):
-    """The draft as a Prompt of about `length` tokens; `ask_later`: without its question, which is to
-    be asked of the evicted cache.
+async def fit(draft, order):
+    """The draft as a Prompt of about the wanted tokens; `order.ask_later`: without its question,
+    which is to be asked of the evicted cache.
 
-    `tokenizer` has chat(message), document(text), both with the model's special tokens, and
+    The tokenizer has chat(message), document(text), both with the model's special tokens, and
     text(text) without; they return token ids.
     """
+    length, tokenizer = order.length, order.tokenizer
     tokens_of = tokenizer.chat if draft.chat else tokenizer.document
     prefix_ids = await tokenizer.text(draft.answer_prefix) if draft.answer_prefix else []
     without_filler = draft.user_message(0)
     empty = len(prefix_ids) + (len(await tokens_of(without_filler)) if without_filler else 0)
     if empty >= length:
-        raise ValueError(f"prompt {prompt_id}: the question alone has {empty} tokens, "
+        raise ValueError(f"prompt {order.id}: the question alone has {empty} tokens, "
                          f"more than prompt_tokens {length}")
     num_units, best, best_units = FIRST_GUESS, None, 0
     for _ in range(MAX_ATTEMPTS):
@@ -98,9 +129,9 @@ async def fit(draft, prompt_id, length, depth, tokenizer, ask_later=False):
         num_units = wanted
     answer_ids = await answer_tokens(draft.answer_prefix, prefix_ids, draft.answer, tokenizer)
     scored_from = int(answer_ids[:1] == await tokenizer.text(" "))
-    made = Prompt(prompt_id, draft.task, best, answer_ids, draft.answer, scored_from, draft.forced,
-                  depth=depth, length=length)
-    if ask_later and draft.question:
+    made = Prompt(order.id, draft.task, best, answer_ids, draft.answer, scored_from, draft.forced,
+                  depth=order.depth, length=length)
+    if order.ask_later and draft.question:
         # The context ends where another question would make the first difference.
         other = dataclasses.replace(draft, question="\n0")
         other_ids = await tokens_of(other.with_units_of(draft).user_message(best_units))

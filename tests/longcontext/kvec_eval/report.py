@@ -58,27 +58,27 @@ class Sections:
         return [section for section in made if section[3]]
 
     def _scores(self):
-        full = self.table.mean("share", ALL, FULL, None)
+        full = self.table.mean("score", ALL, FULL, None)
         count = full.count if full else 0
         return ("Share of answer tokens right",
                 f"All retrieval tasks, mean ± standard error; full cache {with_error(full)} on "
                 f"{count} prompts.", ["policy", *self._budgets],
                 _budget_rows(self.table,
-                             lambda *cell: with_error(self.table.mean("share", ALL, *cell))))
+                             lambda *cell: with_error(self.table.mean("score", ALL, *cell))))
 
     def _family(self, family):
-        full = self.table.mean("share", family, FULL, None)
+        full = self.table.mean("score", family, FULL, None)
         return (f"Family {family}", f"Full cache {with_error(full)}.", ["policy", *self._budgets],
                 _budget_rows(self.table,
-                             lambda *cell: with_error(self.table.mean("share", family, *cell))))
+                             lambda *cell: with_error(self.table.mean("score", family, *cell))))
 
     def _against_full(self):
         rows = []
         for family in self.table.families:
-            full = self.table.mean("share", family, FULL, None)
+            full = self.table.mean("score", family, FULL, None)
             if full is None or full.value == 0:
                 continue
-            shares = [self.table.mean("share", family, self.subject, budget)
+            shares = [self.table.mean("score", family, self.subject, budget)
                       for budget in self.table.budgets]
             rows.append([family, *(number(mean.value / full.value) if mean else "–"
                                    for mean in shares)])
@@ -164,7 +164,7 @@ class Sections:
 def _write_results(table, path):
     with open(path, "w", newline="", encoding="utf-8") as file:
         out = csv.writer(file)
-        out.writerow(["family", "policy", "budget", "prompts", "share", "share_error", "exact",
+        out.writerow(["family", "policy", "budget", "prompts", "score", "score_error", "exact",
                       "nll", "divergence", *USAGE_FIELDS])
         for family in table.families + table.forced_families:
             for policy in table.policies:
@@ -172,7 +172,7 @@ def _write_results(table, path):
                     cell = table.cell(family, policy, budget)
                     if not cell:
                         continue
-                    share = table.mean("share", family, policy, budget)
+                    share = table.mean("score", family, policy, budget)
                     means = [table.mean(field, family, policy, budget).value
                              for field in ("exact", "nll", "divergence")]
                     usage = [sum(float(r.usage.get(field, 0)) for r in cell) / len(cell)

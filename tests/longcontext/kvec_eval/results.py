@@ -8,13 +8,13 @@ from kvec_eval import scoring
 from kvec_eval.runner import FULL
 from kvec_eval.statistics import Mean, holm, mean_of, paired, rank_correlation
 
-ALL = "all"            # the family of every retrieval task
+ALL = "all"            # the family of every task that is answered
 SIGNIFICANT = 0.05     # of adjusted p
 
 
 @dataclasses.dataclass
 class Result:
-    """One answer, scored. Retrieval tasks have share and exact, forced ones nll and divergence."""
+    """One answer, scored. Asked tasks have score and exact, forced ones nll and divergence."""
 
     prompt: str
     family: str
@@ -24,7 +24,7 @@ class Result:
     budget: int | None
     forced: bool
     usage: dict
-    share: float = float("nan")
+    score: float = float("nan")
     exact: float = float("nan")
     nll: float = float("nan")
     divergence: float = float("nan")
@@ -57,8 +57,7 @@ def score(store):
             if prompt["id"] in full:
                 result.divergence = scoring.divergence(full[prompt["id"]], answer)
         else:
-            result.share = scoring.share_right(prompt, answer)
-            result.exact = float(scoring.is_exact(prompt, answer))
+            result.score, result.exact = scoring.METRICS[prompt["metric"]](prompt, answer)
         results.append(result)
     return results
 
@@ -120,7 +119,7 @@ class Table:
         """Of the subject with every other policy at every budget in every family, with Holm's
         correction over all of them."""
         baselines = [policy for policy in self.policies if policy != subject]
-        found = [self.compare("share", *cell, subject, baseline) for *cell, baseline in
+        found = [self.compare("score", *cell, subject, baseline) for *cell, baseline in
                  itertools.product(self.families, self.budgets, baselines)]
         found = [comparison for comparison in found if comparison is not None]
         for comparison, adjusted in zip(found, holm([c.p for c in found])):
@@ -134,7 +133,7 @@ class Table:
         return plain_statistics.median(values) if values else float("nan")
 
     def coverage_correlations(self):
-        """Spearman's correlation of coverage with the share right, three ways: over the means of
+        """Spearman's correlation of coverage with the score, three ways: over the means of
         all policies and budgets, over the policies' means at one budget, and over the prompts of
         one policy and budget (mean of these)."""
         evicting = [policy for policy in self.policies if policy != FULL]
@@ -142,13 +141,13 @@ class Table:
                   for policy in evicting for budget in self.budgets}
         points = {key: cell for key, cell in points.items() if cell}
         means = {key: (mean_of([r.coverage for r in cell]).value,
-                       mean_of([r.share for r in cell]).value) for key, cell in points.items()}
+                       mean_of([r.score for r in cell]).value) for key, cell in points.items()}
 
         def over(keys):
             pairs = [means[key] for key in keys]
             return rank_correlation([x for x, _ in pairs], [y for _, y in pairs])
 
-        inside = [rank_correlation([r.coverage for r in cell], [r.share for r in cell])
+        inside = [rank_correlation([r.coverage for r in cell], [r.score for r in cell])
                   for cell in points.values()]
         inside = [value for value in inside if value == value]
         return {

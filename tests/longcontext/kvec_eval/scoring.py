@@ -2,6 +2,8 @@
 
 import math
 
+from kvec_eval import metrics
+
 
 def share_right(prompt, answer):
     """Share of the answer's tokens generated in their place."""
@@ -13,6 +15,23 @@ def share_right(prompt, answer):
 def is_exact(prompt, answer):
     """Whether the generated text begins with the answer."""
     return answer["text"].strip().startswith(prompt["answer"].strip())
+
+
+def _tokens(prompt, answer):
+    return share_right(prompt, answer), float(is_exact(prompt, answer))
+
+
+def _by_text(metric):
+    def score(prompt, answer):
+        value = metric(prompt, answer["text"])
+        return value, float(value == 1)
+
+    return score
+
+
+# By a prompt's metric: (prompt, answer) → score 0 … 1, and whether it is all right, 0 or 1.
+METRICS = {"tokens": _tokens,
+           **{name: _by_text(metric) for name, metric in metrics.METRICS.items()}}
 
 
 def negative_log_likelihood(answer):

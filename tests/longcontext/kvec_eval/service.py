@@ -67,7 +67,10 @@ class Service:
     async def model(self):
         return await self._retried(lambda: self._stub.GetModel(pb.GetModelRequest()))
 
-    # What prompts.fit wants of a tokenizer.
+    # A tokenizer: what prompts and suites want of it.
+    async def context_length(self):
+        return (await self.model()).context_length
+
     async def chat(self, message):
         messages = pb.ChatMessages(messages=[pb.ChatMessage(role="user", content=message)])
         return await self._tokenize(pb.TokenizeRequest(chat=messages))
@@ -82,6 +85,12 @@ class Service:
     async def template(self, text):
         """A prompt that carries its template's special tokens as text."""
         return await self._tokenize(pb.TokenizeRequest(text=text, add_special_tokens=False))
+
+    async def detokenize(self, token_ids):
+        """Text without special tokens."""
+        response = await self._retried(lambda: self._stub.Detokenize(
+            pb.DetokenizeRequest(token_ids=token_ids, skip_special_tokens=True)))
+        return response.text
 
     async def _tokenize(self, request):
         response = await self._retried(lambda: self._stub.Tokenize(request))
@@ -104,7 +113,11 @@ class Service:
             request.forced_token_ids.extend(prompt.answer_ids)
             request.logprobs = TOP_LOGPROBS
         else:
-            request.stopping.max_tokens = len(prompt.answer_ids) + slack_tokens
+            request.stopping.max_tokens = (prompt.max_tokens or
+                                           len(prompt.answer_ids) + slack_tokens)
+            if prompt.stop_ids:
+                request.stopping.stop_token_ids.extend(prompt.stop_ids)
+                request.stopping.min_tokens = 1
         return await self._retried(lambda: self._collect(request))
 
     async def _collect(self, request):

@@ -36,16 +36,12 @@ class Store:
         self._file = open(self.folder / "answers.jsonl", "a", encoding="utf-8")
 
     def write_prompts(self, prompts):
-        """The prompts of this run; their token ids stay out, the suite makes them again."""
+        """The prompts of this run, beside those of earlier ones."""
         path = self.folder / "prompts.jsonl"
         scratch = path.with_suffix(".tmp")
         known = {prompt["id"]: prompt for prompt in self.prompts()} if path.exists() else {}
         for prompt in prompts:
-            known[prompt.id] = {
-                "id": prompt.id, "task": prompt.task, "fingerprint": prompt.fingerprint(),
-                "answer": prompt.answer, "answer_ids": prompt.answer_ids, "scored_from": prompt.scored_from,
-                "forced": prompt.forced, "depth": prompt.depth, "length": prompt.length,
-                "prompt_tokens": len(prompt.prompt_ids)}
+            known[prompt.id] = prompt.record()
         scratch.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n"
                                    for line in known.values()), encoding="utf-8")
         os.replace(scratch, path)

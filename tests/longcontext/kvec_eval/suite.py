@@ -6,11 +6,18 @@ import random
 
 import yaml
 
-from kvec_eval import needles, prompts, samples
+from kvec_eval import samples, tasks
+from kvec_eval.files import DataError
+from kvec_eval.longbench import SUBSETS, LongBench
+from kvec_eval.prompts import Order
 
 
 class SuiteError(ValueError):
     """A suite that can't be run, and why."""
+
+
+# Fields that say how many prompts of which name, and the names that there are (None: any).
+COUNTS = {"tasks": tasks.TASKS, "longbench": SUBSETS, "samples": None}
 
 
 @dataclasses.dataclass
@@ -19,36 +26,43 @@ class Suite:
     seed: int = 0
     prompt_tokens: list[int] = dataclasses.field(default_factory=list)
     depths: list[float] = dataclasses.field(default_factory=lambda: [0.1, 0.3, 0.5, 0.7, 0.9])
-    tasks: dict[str, int] = dataclasses.field(default_factory=dict)    # prompts of each length
-    samples: dict[str, int] = dataclasses.field(default_factory=dict)  # of a JSONL file
+    tasks: dict[str, int] = dataclasses.field(default_factory=dict)      # prompts of each length
+    longbench: dict[str, int] = dataclasses.field(default_factory=dict)  # of data.longbench
+    samples: dict[str, int] = dataclasses.field(default_factory=dict)    # of data.samples, JSONL
+    data: dict[str, str] = dataclasses.field(default_factory=dict)       # paths, beside the suite
+    max_prompt_tokens: int | None = None  # of longbench; unset: what the context has room for
     chat: bool = True        # tasks go through the model's chat template, where it has one
     ask_later: bool = False  # tasks' questions come after the context was evicted
 
     def __post_init__(self):
-        for field, kind in (("tasks", dict), ("samples", dict), ("prompt_tokens", list),
-                            ("depths", list)):
+        for field, kind in (*((field, dict) for field in COUNTS), ("data", dict),
+                            ("prompt_tokens", list), ("depths", list)):
             if not isinstance(getattr(self, field), kind):
                 raise SuiteError(f"{field}: not a {'mapping' if kind is dict else 'list'}")
-        if not self.tasks and not self.samples:
-            raise SuiteError("suite: neither tasks nor samples")
+        if not any(getattr(self, field) for field in COUNTS):
+            raise SuiteError(f"suite: neither {' nor '.join(COUNTS)}")
         if self.tasks and not self.prompt_tokens:
             raise SuiteError("prompt_tokens: missing, the lengths that the tasks are to have")
-        for name in self.tasks:
-            if name not in needles.TASKS:
-                raise SuiteError(f"tasks: unknown '{name}'; known: {', '.join(needles.TASKS)}")
-        for field in ("tasks", "samples"):
-            for name, count in getattr(self, field).items():
-                if not isinstance(count, int) or count < 1:
-                    raise SuiteError(f"{field}.{name}: {count!r} is not a number of prompts")
-        for length in self.prompt_tokens:
-            if not isinstance(length, int) or length < 1:
-                raise SuiteError(f"prompt_tokens: {length!r} is not a number of tokens")
+        self._check_counts()
+        for field, values in (("prompt_tokens", self.prompt_tokens),
+                              ("max_prompt_tokens", [self.max_prompt_tokens or 1])):
+            for length in values:
+                if not isinstance(length, int) or length < 1:
+                    raise SuiteError(f"{field}: {length!r} is not a number of tokens")
         for field in ("chat", "ask_later"):
             if not isinstance(getattr(self, field), bool):
                 raise SuiteError(f"{field}: neither true nor false")
         for depth in self.depths:
             if not isinstance(depth, (int, float)) or not 0 <= depth <= 1:
                 raise SuiteError(f"depths: {depth!r} is outside 0 … 1")
+
+    def _check_counts(self):
+        for field, known in COUNTS.items():
+            for name, count in getattr(self, field).items():
+                if known is not None and name not in known:
+                    raise SuiteError(f"{field}: unknown '{name}'; known: {', '.join(known)}")
+                if not isinstance(count, int) or count < 1:
+                    raise SuiteError(f"{field}.{name}: {count!r} is not a number of prompts")
 
 
 def load(path):
@@ -76,25 +90,44 @@ def _generator(*parts):
     return random.Random(int.from_bytes(digest[:8], "big"))
 
 
-async def make_prompts(suite, tokenizer, samples_path=None):
+async def make_prompts(suite, tokenizer, files):
     """All prompts of the suite, round-robin over the tasks: a run that is cut short has some of
-    each. A task's first prompts do not depend on how many there are to be."""
-    made = []
+    each. And a message for each part that is left out, for want of the data it reads."""
+    made, errors = await _generated(suite, tokenizer, files)
+    for field, source in (("longbench", _longbench), ("samples", _samples)):
+        if getattr(suite, field):
+            try:
+                made.extend(await source(suite, tokenizer, files))
+            except DataError as error:
+                errors.append(f"{field}: {error}")
+    return made, errors
+
+
+async def _generated(suite, tokenizer, files):
+    """A task's first prompts do not depend on how many there are to be."""
+    made, errors = [], {}
     for index in range(max(suite.tasks.values(), default=0)):
-        for name, count in suite.tasks.items():
-            if index >= count:
+        for start, (name, count) in enumerate(suite.tasks.items()):
+            if index >= count or name in errors:
                 continue
+            # Tasks walk through the depths from different starts.
+            depth = suite.depths[(index + start) % len(suite.depths)]
             for length in suite.prompt_tokens:
-                rng = _generator(suite.seed, name, length, index)
-                # Tasks walk through the depths from different starts.
-                start = list(suite.tasks).index(name)
-                depth = suite.depths[(index + start) % len(suite.depths)]
-                draft = needles.TASKS[name](rng, depth)
-                draft.chat &= suite.chat
-                made.append(await prompts.fit(draft, f"{name}-{length}-{index}", length, depth,
-                                              tokenizer, suite.ask_later))
-    if suite.samples:
-        if samples_path is None:
-            raise SuiteError("samples: the suite wants some; --samples names their file")
-        made.extend(await samples.load(samples_path, suite.samples, tokenizer))
-    return made
+                order = Order(f"{name}-{length}-{index}",
+                              _generator(suite.seed, name, length, index), length, depth, tokenizer,
+                              files, suite.chat, suite.ask_later)
+                try:
+                    made.append(await tasks.TASKS[name](order))
+                except DataError as error:
+                    errors[name] = f"tasks.{name}: {error}"
+                    break
+    return made, list(errors.values())
+
+
+async def _longbench(suite, tokenizer, files):
+    published = LongBench(files.path("longbench", "longbench"))
+    return await published.prompts(suite.longbench, tokenizer, suite.chat, suite.max_prompt_tokens)
+
+
+async def _samples(suite, tokenizer, files):
+    return await samples.load(files.path("samples", "samples"), suite.samples, tokenizer)

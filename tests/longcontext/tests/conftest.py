@@ -10,7 +10,13 @@ from kvec.v1 import inference_pb2_grpc
 
 
 class ByteTokenizer:
-    """A token per byte; what prompts.fit wants of a tokenizer."""
+    """A token per byte; what suites want of a tokenizer."""
+
+    async def context_length(self):
+        return 8000
+
+    async def detokenize(self, token_ids):
+        return bytes(token_ids).decode(errors="replace")
 
     async def chat(self, message):
         return list(f"<user>{message}<assistant>".encode())

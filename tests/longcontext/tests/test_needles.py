@@ -3,11 +3,12 @@ import random
 
 import pytest
 from kvec_eval import needles, prompts, suite
+from kvec_eval.files import Files
 
 
 def make(task, tokenizer, length=3000, depth=0.5, seed=1):
-    draft = needles.TASKS[task](random.Random(seed), depth)
-    return asyncio.run(prompts.fit(draft, "p", length, depth, tokenizer))
+    order = prompts.Order("p", random.Random(seed), length, depth, tokenizer, Files())
+    return asyncio.run(needles.TASKS[task](order))
 
 
 RETRIEVAL = [name for name in needles.TASKS if name != "continuation"]
@@ -48,7 +49,7 @@ def test_a_question_that_does_not_fit_is_refused(tokenizer):
 def test_more_prompts_of_a_task_leave_the_first_ones_as_they_are(tokenizer):
     def first(count):
         wanted = suite.Suite("s", seed=3, prompt_tokens=[2000], tasks={"words": count, "code": 1})
-        made = asyncio.run(suite.make_prompts(wanted, tokenizer))
+        made, _ = asyncio.run(suite.make_prompts(wanted, tokenizer, Files()))
         return {prompt.id: prompt for prompt in made}
 
     few, many = first(1), first(3)

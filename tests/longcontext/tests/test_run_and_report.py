@@ -134,8 +134,8 @@ def test_the_report_tells_scores_differences_and_coverage(run, target, tmp_path,
     assert report(tmp_path, monkeypatch) == 0
     with open(tmp_path / "out/results.csv", encoding="utf-8") as file:
         rows = {(row["family"], row["policy"], row["budget"]): row for row in csv.DictReader(file)}
-    assert float(rows["all", "full", ""]["share"]) == 1
-    assert float(rows["all", "kvec", "64"]["share"]) < 0.5
+    assert float(rows["all", "full", ""]["score"]) == 1
+    assert float(rows["all", "kvec", "64"]["score"]) < 0.5
     assert float(rows["all", "kvec", "64"]["coverage"]) == 0.5
     assert float(rows["continuation", "kvec", "64"]["nll"]) == 1
     with open(tmp_path / "out/comparisons.csv", encoding="utf-8") as file:

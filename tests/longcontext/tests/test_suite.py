@@ -4,6 +4,7 @@ import pathlib
 
 import pytest
 from kvec_eval import samples, suite
+from kvec_eval.files import Files
 
 SUITES = pathlib.Path(__file__).parents[1] / "suites"
 
@@ -24,7 +25,10 @@ def test_suites_that_are_shipped_load(path):
     ("name: [", "suite.yaml"),
     ("name: a\ntypo: 1", "unknown field 'typo'"),
     ("tasks: {words: 1}\nprompt_tokens: [9]", "name"),
-    ("name: a", "neither tasks nor samples"),
+    ("name: a", "neither tasks nor longbench nor samples"),
+    ("name: a\nlongbench: {hotpot: 1}", "longbench: unknown 'hotpot'"),
+    ("name: a\nlongbench: {hotpotqa: 0}", "longbench.hotpotqa: 0"),
+    ("name: a\nlongbench: {trec: 1}\nmax_prompt_tokens: few", "max_prompt_tokens: 'few'"),
     ("name: a\ntasks: {words: 1}", "prompt_tokens: missing"),
     ("name: a\ntasks: {wrods: 1}\nprompt_tokens: [9]", "unknown 'wrods'"),
     ("name: a\ntasks: {words: -1}\nprompt_tokens: [9]", "tasks.words: -1"),
@@ -73,14 +77,19 @@ def test_a_bad_samples_file_names_the_line(tmp_path, tokenizer, line, counts, me
         read_samples(tmp_path, [line], counts, tokenizer)
 
 
-def test_a_suite_with_samples_wants_their_file(tokenizer):
-    with pytest.raises(suite.SuiteError, match="--samples"):
-        asyncio.run(suite.make_prompts(suite.Suite("s", samples={"lm": 1}), tokenizer))
+@pytest.mark.parametrize("files, message", [
+    (Files(), "data.samples: missing; samples reads it"),
+    (Files("/", {"samples": "no/such"}), "data.samples: /no/such is not there")])
+def test_what_lacks_its_data_is_left_out_and_told(tokenizer, files, message):
+    wanted = suite.Suite("s", prompt_tokens=[2000], tasks={"words": 1}, samples={"lm": 1})
+    made, (error,) = asyncio.run(suite.make_prompts(wanted, tokenizer, files))
+    assert [prompt.task for prompt in made] == ["words"]
+    assert message in error
 
 
 def test_prompts_without_chat_template_are_plain_text(tokenizer):
     plain = suite.Suite("s", prompt_tokens=[2000], tasks={"key_value": 1}, chat=False)
-    (prompt,) = asyncio.run(suite.make_prompts(plain, tokenizer))
+    (prompt,), _ = asyncio.run(suite.make_prompts(plain, tokenizer, Files()))
     text = bytes(prompt.prompt_ids).decode()
     assert "<user>" not in text
     assert "?\nThe special magic number" in text
@@ -90,7 +99,8 @@ def test_a_question_asked_later_is_no_part_of_the_prompt(tokenizer):
     tasks = {"key_value": 2, "continuation": 1}
     now, later = (
         asyncio.run(suite.make_prompts(
-            suite.Suite("s", prompt_tokens=[2000], tasks=tasks, ask_later=ask_later), tokenizer))
+            suite.Suite("s", prompt_tokens=[2000], tasks=tasks, ask_later=ask_later), tokenizer,
+            Files()))[0]
         for ask_later in (False, True))
     for asked_now, asked_later in zip(now, later):
         assert asked_now.prompt_ids == asked_later.prompt_ids + asked_later.asked_ids
