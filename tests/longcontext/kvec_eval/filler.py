@@ -1,6 +1,9 @@
 """Generated filler: the hay around the needles. A filler is an endless iterator of units (sentences,
 functions), the same for the same generator of random numbers."""
 
+import itertools
+import random
+
 from kvec_eval.words import ACTIONS, ADJECTIVES, NOUNS, PEOPLE, PLACES, REMARKS, SCRIPTS, TIMES
 
 
@@ -51,3 +54,39 @@ def code(rng):
             f"    return max({noun}s, key=lambda item: item.{field})\n",
         ))
         yield f"def {verb}_{adjective}_{noun}s({noun}s):\n{body}"
+
+
+def distinct(make, count):
+    """`count` different results of make()."""
+    found = []
+    while len(found) < count:
+        value = make()
+        if value not in found:
+            found.append(value)
+    return found
+
+
+def generator(seed):
+    return random.Random(seed)
+
+
+class Units:
+    """The beginning of an endless iterator, as often as wanted."""
+
+    def __init__(self, source):
+        self._source = source
+        self._drawn = []
+
+    def first(self, count):
+        missing = count - len(self._drawn)
+        self._drawn.extend(itertools.islice(self._source, max(0, missing)))
+        return self._drawn[:count]
+
+
+def with_needles(units, needles):
+    """The units with each (depth, needle) in its place."""
+    mixed = list(units)
+    # From the back, so that the places in front stay where they are.
+    for depth, needle in sorted(needles, reverse=True):
+        mixed.insert(round(depth * len(units)), needle)
+    return mixed

@@ -12,18 +12,8 @@ PROSE_OPENING = "Some facts are hidden in the following text. Remember them.\n"
 DIGITS = 7
 
 
-def _distinct(make, count):
-    """`count` different results of make()."""
-    found = []
-    while len(found) < count:
-        value = make()
-        if value not in found:
-            found.append(value)
-    return found
-
-
 def _names(rng, count):
-    return _distinct(lambda: filler.name_of(rng), count)
+    return filler.distinct(lambda: filler.name_of(rng), count)
 
 
 def _question_for(key):

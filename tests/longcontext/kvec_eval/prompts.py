@@ -2,8 +2,9 @@
 
 import dataclasses
 import hashlib
-import itertools
 import os
+
+from kvec_eval.filler import Units, with_needles
 
 
 @dataclasses.dataclass
@@ -51,6 +52,7 @@ class Order:
     """What a task is to make one prompt of."""
 
     id: str
+    index: int             # among the task's prompts of this length
     rng: object            # random.Random, this prompt's own
     length: int            # tokens
     depth: float
@@ -76,22 +78,11 @@ class Draft:
     forced: bool = False
 
     def __post_init__(self):
-        self._units = []
-
-    def with_units_of(self, other):
-        """Uses the filler that `other` has drawn."""
-        self._units = other._units
-        return self
+        self.units = Units(self.filler)
 
     def user_message(self, num_units):
         """Opening, `num_units` of filler with the needles in their depths, question."""
-        missing = num_units - len(self._units)
-        self._units.extend(itertools.islice(self.filler, max(0, missing)))
-        units = self._units[:num_units]
-        # From the back, so that the places in front stay where they are.
-        for depth, needle in sorted(self.needles, reverse=True):
-            units.insert(round(depth * num_units), needle)
-        context = self.separator.join(units)
+        context = self.separator.join(with_needles(self.units.first(num_units), self.needles))
         message = "\n".join(part for part in (self.opening, context, self.question) if part)
         return message if self.chat or not self.question else f"{message}\n"
 
@@ -134,7 +125,8 @@ async def fit(draft, order):
     if order.ask_later and draft.question:
         # The context ends where another question would make the first difference.
         other = dataclasses.replace(draft, question="\n0")
-        other_ids = await tokens_of(other.with_units_of(draft).user_message(best_units))
+        other.units = draft.units
+        other_ids = await tokens_of(other.user_message(best_units))
         shared = os.path.commonprefix([best, other_ids])
         made.prompt_ids, made.asked_ids = best[:len(shared)], best[len(shared):]
     return made

@@ -113,7 +113,7 @@ async def _generated(suite, tokenizer, files):
             # Tasks walk through the depths from different starts.
             depth = suite.depths[(index + start) % len(suite.depths)]
             for length in suite.prompt_tokens:
-                order = Order(f"{name}-{length}-{index}",
+                order = Order(f"{name}-{length}-{index}", index,
                               _generator(suite.seed, name, length, index), length, depth, tokenizer,
                               files, suite.chat, suite.ask_later)
                 try:

@@ -7,7 +7,7 @@ from kvec_eval.files import Files
 
 
 def make(task, tokenizer, length=3000, depth=0.5, seed=1):
-    order = prompts.Order("p", random.Random(seed), length, depth, tokenizer, Files())
+    order = prompts.Order("p", 0, random.Random(seed), length, depth, tokenizer, Files())
     return asyncio.run(needles.TASKS[task](order))
 
 
