@@ -5,7 +5,7 @@ a Prompt of an Order. Facts that only distract stand at random depths.
 """
 
 from kvec_eval import filler, prompts
-from kvec_eval.prompts import Draft
+from kvec_eval.prompts import Draft, Question
 from kvec_eval.words import ADJECTIVES, ERRANDS, NOUNS, SCRIPTS
 
 PROSE_OPENING = "Some facts are hidden in the following text. Remember them.\n"
@@ -16,23 +16,30 @@ def _names(rng, count):
     return filler.distinct(lambda: filler.name_of(rng), count)
 
 
-def _question_for(key):
-    return {"question": f"\nWhat is the special magic number for {key} mentioned in the text?",
-            "answer_prefix": f"The special magic number for {key} mentioned in the text is"}
+def _draft(task, opening, questions, **fields):
+    """A Draft of the first question, the others being asked in later turns."""
+    first, *further = questions
+    return Draft(task, opening, f"\n{first.text}", first.answer_prefix, first.answer,
+                 further=further, **fields)
+
+
+def _question_for(key, value):
+    return Question(f"What is the special magic number for {key} mentioned in the text?",
+                    f"The special magic number for {key} mentioned in the text is", f" {value}")
 
 
 def key_value(rng, depth):
     key, value = filler.name_of(rng), filler.number(rng, DIGITS)
-    return Draft("key_value", PROSE_OPENING, **_question_for(key), answer=f" {value}",
-                 filler=filler.prose(rng),
-                 needles=[(depth, f"The special magic number for {key} is: {value}.")])
+    return _draft("key_value", PROSE_OPENING, [_question_for(key, value)],
+                  filler=filler.prose(rng),
+                  needles=[(depth, f"The special magic number for {key} is: {value}.")])
 
 
 def value_key(rng, depth):
     key, value = filler.name_of(rng), filler.number(rng, DIGITS)
-    return Draft("value_key", PROSE_OPENING, **_question_for(key), answer=f" {value}",
-                 filler=filler.prose(rng),
-                 needles=[(depth, f"{value} is the special magic number for {key}.")])
+    return _draft("value_key", PROSE_OPENING, [_question_for(key, value)],
+                  filler=filler.prose(rng),
+                  needles=[(depth, f"{value} is the special magic number for {key}.")])
 
 
 def several_keys(rng, depth):
@@ -40,8 +47,8 @@ def several_keys(rng, depth):
     values = [filler.number(rng, DIGITS) for _ in keys]
     facts = [f"The special magic number for {key} is: {value}." for key, value in zip(keys, values)]
     needles = [(depth, facts[0])] + [(rng.random(), fact) for fact in facts[1:]]
-    return Draft("several_keys", PROSE_OPENING, **_question_for(keys[0]), answer=f" {values[0]}",
-                 filler=filler.prose(rng), needles=needles)
+    return _draft("several_keys", PROSE_OPENING, list(map(_question_for, keys, values)),
+                  filler=filler.prose(rng), needles=needles)
 
 
 def words(rng, depth):
@@ -49,17 +56,18 @@ def words(rng, depth):
     passwords = [" ".join(rng.sample(ADJECTIVES, 2) + rng.sample(NOUNS, 2)) for _ in keys]
     needles = [(at, f"The secret password of {key} is \"{password}\".")
                for at, key, password in zip((depth, rng.random()), keys, passwords)]
-    return Draft("words", PROSE_OPENING, f"\nWhat is the secret password of {keys[0]}?",
-                 f"The secret password of {keys[0]} is \"", passwords[0], filler.prose(rng),
-                 needles=needles)
+    questions = [Question(f"What is the secret password of {key}?",
+                          f"The secret password of {key} is \"", password)
+                 for key, password in zip(keys, passwords)]
+    return _draft("words", PROSE_OPENING, questions, filler=filler.prose(rng), needles=needles)
 
 
 def straddle(rng, depth):
     """Key and value in different sentences."""
     key, value = filler.name_of(rng), filler.number(rng, DIGITS)
     fact = f"Here comes the special magic number for {key}. Write it down! It is {value}."
-    return Draft("straddle", PROSE_OPENING, **_question_for(key), answer=f" {value}",
-                 filler=filler.prose(rng), needles=[(depth, fact)])
+    return _draft("straddle", PROSE_OPENING, [_question_for(key, value)],
+                  filler=filler.prose(rng), needles=[(depth, fact)])
 
 
 def two_sentences(rng, depth):
@@ -77,10 +85,11 @@ def code(rng, depth):
     values = [filler.number(rng, DIGITS) for _ in names]
     needles = [(at, f"{name} = {value}\n")
                for at, name, value in zip((depth, rng.random(), rng.random()), names, values)]
-    return Draft("code", "Here is a Python module.\n",
-                 f"\nWhat is the value of {names[0]} in this module?",
-                 f"In this module, {names[0]} =", f" {values[0]}", filler.code(rng), separator="\n",
-                 needles=needles)
+    questions = [Question(f"What is the value of {name} in this module?",
+                          f"In this module, {name} =", f" {value}")
+                 for name, value in zip(names, values)]
+    return _draft("code", "Here is a Python module.\n", questions, filler=filler.code(rng),
+                  separator="\n", needles=needles)
 
 
 def table(rng, depth):
@@ -90,8 +99,10 @@ def table(rng, depth):
     rows = [f"| {name} | {value} |" for name, value in zip(names, values)]
     lines = ["\n", "| name | special magic number |", "| --- | --- |", *rows, "\n"]
     asked = rng.randrange(len(names))
-    return Draft("table", PROSE_OPENING, **_question_for(names[asked]), answer=f" {values[asked]}",
-                 filler=filler.prose(rng), needles=[(depth, "\n".join(lines))])
+    questions = list(map(_question_for, names, values))
+    questions.insert(0, questions.pop(asked))
+    return _draft("table", PROSE_OPENING, questions, filler=filler.prose(rng),
+                  needles=[(depth, "\n".join(lines))])
 
 
 def _script(name):
@@ -102,10 +113,11 @@ def _script(name):
         needles = [(at, clauses["needle"].format(key=key, value=value))
                    for at, key, value in zip((depth, rng.random()), keys, values)]
         separator = "" if name == "chinese" else " "
-        return Draft(f"script_{name}", PROSE_OPENING,
-                     f"\nWhat is the secret number for the word «{keys[0]}»?",
-                     f"The secret number for the word «{keys[0]}» is", f" {values[0]}",
-                     filler.script(rng, name), separator=separator, needles=needles)
+        questions = [Question(f"What is the secret number for the word «{key}»?",
+                              f"The secret number for the word «{key}» is", f" {value}")
+                     for key, value in zip(keys, values)]
+        return _draft(f"script_{name}", PROSE_OPENING, questions, filler=filler.script(rng, name),
+                      separator=separator, needles=needles)
 
     return task
 

@@ -8,6 +8,16 @@ from kvec_eval.filler import Units, with_needles
 
 
 @dataclasses.dataclass
+class Turn:
+    """A further question on the cache that the earlier ones have left."""
+
+    ids: list[int]  # what follows the answer before it: its end, the question, the next one's beginning
+    answer_ids: list[int]
+    answer: str
+    scored_from: int = 0
+
+
+@dataclasses.dataclass
 class Prompt:
     """One question as the service gets it."""
 
@@ -32,11 +42,12 @@ class Prompt:
     max_tokens: int | None = None
     # Ends the answer beside the model's own tokens, but not before its first token.
     stop_ids: list[int] = dataclasses.field(default_factory=list)
+    turns: list[Turn] = dataclasses.field(default_factory=list)  # after the first
 
     def fingerprint(self):
         """Of what decides the answer: stored answers hold for this prompt only."""
         text = (f"{self.prompt_ids}{self.asked_ids or ''}{self.answer_ids}{self.forced}"
-                f"{self.max_tokens or ''}{self.stop_ids or ''}")
+                f"{self.max_tokens or ''}{self.stop_ids or ''}{self.turns or ''}")
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def record(self):
@@ -44,6 +55,8 @@ class Prompt:
         again."""
         fields = dataclasses.asdict(self)
         del fields["prompt_ids"], fields["asked_ids"]
+        for turn in fields["turns"]:
+            del turn["ids"]
         return {**fields, "fingerprint": self.fingerprint(), "prompt_tokens": len(self.prompt_ids)}
 
 
@@ -60,6 +73,14 @@ class Order:
     files: object          # files.Files
     chat: bool = True
     ask_later: bool = False
+    turns: int = 1         # questions, one after the other
+
+
+@dataclasses.dataclass
+class Question:
+    text: str
+    answer_prefix: str
+    answer: str
 
 
 @dataclasses.dataclass
@@ -76,6 +97,7 @@ class Draft:
     needles: list[tuple[float, str]] = dataclasses.field(default_factory=list)  # (depth, unit)
     chat: bool = True             # through the chat template; else the plain text
     forced: bool = False
+    further: list[Question] = dataclasses.field(default_factory=list)
 
     def __post_init__(self):
         self.units = Units(self.filler)
@@ -118,10 +140,9 @@ async def fit(draft, order):
         if wanted == num_units:
             break
         num_units = wanted
-    answer_ids = await answer_tokens(draft.answer_prefix, prefix_ids, draft.answer, tokenizer)
-    scored_from = int(answer_ids[:1] == await tokenizer.text(" "))
+    answer_ids, scored_from = await expected(draft.answer_prefix, draft.answer, tokenizer)
     made = Prompt(order.id, draft.task, best, answer_ids, draft.answer, scored_from, draft.forced,
-                  depth=order.depth, length=length)
+                  depth=order.depth, length=length, turns=await _turns(draft, order))
     if order.ask_later and draft.question:
         # The context ends where another question would make the first difference.
         other = dataclasses.replace(draft, question="\n0")
@@ -132,9 +153,27 @@ async def fit(draft, order):
     return made
 
 
-async def answer_tokens(prefix, prefix_ids, answer, tokenizer):
-    """The answer's tokens as they follow the prefix."""
-    whole = await tokenizer.text(prefix + answer)
-    if whole[:len(prefix_ids)] == prefix_ids:
-        return whole[len(prefix_ids):]
-    return await tokenizer.text(answer)
+async def _turns(draft, order):
+    """The questions after the first."""
+    if order.turns > 1 + len(draft.further):
+        raise ValueError(f"turns: {order.turns}, but {draft.task} has {1 + len(draft.further)}")
+    follow = order.tokenizer.next_turn if draft.chat else order.tokenizer.text
+    made = []
+    for question in draft.further[:order.turns - 1]:
+        ids = await follow(question.text if draft.chat else f"\n{question.text}\n")
+        ids += await order.tokenizer.text(question.answer_prefix)
+        answer_ids, scored_from = await expected(question.answer_prefix, question.answer,
+                                                 order.tokenizer)
+        made.append(Turn(ids, answer_ids, question.answer, scored_from))
+    return made
+
+
+async def expected(prefix, answer, tokenizer):
+    """The answer's tokens as they follow the prefix, and from which on they are scored."""
+    prefix_ids = await tokenizer.text(prefix) if prefix else []
+    ids = await tokenizer.text(prefix + answer)
+    if ids[:len(prefix_ids)] == prefix_ids:
+        ids = ids[len(prefix_ids):]
+    else:
+        ids = await tokenizer.text(answer)
+    return ids, int(ids[:1] == await tokenizer.text(" "))

@@ -6,7 +6,7 @@ import statistics as plain_statistics
 
 from kvec_eval import scoring
 from kvec_eval.runner import FULL
-from kvec_eval.statistics import Mean, holm, mean_of, paired, rank_correlation
+from kvec_eval.statistics import Mean, bootstrap, holm, mean_of, paired, rank_correlation
 
 ALL = "all"            # the family of every task that is answered
 SIGNIFICANT = 0.05     # of adjusted p
@@ -24,6 +24,7 @@ class Result:
     budget: int | None
     forced: bool
     usage: dict
+    turn: int = 1
     score: float = float("nan")
     exact: float = float("nan")
     nll: float = float("nan")
@@ -36,6 +37,21 @@ class Result:
     @property
     def layer_coverage(self):
         return self.usage.get("mean_layer_coverage", 0.0)
+
+    @property
+    def prefill_tokens_per_second(self):
+        """NaN where most of the prompt was found in the prefix cache."""
+        prompt, cached, milliseconds = map(self.measure,
+                                           ("prompt_tokens", "cached_tokens", "prefill_ms"))
+        if cached > prompt / 2 or not milliseconds:
+            return float("nan")
+        return 1000 * (prompt - cached) / milliseconds
+
+    def measure(self, field):
+        """A field of the usage, or prefill_tokens_per_second."""
+        if field == "prefill_tokens_per_second":
+            return self.prefill_tokens_per_second
+        return float(self.usage.get(field, 0))
 
 
 def family_of(task):
@@ -50,6 +66,7 @@ def score(store):
     results = []
     for answer in answers:
         prompt = prompts[answer["prompt"]]
+        results.extend(_later_turns(prompt, answer))
         result = Result(prompt["id"], family_of(prompt["task"]), prompt["depth"], prompt["length"],
                         answer["policy"], answer["budget"], prompt["forced"], answer["usage"])
         if prompt["forced"]:
@@ -62,20 +79,35 @@ def score(store):
     return results
 
 
+def _later_turns(prompt, answer):
+    for number, (turn, given) in enumerate(zip(prompt["turns"], answer.get("later", [])), 2):
+        score, exact = scoring.METRICS["tokens"](turn, given)
+        # The depth is that of the first question's needle.
+        yield Result(prompt["id"], family_of(prompt["task"]), None, prompt["length"],
+                     answer["policy"], answer["budget"], False, given["usage"], number, score, exact)
+
+
 @dataclasses.dataclass
 class Comparison:
-    """The subject against a baseline on the same prompts."""
+    """A policy against a baseline on the same prompts."""
 
+    policy: str
     family: str
     budget: int
     baseline: str
     difference: Mean
     p: float
     adjusted_p: float = float("nan")
+    interval: tuple[float, float] = (float("nan"), float("nan"))  # of the difference, 95 %
 
     @property
     def is_loss(self):
         return self.difference.value < 0 and self.adjusted_p < SIGNIFICANT
+
+
+def turn_family(turn):
+    """All questions that were asked as the turn'th of their prompt."""
+    return f"turn {turn}"
 
 
 class Table:
@@ -91,9 +123,11 @@ class Table:
         retrieval = dict.fromkeys(r.family for r in results if not r.forced)
         self.families = [ALL, *retrieval]
         self.forced_families = list(dict.fromkeys(r.family for r in results if r.forced))
+        self.turns = sorted({r.turn for r in results})
         self._cells = {}
         for result in results:
-            families = [result.family] if result.forced else [ALL, result.family]
+            families = ([result.family] if result.forced else
+                        [ALL, result.family, turn_family(result.turn)])
             for family in families:
                 self._cells.setdefault((family, result.policy, result.budget), []).append(result)
 
@@ -101,35 +135,51 @@ class Table:
         return self._cells.get((family, policy, None if policy == FULL else budget), [])
 
     def mean(self, field, family, policy, budget):
-        """Mean of a numeric field over a cell; None where there are no answers."""
-        values = [getattr(r, field) for r in self.cell(family, policy, budget)]
-        return mean_of(values) if values else None
+        """Mean of a numeric field over a cell's prompts; None where there are no answers."""
+        values = self._by_prompt(field, family, policy, budget)
+        return mean_of(list(values.values())) if values else None
 
-    def compare(self, field, family, budget, subject, baseline):
+    def _by_prompt(self, field, *cell):
+        """Turns of one prompt are no independent answers: their mean is one value."""
+        values = {}
+        for result in self.cell(*cell):
+            values.setdefault(result.prompt, []).append(getattr(result, field))
+        return {prompt: sum(found) / len(found) for prompt, found in values.items()}
+
+    def compare(self, family, budget, subject, baseline):
         """Paired over the prompts that both answered; None where there are none."""
-        ours = {r.prompt: getattr(r, field) for r in self.cell(family, subject, budget)}
-        theirs = {r.prompt: getattr(r, field) for r in self.cell(family, baseline, budget)}
+        ours = self._by_prompt("score", family, subject, budget)
+        theirs = self._by_prompt("score", family, baseline, budget)
         shared = sorted(ours.keys() & theirs.keys())
         if not shared:
             return None
-        difference, p = paired([ours[i] for i in shared], [theirs[i] for i in shared])
-        return Comparison(family, budget, baseline, difference, p)
+        pair = [ours[i] for i in shared], [theirs[i] for i in shared]
+        return Comparison(subject, family, budget, baseline, *paired(*pair),
+                          interval=bootstrap(*pair))
 
     def comparisons(self, subject):
         """Of the subject with every other policy at every budget in every family, with Holm's
         correction over all of them."""
         baselines = [policy for policy in self.policies if policy != subject]
-        found = [self.compare("score", *cell, subject, baseline) for *cell, baseline in
+        found = [self.compare(*cell, subject, baseline) for *cell, baseline in
                  itertools.product(self.families, self.budgets, baselines)]
         found = [comparison for comparison in found if comparison is not None]
         for comparison, adjusted in zip(found, holm([c.p for c in found])):
             comparison.adjusted_p = adjusted
         return found
 
-    def median_usage(self, field, policy, budget):
-        """Over all answers of a policy and budget."""
-        values = [float(r.usage.get(field, 0)) for r in self.results
-                  if (r.policy, r.budget) == (policy, None if policy == FULL else budget)]
+    def against(self, baseline):
+        """Of every other policy with the baseline, at every budget in every family."""
+        others = [policy for policy in self.policies if policy not in (FULL, baseline)]
+        found = [self.compare(*cell, policy, baseline) for policy, *cell in
+                 itertools.product(others, self.families, self.budgets)]
+        return [comparison for comparison in found if comparison is not None]
+
+    def median_of(self, field, policy, budget, turn=1):
+        """Of a measure, over all answers of a policy and budget in one turn."""
+        values = [r.measure(field) for r in self.results if r.turn == turn and
+                  (r.policy, r.budget) == (policy, None if policy == FULL else budget)]
+        values = [value for value in values if value == value]
         return plain_statistics.median(values) if values else float("nan")
 
     def coverage_correlations(self):

@@ -131,7 +131,7 @@ async def vt(order):
                                order.id)
     shown = f"{render(example)}{prefix} {' '.join(names)}\n\n"
     render, prefix, names = _vt_part(order.rng, 5)
-    return Sized(lambda count: shown + render(count), f"{prefix} ", names, max_tokens=30, fewest=0)
+    return Sized(lambda count: shown + render(count), prefix, names, max_tokens=30, fewest=0)
 
 
 COMMON_WORDS = 10
@@ -183,7 +183,8 @@ async def cwe(order):
     render, words = _word_list(rng, filler.Units(_different_words(rng)), *example)
     answer = " ".join(f"{number}. {word}" for number, word in enumerate(words, 1))
     shown = f"{render()}{LIST_PREFIX} {answer}\n"
-    render, words = _word_list(rng, filler.Units(_different_words(rng)), 0, *((6, 1) if short else (30, 3)))
+    repeats = (6, 1) if short else (30, 3)
+    render, words = _word_list(rng, filler.Units(_different_words(rng)), 0, *repeats)
     return Sized(lambda count: shown + render(count), LIST_PREFIX, words, max_tokens=120)
 
 

@@ -4,7 +4,7 @@ follows directly. `prompt_ids` and `answer_ids`, where present, are taken as the
 
 import json
 
-from kvec_eval.prompts import Prompt, answer_tokens
+from kvec_eval.prompts import Prompt, expected
 
 # Tasks whose answer is one of many possible: scored by its probability, not by its text.
 FORCED_TASKS = ("lm", "mnews")
@@ -51,8 +51,8 @@ async def _prompt(sample, tokenizer):
     if prompt_ids is None:
         prompt_ids = await tokenizer.template(sample["context"] + sample["question"] + prefix)
     if answer_ids is None:
-        prefix_ids = await tokenizer.text(prefix) if prefix else []
-        answer_ids = await answer_tokens(prefix, prefix_ids, sample["answer"], tokenizer)
-    scored_from = int(answer_ids[:1] == await tokenizer.text(" "))
+        answer_ids, scored_from = await expected(prefix, sample["answer"], tokenizer)
+    else:
+        scored_from = int(answer_ids[:1] == await tokenizer.text(" "))
     return Prompt(sample["id"], sample["task"], prompt_ids, answer_ids, sample["answer"],
                   scored_from, sample["task"] in FORCED_TASKS, length=len(prompt_ids))

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import uuid
 
 import grpc
 import yaml
@@ -30,6 +31,12 @@ def cache_fields(policy):
     except json_format.ParseError as error:
         raise ValueError(f"policy '{policy}': {error}") from error
     return fields
+
+
+def set_cache(request, policy, budget):
+    json_format.ParseDict(cache_fields(policy), request.cache)
+    if budget is not None:
+        request.cache.budget_tokens = budget
 
 
 def likeliest(prompt, answer):
@@ -75,6 +82,18 @@ class Service:
         messages = pb.ChatMessages(messages=[pb.ChatMessage(role="user", content=message)])
         return await self._tokenize(pb.TokenizeRequest(chat=messages))
 
+    async def next_turn(self, message):
+        """What comes between an assistant's answer and its answer to the next message."""
+        asked = await self.chat("a")
+        answered = await self._tokenize(pb.TokenizeRequest(chat=pb.ChatMessages(messages=[
+            pb.ChatMessage(role="user", content="a"),
+            pb.ChatMessage(role="assistant", content="b"),
+            pb.ChatMessage(role="user", content=message)])))
+        shown = asked + await self.text("b")
+        if answered[:len(shown)] != shown:
+            raise ValueError("turns: the model's chat template has no form for a second message")
+        return answered[len(shown):]
+
     async def text(self, text):
         return await self._tokenize(pb.TokenizeRequest(
             text=text, add_special_tokens=False, parse_special_tokens=False))
@@ -98,12 +117,13 @@ class Service:
 
     async def answer(self, prompt, policy, budget, slack_tokens):
         """Runs one prompt under one policy: token ids, text, usage, and log-probabilities where
-        the answer is forced. Greedy; `slack_tokens` beyond the expected answer's length."""
+        the answer is forced, later turns' under `later`. Greedy; `slack_tokens` beyond the expected
+        answer's length, but none where another turn follows: it would read them."""
+        if prompt.turns:
+            return await self._session(prompt, policy, budget)
         request = pb.GenerateRequest(token_ids=pb.TokenIds(ids=prompt.prompt_ids))
         request.sampling.temperature = 0
-        json_format.ParseDict(cache_fields(policy), request.cache)
-        if budget is not None:
-            request.cache.budget_tokens = budget
+        set_cache(request, policy, budget)
         if prompt.asked_ids:
             request.forced_token_ids.extend(prompt.asked_ids + prompt.answer_ids)
             request.logprobs = 1
@@ -120,6 +140,23 @@ class Service:
                 request.stopping.min_tokens = 1
         return await self._retried(lambda: self._collect(request))
 
+    async def _session(self, prompt, policy, budget):
+        """Asks one turn after the other, the later ones of the cache that the first one left."""
+        session = uuid.uuid4().hex
+        answers, ids = [], prompt.prompt_ids
+        for turn in (prompt, *prompt.turns):
+            if turn is not prompt:
+                stopped_by = answers[-1].get("stop_token")
+                ids = turn.ids[1:] if turn.ids[:1] == [stopped_by] else turn.ids
+            request = pb.GenerateRequest(token_ids=pb.TokenIds(ids=ids), session_id=session,
+                                         continue_session=turn is not prompt)
+            request.sampling.temperature = 0
+            request.stopping.max_tokens = len(turn.answer_ids)
+            if turn is prompt:
+                set_cache(request, policy, budget)
+            answers.append(await self._retried(lambda request=request: self._collect(request)))
+        return {**answers[0], "later": answers[1:]}
+
     async def _collect(self, request):
         answer = {"token_ids": [], "text": "", "usage": None}
         logprobs = []
@@ -131,6 +168,8 @@ class Service:
                 usage = json_format.MessageToDict(message.usage, preserving_proto_field_name=True)
                 usage.pop("inter_token_ms", None)
                 answer["usage"] = usage
+            if message.HasField("stop_token_id"):
+                answer["stop_token"] = message.stop_token_id
         if logprobs:
             answer["logprobs"] = [
                 {"chosen": round(entry.chosen.log_prob, 6),

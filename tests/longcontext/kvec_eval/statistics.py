@@ -1,4 +1,4 @@
-"""Means with standard errors, paired differences, and Holm's correction."""
+"""Means with standard errors, paired differences, bootstrap and Holm's correction."""
 
 import dataclasses
 
@@ -29,6 +29,20 @@ def paired(subject, baseline):
     if not mean.error > 0:
         return mean, np.nan
     return mean, float(stats.ttest_1samp(differences, 0).pvalue)
+
+
+RESAMPLES = 10_000
+
+
+def bootstrap(subject, baseline):
+    """Bounds of the mean of subject - baseline in 95 % of resamples of the pairs; NaN where there
+    are too few to tell. The same for the same numbers."""
+    differences = np.asarray(subject, dtype=float) - np.asarray(baseline, dtype=float)
+    if len(differences) < 2:
+        return np.nan, np.nan
+    drawn = np.random.default_rng(0).integers(len(differences), size=(RESAMPLES, len(differences)))
+    low, high = np.quantile(differences[drawn].mean(axis=1), (0.025, 0.975))
+    return float(low), float(high)
 
 
 def holm(p_values):

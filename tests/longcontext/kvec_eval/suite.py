@@ -33,6 +33,7 @@ class Suite:
     max_prompt_tokens: int | None = None  # of longbench; unset: what the context has room for
     chat: bool = True        # tasks go through the model's chat template, where it has one
     ask_later: bool = False  # tasks' questions come after the context was evicted
+    turns: int = 1           # questions of a task, each on the cache that the last one left
 
     def __post_init__(self):
         for field, kind in (*((field, dict) for field in COUNTS), ("data", dict),
@@ -52,6 +53,10 @@ class Suite:
         for field in ("chat", "ask_later"):
             if not isinstance(getattr(self, field), bool):
                 raise SuiteError(f"{field}: neither true nor false")
+        if not isinstance(self.turns, int) or self.turns < 1:
+            raise SuiteError(f"turns: {self.turns!r} is not a number of questions")
+        if self.turns > 1 and (self.ask_later or self.longbench or self.samples):
+            raise SuiteError("turns: goes with tasks only, and without ask_later")
         for depth in self.depths:
             if not isinstance(depth, (int, float)) or not 0 <= depth <= 1:
                 raise SuiteError(f"depths: {depth!r} is outside 0 … 1")
@@ -115,7 +120,7 @@ async def _generated(suite, tokenizer, files):
             for length in suite.prompt_tokens:
                 order = Order(f"{name}-{length}-{index}", index,
                               _generator(suite.seed, name, length, index), length, depth, tokenizer,
-                              files, suite.chat, suite.ask_later)
+                              files, suite.chat, suite.ask_later, suite.turns)
                 try:
                     made.append(await tasks.TASKS[name](order))
                 except DataError as error:

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import re
 
 import grpc
 import pytest
@@ -21,6 +22,9 @@ class ByteTokenizer:
     async def chat(self, message):
         return list(f"<user>{message}<assistant>".encode())
 
+    async def next_turn(self, message):
+        return list(f"<end><user>{message}<assistant>".encode())
+
     async def text(self, text):
         return list(text.encode())
 
@@ -37,6 +41,8 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
         self.failure = grpc.StatusCode.UNAVAILABLE
         self.generated = []  # (policy, budget) of the calls that were answered
         self.caches = []     # their cache fields
+        self.sessions = {}   # by id: policy, and the text so far
+        self.stop_token = None  # a byte with which answers end
 
     def GetModel(self, request, context):
         return pb.GetModelResponse(name="fake", fingerprint=self.fingerprint, num_layers=2,
@@ -45,14 +51,15 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
     def Tokenize(self, request, context):
         text = request.text
         if request.HasField("chat"):
-            text = f"<user>{request.chat.messages[0].content}<assistant>"
+            text = "".join(f"<user>{message.content}<assistant>" if message.role == "user"
+                           else f"{message.content}<end>" for message in request.chat.messages)
         return pb.TokenizeResponse(token_ids=text.encode())
 
     def Generate(self, request, context):
         if self.failures > 0:
             self.failures -= 1
             context.abort(self.failure, "prompt: not today")
-        policy = request.cache.policy
+        policy, text = self._session(request, context)
         budget = request.cache.budget_tokens or None
         self.generated.append((policy, budget))
         self.caches.append(request.cache)
@@ -66,13 +73,33 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
                 yield pb.GenerateResponse(token_ids=[token], logprobs=[
                     pb.TokenLogProbs(chosen=chosen, top=[chosen])])
         else:
-            text = bytes(request.token_ids.ids).decode()
             answer = _number_in(text) if policy == "full" else "0000000"
+            if request.session_id:
+                stop = chr(self.stop_token) if self.stop_token else ""
+                self.sessions[request.session_id] = policy, f"{text} {answer}{stop}"
             yield pb.GenerateResponse(token_ids=f" {answer}".encode(), text=f" {answer}")
-        yield pb.GenerateResponse(finish_reason=pb.FINISH_REASON_LENGTH, usage=usage)
+        yield pb.GenerateResponse(finish_reason=pb.FINISH_REASON_LENGTH, usage=usage,
+                                  stop_token_id=self.stop_token)
+
+    def _session(self, request, context):
+        """The policy, and the prompt's text behind that of its session."""
+        text = bytes(request.token_ids.ids).decode()
+        if not request.continue_session:
+            return request.cache.policy, text
+        if request.session_id not in self.sessions:
+            context.abort(grpc.StatusCode.NOT_FOUND, "session_id: no such session")
+        if request.HasField("cache"):
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "cache: of the session")
+        policy, before = self.sessions[request.session_id]
+        return policy, before + text
 
 
 def _number_in(text):
+    """That of the key which is asked for last, or else the longest one."""
+    asked = re.findall(r"number for (\S+) mentioned in the text is", text)
+    fact = re.search(rf"number for {asked[-1]} is: (\d+)", text) if asked else None
+    if fact:
+        return fact[1]
     return max("".join(c if c.isdigit() else " " for c in text).split(), key=len)
 
 

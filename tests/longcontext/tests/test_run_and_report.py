@@ -20,9 +20,8 @@ CELLS = 1 + 2 * 2  # full, and two policies with two budgets
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
     """run(target, *flags) → (exit code, standard error) of kvec-eval run."""
-    (tmp_path / "small.yaml").write_text(SUITE)
-
-    def call(target, *flags, policies="full,snapkv,kvec"):
+    def call(target, *flags, policies="full,snapkv,kvec", text=SUITE):
+        (tmp_path / "small.yaml").write_text(text)
         monkeypatch.setattr("sys.argv", [
             "kvec-eval", "run", str(tmp_path / "small.yaml"), "--target", target, "--policies",
             policies, "--budgets", "64,128", "--out", str(tmp_path / "out"), *flags])
@@ -145,7 +144,41 @@ def test_the_report_tells_scores_differences_and_coverage(run, target, tmp_path,
     assert float(rows["all", "64", "full"]["adjusted_p"]) < 0.01
     markdown = (tmp_path / "out/report.md").read_text()
     assert "## kvec minus each policy" in markdown
+    assert "## Every policy minus snapkv" in markdown
     assert "Perplexity / KL" in markdown
+
+
+def test_every_policy_is_compared_with_full_and_snapkv_by_bootstrap(run, target, tmp_path,
+                                                                   monkeypatch):
+    run(target)
+    report(tmp_path, monkeypatch)
+    with open(tmp_path / "out/bootstrap.csv", encoding="utf-8") as file:
+        rows = {(row["policy"], row["family"], row["budget"], row["baseline"]): row
+                for row in csv.DictReader(file)}
+    worse = rows["snapkv", "all", "64", "full"]
+    assert float(worse["low"]) <= float(worse["difference"]) <= float(worse["high"]) < 0
+    same = rows["kvec", "all", "128", "snapkv"]
+    assert [float(same[field]) for field in ("difference", "low", "high")] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("stop_token", [None, ord("<")])
+def test_later_turns_are_asked_of_the_cache_of_the_first(run, target, inference, tmp_path,
+                                                        monkeypatch, stop_token):
+    inference.stop_token = stop_token
+    text = "name: small\nprompt_tokens: [3000]\nturns: 2\ntasks: {several_keys: 2}\n"
+    assert run(target, text=text)[0] == 0
+    assert len(inference.generated) == 2 * 2 * CELLS
+    assert len(inference.sessions) == 2 * CELLS
+    # What ends an answer is there once, whoever has written it.
+    assert all(text.count("<end>") == 1 and "<<" not in text
+               for _, text in inference.sessions.values())
+    report(tmp_path, monkeypatch)
+    with open(tmp_path / "out/results.csv", encoding="utf-8") as file:
+        rows = {(row["family"], row["policy"]): row for row in csv.DictReader(file)}
+    assert [float(rows[turn, "full"]["score"]) for turn in ("turn 1", "turn 2")] == [1, 1]
+    assert float(rows["turn 2", "kvec"]["score"]) < 0.5
+    assert rows["all", "full"]["prompts"] == "2"
+    assert "| full | 2 | 1.000 ± 0.000" in (tmp_path / "out/report.md").read_text()
 
 
 def test_the_page_needs_no_other_file(run, target, tmp_path, monkeypatch):
@@ -180,3 +213,26 @@ def test_a_question_asked_later_is_answered_by_the_likeliest_tokens():
     entries[-1] = {"top": [[8, -0.1]]}
     answer = likeliest(prompt, {"logprobs": entries, "usage": {}})
     assert (answer["token_ids"], answer["text"]) == ([0, 6, 8], "")
+
+
+def test_what_lacks_its_data_is_told_and_costs_no_other_answer(run, target, inference, tmp_path):
+    text = SUITE + "samples: {lm: 1}\n"
+    code, error = run(target, text=text)
+    assert (code, len(inference.generated)) == (1, 6 * CELLS)
+    assert "data.samples: missing" in error
+    (tmp_path / "mine.jsonl").write_text(json.dumps({
+        "id": "a", "task": "lm", "context": "The number is ", "question": "", "answer_prefix": "",
+        "answer": "17"}) + "\n")
+    assert run(target, "--data", f"samples={tmp_path}/mine.jsonl", text=text)[0] == 0
+    assert len(inference.generated) == 7 * CELLS
+
+
+def test_a_task_of_ruler_goes_by_its_own_metric(run, target, tmp_path, monkeypatch):
+    text = "name: small\nprompt_tokens: [3000]\ntasks: {niah_single_1: 2, vt: 1}\n"
+    assert run(target, text=text)[0] == 0
+    report(tmp_path, monkeypatch)
+    with open(tmp_path / "out/results.csv", encoding="utf-8") as file:
+        rows = {(row["family"], row["policy"]): row for row in csv.DictReader(file)}
+    assert float(rows["niah_single_1", "full"]["score"]) == 1
+    assert float(rows["niah_single_1", "kvec"]["score"]) == 0
+    assert float(rows["vt", "full"]["score"]) == 0

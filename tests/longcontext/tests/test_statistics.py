@@ -32,6 +32,21 @@ def test_p_of_noise_is_uniform():
     assert np.mean(np.array(p) < 0.05) == pytest.approx(0.05, abs=0.015)
 
 
+def test_bootstrap_bounds_hold_the_mean_and_agree_with_its_error():
+    generator = np.random.default_rng(2)
+    differences = generator.normal(0.3, 1, size=200)
+    low, high = statistics.bootstrap(differences, np.zeros(200))
+    mean = statistics.mean_of(differences)
+    assert low == pytest.approx(mean.value - 1.96 * mean.error, abs=0.02)
+    assert high == pytest.approx(mean.value + 1.96 * mean.error, abs=0.02)
+    assert statistics.bootstrap(differences, np.zeros(200)) == (low, high)
+
+
+def test_bootstrap_of_pairs_that_always_differ_alike_is_sure():
+    assert statistics.bootstrap([0.5, 1, 0.25], [0.25, 0.75, 0]) == pytest.approx((0.25, 0.25))
+    assert np.isnan(statistics.bootstrap([1], [0])).all()
+
+
 def test_holm_steps_down_and_stays_monotonic():
     # Worked by hand: 3 * .01, 2 * .02, and .04 raised to what stands before it.
     assert statistics.holm([0.04, 0.01, 0.02]) == pytest.approx([0.04, 0.03, 0.04])

@@ -26,6 +26,8 @@ def test_suites_that_are_shipped_load(path):
     ("name: a\ntypo: 1", "unknown field 'typo'"),
     ("tasks: {words: 1}\nprompt_tokens: [9]", "name"),
     ("name: a", "neither tasks nor longbench nor samples"),
+    ("name: a\ntasks: {words: 1}\nprompt_tokens: [9]\nturns: 0", "turns: 0"),
+    ("name: a\ntasks: {words: 1}\nprompt_tokens: [9]\nturns: 2\nask_later: true", "turns: goes with"),
     ("name: a\nlongbench: {hotpot: 1}", "longbench: unknown 'hotpot'"),
     ("name: a\nlongbench: {hotpotqa: 0}", "longbench.hotpotqa: 0"),
     ("name: a\nlongbench: {trec: 1}\nmax_prompt_tokens: few", "max_prompt_tokens: 'few'"),
@@ -107,3 +109,26 @@ def test_a_question_asked_later_is_no_part_of_the_prompt(tokenizer):
         is_question = asked_now.task == "key_value"
         assert (b"What is" in bytes(asked_later.asked_ids)) == is_question
         assert b"What is" not in bytes(asked_later.prompt_ids)
+
+
+def test_later_turns_ask_for_other_needles_of_the_same_text(tokenizer):
+    wanted = suite.Suite("s", prompt_tokens=[3000], turns=3,
+                         tasks={"several_keys": 1, "table": 1, "code": 1})
+    made, _ = asyncio.run(suite.make_prompts(wanted, tokenizer, Files()))
+    for prompt in made:
+        text = bytes(prompt.prompt_ids).decode()
+        answers = [prompt.answer, *(turn.answer for turn in prompt.turns)]
+        assert len(set(answers)) == 3
+        assert all(answer in text for answer in answers)
+        for turn in prompt.turns:
+            question = bytes(turn.ids).decode()
+            assert question.startswith("<end><user>What is the ")
+            assert not question.endswith(" ")
+            assert bytes(turn.answer_ids).decode() == turn.answer
+
+
+@pytest.mark.parametrize("task, count", [("words", 3), ("key_value", 2), ("vt", 2)])
+def test_more_turns_than_a_task_has_questions_are_refused(tokenizer, task, count):
+    wanted = suite.Suite("s", prompt_tokens=[3000], turns=count, tasks={task: 1})
+    with pytest.raises(ValueError, match="turns: "):
+        asyncio.run(suite.make_prompts(wanted, tokenizer, Files()))
