@@ -3,6 +3,7 @@
 import io
 
 import matplotlib
+import numpy
 
 matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "kvec-eval"  # the same picture, the same bytes
@@ -102,20 +103,23 @@ def needle_map(table, budget):
     depths = sorted({r.depth for r in found})
     if not depths:
         return ""
-    rows = lengths if len(lengths) > 1 else [f for f in table.families if f != ALL]
     row_of = (lambda r: r.length) if len(lengths) > 1 else (lambda r: r.family)
+    rows = lengths if len(lengths) > 1 else list(dict.fromkeys(map(row_of, found)))
     policies = table.policies
     columns = min(4, len(policies))
     height = -(-len(policies) // columns)
     figure, grid = pyplot.subplots(height, columns, squeeze=False, layout="constrained",
                                    sharex=True, sharey=True,
                                    figsize=(1.6 + 2.2 * columns, height * (0.8 + 0.24 * len(rows))))
-    image = None
     for axes, policy in zip(grid.flat, policies):
         scores = [[_mean_score(r for r in table.cell(ALL, policy, budget)
                                if r.depth == depth and row_of(r) == row) for depth in depths]
                   for row in rows]
-        image = axes.imshow(scores, vmin=0, vmax=1, cmap="RdYlGn", aspect="auto")
+        image = axes.imshow(scores, vmin=0, vmax=1, cmap="viridis", aspect="auto")
+        for (row, column), value in numpy.ndenumerate(scores):
+            if not numpy.isnan(value):
+                axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6,
+                          color="black" if value > 0.6 else "white")
         axes.set_title(policy, fontsize=9)
         axes.set_xticks(range(len(depths)), [f"{depth:g}" for depth in depths], fontsize=7)
         axes.set_yticks(range(len(rows)), rows, fontsize=7)
@@ -123,6 +127,8 @@ def needle_map(table, budget):
         axes.set_visible(False)
     figure.colorbar(image, ax=grid, shrink=0.8, label="score")
     figure.supxlabel("depth of the needle", fontsize=9)
+    if len(lengths) > 1:
+        figure.supylabel("prompt tokens", fontsize=9)
     return _svg(figure)
 
 

@@ -11,7 +11,7 @@ from kvec_eval.filler import Units, with_needles
 class Turn:
     """A further question on the cache that the earlier ones have left."""
 
-    ids: list[int]  # what follows the answer before it: its end, the question, the next one's beginning
+    ids: list[int]  # what follows the answer before it: its end, the question, the next's beginning
     answer_ids: list[int]
     answer: str
     scored_from: int = 0
@@ -29,8 +29,8 @@ class Prompt:
     scored_from: int = 0  # 1 where the first answer token is a blank alone, which says nothing
     # Answer tokens are fed and their log-probabilities compared, instead of generated freely.
     forced: bool = False
-    # The question where it comes after the context was evicted: then the answer is fed too, and what
-    # the model thinks likeliest in each of its places counts as given.
+    # The question where it comes after the context was evicted: then the answer is fed too, and
+    # what the model thinks likeliest in each of its places counts as given.
     asked_ids: list[int] = dataclasses.field(default_factory=list)
     depth: float | None = None  # where the needle is: 0 the beginning, 1 the end
     length: int = 0             # wanted tokens

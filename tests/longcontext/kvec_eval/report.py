@@ -11,8 +11,9 @@ from kvec_eval.results import Table, score, turn_family
 from kvec_eval.runner import FULL
 from kvec_eval.sections import BASELINES, Sections
 
-MEASURES = ("coverage", "mean_layer_coverage", "kv_bytes", "peak_kv_bytes", "prefill_ms", "eviction_ms",
-            "time_to_first_token_ms", "prefill_tokens_per_second", "decode_tokens_per_second")
+MEASURES = ("coverage", "mean_layer_coverage", "kv_bytes", "peak_kv_bytes", "prefill_ms",
+            "eviction_ms", "time_to_first_token_ms", "prefill_tokens_per_second",
+            "decode_tokens_per_second")
 
 
 def markdown_table(header, rows):
@@ -87,7 +88,8 @@ def _pictures(table):
     middle = table.budgets[min(1, len(table.budgets) - 1)]
     found = [("Score over budget", plots.score_over_budget(table)),
              ("Score over coverage", plots.score_over_coverage(table)),
-             (f"Needles by depth at budget {middle}", plots.needle_map(table, middle)),
+             *((f"Needles by depth at budget {budget}", plots.needle_map(table, budget))
+               for budget in table.budgets),
              (f"Layers at budget {middle}", plots.layers(table, middle))]
     return [(title, svg) for title, svg in found if svg]
 

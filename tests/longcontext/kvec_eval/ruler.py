@@ -19,13 +19,13 @@ from kvec_eval.ruler_words import ADJECTIVES, NOUNS, VERBS
 NOISE = "The hill is steep. The lake is calm. The road is long. Off we go. Home we come again."
 SHORT_TOKENS = 4096  # below it the lists of common words are easier
 
-NIAH_TEXT = ("Some special magic {kind} are hidden in the following text. Remember them: I will ask "
-             "for them afterwards.\n{context}\n"
+NIAH_TEXT = ("Some special magic {kind} are hidden in the following text. Remember them: I will "
+             "ask for them afterwards.\n{context}\n"
              "What are all the special magic {kind} for {keys} mentioned in the text?")
 NIAH_PREFIX = " The special magic {kind} for {keys} mentioned in the text are"
 # Where a single one is asked for.
-NIAH_TEXT_OF_ONE = ("A special magic {kind} is hidden in the following text. Remember it: I will ask "
-                    "for it afterwards.\n{context}\n"
+NIAH_TEXT_OF_ONE = ("A special magic {kind} is hidden in the following text. Remember it: I will "
+                    "ask for it afterwards.\n{context}\n"
                     "What is the special magic {kind} for {keys} mentioned in the text?")
 NIAH_PREFIX_OF_ONE = " The special magic {kind} for {keys} mentioned in the text is"
 NIAH_TOKENS = 128
@@ -114,12 +114,12 @@ def _vt_part(rng, letters):
 
     def render(count):
         context = "\n".join(filler.with_needles([NOISE] * count, needles))
-        return ("Remember the chain of variable assignments that is hidden in the following text.\n\n"
-                f"{context}\n"
+        return ("Remember the chain of variable assignments that is hidden in the following text.\n"
+                f"\n{context}\n"
                 f"Question: Which variables have the value {value}, by the text above?")
 
-    prefix = (f" Answer: By the chain of assignments in the text above, {len(names)} variables have "
-              f"the value {value}:")
+    prefix = (f" Answer: By the chain of assignments in the text above, {len(names)} variables "
+              f"have the value {value}:")
     return render, prefix, names
 
 
@@ -139,8 +139,8 @@ COMMON_WORDS = 10
 
 def _list_question(words):
     numbered = " ".join(f"{number}. {word}" for number, word in enumerate(words, 1))
-    return ("Below is a numbered list of words. Some of them appear more often than others. Remember "
-            f"those that appear most often.\n{numbered}\n"
+    return ("Below is a numbered list of words. Some of them appear more often than others. "
+            f"Remember those that appear most often.\n{numbered}\n"
             f"Question: Which {COMMON_WORDS} words are the most common ones in the list above?")
 
 
@@ -202,8 +202,8 @@ async def fwe(order):
         text = [word for rank, word in enumerate(words, 1)
                 for _ in range(int(share / rank ** 2))]
         filler.generator(seed).shuffle(text)
-        return ("Read the following coded text and count how often each coded word appears. Find the "
-                f"three most frequent coded words. {' '.join(text)}\n"
+        return ("Read the following coded text and count how often each coded word appears. Find "
+                f"the three most frequent coded words. {' '.join(text)}\n"
                 "Question: Explain nothing, and leave out the dots '....'. Which three coded words "
                 "are the most frequent ones in the text above?")
 

@@ -41,11 +41,11 @@ def _squad(path):
 @functools.cache
 def _hotpotqa(path):
     """Questions with their paragraphs, and every paragraph."""
-    questions = [Question(entry["question"], [entry["answer"]],
-                          [f"{title}\n{''.join(sentences)}" for title, sentences in entry["context"]],
-                          [])
-                 for entry in _read(path)]
-    return questions, sorted({document for question in questions for document in question.documents})
+    questions = []
+    for entry in _read(path):
+        own = [f"{title}\n{''.join(sentences)}" for title, sentences in entry["context"]]
+        questions.append(Question(entry["question"], [entry["answer"]], own, []))
+    return questions, sorted({text for question in questions for text in question.documents})
 
 
 @functools.cache

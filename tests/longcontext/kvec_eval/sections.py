@@ -41,7 +41,7 @@ class Sections:
 
     def all(self):
         made = [self._scores(), self._by_task(), self._turns(),
-                *(self._family(name) for name in self.table.families[1:])]
+                *map(self._family, self.table.families[1:] if len(self.table.families) > 2 else [])]
         made.extend(self._against(name) for name in BASELINES if name in self.table.policies)
         if self.comparisons:
             made.extend([self._share_of_full(), self._differences(), self._losses()])
@@ -54,9 +54,9 @@ class Sections:
         full = self.table.mean("score", ALL, FULL, None)
         count = full.count if full else 0
         return ("Score",
-                "All answered tasks, 0 … 1, mean ± standard error: of needles and samples the share of "
-                "answer tokens right, of LongBench and RULER their published metrics. Full cache "
-                f"{with_error(full)} on {count} prompts.", ["policy", *self._budgets],
+                "All answered tasks, 0 … 1, mean ± standard error: of needles and samples the "
+                "share of answer tokens right, of LongBench and RULER their published metrics. Full "
+                f"cache {with_error(full)} on {count} prompts.", ["policy", *self._budgets],
                 _budget_rows(self.table,
                              lambda *cell: with_error(self.table.mean("score", ALL, *cell))))
 
@@ -70,7 +70,8 @@ class Sections:
                 values = [mean.value if mean else math.nan for mean in means]
                 rows.append([policy, budget or "–", *map(number, values),
                              number(sum(values) / len(values) if values else math.nan)])
-        return ("Score by task", "Means over each task's prompts; the last column is the tasks' mean.",
+        return ("Score by task",
+                "Means over each task's prompts; the last column is the tasks' mean.",
                 ["policy", "budget", *families, "mean"], rows if len(families) > 1 else [])
 
     def _turns(self):
@@ -83,8 +84,8 @@ class Sections:
                     return f"{with_error(mean)} / {number(first, 0)}"
 
                 rows.append([policy, turn, *map(cell, self.table.budgets)])
-        return ("Score by turn", "The cache was evicted for the first question; later ones are asked of "
-                "what it has left. Score / median time to first token, ms.",
+        return ("Score by turn", "The cache was evicted for the first question; later ones are "
+                "asked of what it has left. Score / median time to first token, ms.",
                 ["policy", "turn", *self._budgets], rows)
 
     def _against(self, baseline):
@@ -98,8 +99,8 @@ class Sections:
                     f"[{', '.join(map(number, comparison.interval))}]")
 
         rows = [row for row in _budget_rows(self.table, cell) if row[0] != baseline]
-        return (f"Every policy minus {baseline}", "All answered tasks, paired by prompt; in brackets 95 "
-                "% of a bootstrap over the prompts.", ["policy", *self._budgets], rows)
+        return (f"Every policy minus {baseline}", "All answered tasks, paired by prompt; in "
+                "brackets 95 % of a bootstrap over the prompts.", ["policy", *self._budgets], rows)
 
     def _family(self, family):
         full = self.table.mean("score", family, FULL, None)
@@ -188,11 +189,11 @@ class Sections:
             for budget in [None] if policy == FULL else self.table.budgets:
                 kv_bytes, peak, prefill, first, eviction, decode = (
                     self.table.median_of(field, policy, budget) for field in COST_FIELDS)
-                rows.append([policy, budget or "–", number(kv_bytes / 1e6, 2), number(peak / 1e6, 2),
-                             number(prefill, 0), number(first, 0), number(eviction, 1),
-                             number(decode, 0)])
+                rows.append([policy, budget or "–", number(kv_bytes / 1e6, 2),
+                             number(peak / 1e6, 2), number(prefill, 0), number(first, 0),
+                             number(eviction, 1), number(decode, 0)])
         return ("Memory and time", "Medians over the answers. Times are of requests that ran "
-                "beside each other: not a benchmark. Prefill is of prompts that were not found in the "
-                "prefix cache.",
+                "beside each other: not a benchmark. Prefill is of prompts that were not found in "
+                "the prefix cache.",
                 ["policy", "budget", "KV MB", "peak KV MB", "prefill tokens/s", "first token ms",
                  "eviction ms", "decode tokens/s"], rows)

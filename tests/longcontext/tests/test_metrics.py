@@ -46,7 +46,7 @@ CLASSES = ["Number", "Other number", "City", "Date"]
 @pytest.mark.parametrize("text, reference, expected", [
     ("City", "City", 1.0), ("City or Date", "City", 0.5), ("Date", "City", 0.0),
     ("Other number", "Other number", 1.0), ("none of them", "City", 0.0)])
-def test_classification_shares_the_point_among_the_classes_that_are_named(text, reference, expected):
+def test_classification_shares_the_point_among_the_named_classes(text, reference, expected):
     assert score("classification_first_line", text, reference, classes=CLASSES) == expected
 
 
@@ -78,7 +78,8 @@ def test_code_similarity_is_of_the_first_line_of_code(text, reference, expected)
     assert score("code_similarity", text, reference) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("metric, expected", [("qa_f1", 2 * 1 / (3 + 1)), ("qa_f1_first_line", 1.0)])
+@pytest.mark.parametrize("metric, expected", [("qa_f1", 2 * 1 / (3 + 1)),
+                                              ("qa_f1_first_line", 1.0)])
 def test_few_shot_answers_end_with_their_line(metric, expected):
     assert score(metric, "\n\nParis\nQuestion: Rome", "Paris") == pytest.approx(expected)
 

@@ -133,7 +133,8 @@ def test_the_variables_form_a_chain_in_the_text(make):
     prompt = make("vt")
     lines = text_of(prompt).splitlines()
     names = prompt.references
-    chain = [f"VAR {names[0]} = ", *(f"VAR {new} = VAR {old}" for old, new in zip(names, names[1:]))]
+    chain = [f"VAR {names[0]} = ",
+             *(f"VAR {new} = VAR {old}" for old, new in zip(names, names[1:]))]
     places = [next(i for i, line in enumerate(lines) if line.startswith(step)) for step in chain]
     assert places == sorted(places)
     assert text_of(prompt).count("Question:") == 2  # of the example, and its own
