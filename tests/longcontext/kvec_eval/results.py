@@ -84,7 +84,8 @@ def _later_turns(prompt, answer):
         score, exact = scoring.METRICS["tokens"](turn, given)
         # The depth is that of the first question's needle.
         yield Result(prompt["id"], family_of(prompt["task"]), None, prompt["length"],
-                     answer["policy"], answer["budget"], False, given["usage"], number, score, exact)
+                     answer["policy"], answer["budget"], False, given["usage"], number, score,
+                     exact)
 
 
 @dataclasses.dataclass

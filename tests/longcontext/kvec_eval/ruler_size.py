@@ -48,9 +48,9 @@ async def largest(ids_of, fewest, limit, place):
 
 async def make_prompt(name, task, order):
     """The task `name` as a Prompt of at most the wanted length, its answer included."""
-    if order.ask_later or order.turns > 1:
-        raise ValueError(f"{'ask_later' if order.ask_later else 'turns'}: {name} has one question, in "
-                         "its prompt")
+    for field, is_set in (("ask_later", order.ask_later), ("turns", order.turns > 1)):
+        if is_set:
+            raise ValueError(f"{field}: {name} has one question, in its prompt")
     sized = await task(order)
     tokenizer = order.tokenizer
     tokens_of = tokenizer.chat if order.chat else tokenizer.document

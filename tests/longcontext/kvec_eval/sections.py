@@ -55,8 +55,8 @@ class Sections:
         count = full.count if full else 0
         return ("Score",
                 "All answered tasks, 0 … 1, mean ± standard error: of needles and samples the "
-                "share of answer tokens right, of LongBench and RULER their published metrics. Full "
-                f"cache {with_error(full)} on {count} prompts.", ["policy", *self._budgets],
+                "share of answer tokens right, of LongBench and RULER their published metrics. "
+                f"Full cache {with_error(full)} on {count} prompts.", ["policy", *self._budgets],
                 _budget_rows(self.table,
                              lambda *cell: with_error(self.table.mean("score", ALL, *cell))))
 

@@ -41,6 +41,7 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
         self.failure = grpc.StatusCode.UNAVAILABLE
         self.generated = []  # (policy, budget) of the calls that were answered
         self.caches = []     # their cache fields
+        self.stopping = []   # and stopping criteria
         self.sessions = {}   # by id: policy, and the text so far
         self.stop_token = None  # a byte with which answers end
 
@@ -63,6 +64,7 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
         budget = request.cache.budget_tokens or None
         self.generated.append((policy, budget))
         self.caches.append(request.cache)
+        self.stopping.append(request.stopping)
         coverage = 1.0 if policy == "full" else 0.5
         usage = pb.Usage(prompt_tokens=len(request.token_ids.ids), coverage=coverage, kv_bytes=1000,
                          layers=[pb.LayerCacheUsage(layer=0, budget=8, kept_entries=8)])

@@ -8,6 +8,7 @@ from kvec_eval import suite
 from kvec_eval.files import DataError, Files
 from kvec_eval.longbench import SUBSETS, LongBench
 from kvec_eval.metrics import METRICS
+from kvec_eval.service import Service
 
 RECORD = {"input": "Who has {braces}?", "context": "Ann has them {context}.", "answers": ["Ann"],
           "length": 9, "dataset": "", "language": "en", "all_classes": None, "_id": "1"}
@@ -69,6 +70,24 @@ def test_only_samsum_ends_with_its_line(folder, tokenizer):
     folder.write("triviaqa", {})
     samsum, triviaqa = read(folder, {"samsum": 1, "triviaqa": 1}, tokenizer)
     assert (samsum.stop_ids, triviaqa.stop_ids) == ([ord("\n")], [])
+
+
+def test_the_answer_may_be_as_long_as_published_and_ends_as_published(folder, tokenizer, inference,
+                                                                      target):
+    folder.write("samsum", {})
+    folder.write("triviaqa", {})
+
+    async def ask():
+        service = Service(target)
+        for prompt in await LongBench(folder.path).prompts({"samsum": 1, "triviaqa": 1}, tokenizer):
+            await service.answer(prompt, "kvec", 64, slack_tokens=4)
+        await service.close()
+
+    asyncio.run(ask())
+    samsum, triviaqa = inference.stopping
+    assert (samsum.max_tokens, samsum.min_tokens) == (32, 1)
+    assert list(samsum.stop_token_ids) == [ord("\n")]
+    assert (triviaqa.max_tokens, list(triviaqa.stop_token_ids)) == (32, [])
 
 
 def test_subsets_take_turns(folder, tokenizer):
