@@ -12,6 +12,7 @@
 #include "coordinator/client/coverage_command.h"
 #include "coordinator/client/generate_command.h"
 #include "coordinator/client/status_command.h"
+#include "coordinator/client/trace_command.h"
 
 namespace kvec::coordinator::client {
 namespace {
@@ -22,6 +23,7 @@ constexpr char kExamples[] = R"(Start here:
   kvec chat                                      a talk
   kvec coverage --budget 128 "A long text"       what does eviction keep of it? (a page)
   kvec bench --model model.gguf                  how fast is this machine?
+  kvec trace --steps 100 --out trace.json        where does the time go?
 
 `kvec COMMAND --help` shows a command's options with examples.
 Exit codes: 0 done, 1 failed with a message, 2 wrong usage.)";
@@ -47,6 +49,7 @@ ExitCode RunCommandLine(const std::vector<std::string>& arguments, Terminal& ter
   CoverageCommand coverage(program);
   StatusCommand status(program);
   BenchCommand bench(program);
+  TraceCommand trace(program);
   try {
     // CLI11 takes the arguments from last to first.
     program.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
@@ -58,6 +61,7 @@ ExitCode RunCommandLine(const std::vector<std::string>& arguments, Terminal& ter
   if (chat.is_chosen()) return Report(chat.Run(terminal, interrupts), terminal);
   if (coverage.is_chosen()) return Report(coverage.Run(terminal, interrupts), terminal);
   if (bench.is_chosen()) return Report(bench.Run(terminal), terminal);
+  if (trace.is_chosen()) return Report(trace.Run(terminal, interrupts), terminal);
   return Report(status.Run(terminal), terminal);
 }
 

@@ -1,8 +1,5 @@
 #include "coordinator/client/coverage_command.h"
 
-#include <cerrno>
-#include <cstring>
-#include <fstream>
 #include <ostream>
 #include <utility>
 
@@ -15,6 +12,7 @@
 #include "coordinator/client/request_options.h"
 #include "coordinator/client/target_option.h"
 #include "coordinator/client/token_texts.h"
+#include "coordinator/client/write_file.h"
 
 namespace kvec::coordinator::client {
 namespace {
@@ -23,14 +21,6 @@ constexpr char kExamples[] = R"(Examples:
   kvec coverage --budget 128 "It was a dark and stormy night …"
   kvec coverage --prompt-file report.txt --policy snapkv --budget 0.1 --output snapkv.html
 )";
-
-absl::Status WriteFile(const std::string& path, const std::string& content) {
-  std::ofstream file(path, std::ios::binary);
-  file << content;
-  file.close();
-  if (file.good()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("--output ", path, ": ", std::strerror(errno)));
-}
 
 std::string BudgetText(const v1::CachePolicy& cache) {
   if (cache.has_budget_share()) {
@@ -85,7 +75,7 @@ absl::Status CoverageCommand::Run(Terminal& terminal, InterruptWatcher* interrup
   report.budget = BudgetText(request_.cache());
   KVEC_ASSIGN_OR_RETURN(report.tokens, TokenTexts(connection, generation.prompt_token_ids));
   report.usage = std::move(generation.usage);
-  KVEC_RETURN_IF_ERROR(WriteFile(output_, CoveragePage(report)));
+  KVEC_RETURN_IF_ERROR(WriteFile("--output", output_, CoveragePage(report)));
   terminal.out << absl::StrFormat(
                       "%s: %d of %d prompt tokens evicted per head, %.1f %% held by some head",
                       output_, report.usage.evicted_tokens(), report.usage.prompt_tokens(),

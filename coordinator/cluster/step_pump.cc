@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "common/status_macros.h"
+
 namespace kvec::coordinator::cluster {
 namespace {
 
@@ -72,6 +74,23 @@ std::vector<v1::WorkerStatus> StepPump::WorkerStatuses() const {
   return group_.Statuses(now_());
 }
 
+absl::StatusOr<uint64_t> StepPump::StartTrace(const v1::TraceRequest& request,
+                                              StepTracer::Done done) {
+  uint64_t id = 0;
+  {
+    const std::lock_guard lock(group_mutex_);
+    id = ++last_trace_id_;
+    KVEC_RETURN_IF_ERROR(group_.tracer().Start(id, request, std::move(done), now_()));
+  }
+  Wake();  // there is another deadline
+  return id;
+}
+
+void StepPump::CancelTrace(uint64_t id) {
+  const std::lock_guard lock(group_mutex_);
+  group_.tracer().Cancel(id);
+}
+
 void StepPump::Post(Event event) {
   {
     const std::lock_guard lock(queue_mutex_);
@@ -111,30 +130,66 @@ void StepPump::AwaitWork(std::unique_lock<std::mutex>& lock, absl::Time due) {
 }
 
 void StepPump::ShutDown(std::vector<Event> events) {
-  const absl::Time now = now_();
-  const std::lock_guard lock(group_mutex_);
-  for (Event& event : events) {
-    if (event.attached != nullptr) group_.OnAttach(event.id, std::move(event.attached), now);
+  {
+    const absl::Time now = now_();
+    const std::lock_guard lock(group_mutex_);
+    for (Event& event : events) {
+      if (event.attached != nullptr) group_.OnAttach(event.id, std::move(event.attached), now);
+    }
+    group_.Shutdown(now);
+    group_.tracer().Finish();
   }
-  group_.Shutdown(now);
+  EndTraces();
 }
 
 absl::Time StepPump::Turn(std::vector<Event> events) {
-  const absl::Time now = now_();
-  const std::lock_guard lock(group_mutex_);
-  for (Event& event : events) {
-    if (event.attached != nullptr) {
-      group_.OnAttach(event.id, std::move(event.attached), now);
-    } else if (event.message.has_value()) {
-      group_.OnMessage(event.id, *event.message, now);
-    } else {
-      group_.OnDetach(event.id, now);
-    }
+  absl::Time due;
+  {
+    const absl::Time now = now_();
+    const std::lock_guard lock(group_mutex_);
+    for (Event& event : events) Handle(std::move(event), now);
+    if (group_.NextTimeout() <= now) group_.OnTimeouts(now);
+    if (group_.tracer().deadline() <= now) group_.tracer().Finish();
+    if (scheduler_.NextDeadline() <= now) scheduler_.ExpireDeadlines(now);
+    SendSteps(now);
+    due = std::min({group_.NextTimeout(), group_.tracer().deadline(), scheduler_.NextDeadline()});
   }
-  if (group_.NextTimeout() <= now) group_.OnTimeouts(now);
-  if (scheduler_.NextDeadline() <= now) scheduler_.ExpireDeadlines(now);
-  while (std::optional<v1::Step> step = scheduler_.NextStep(now)) group_.SendStep(*step);
-  return std::min(group_.NextTimeout(), scheduler_.NextDeadline());
+  EndTraces();
+  return due;
+}
+
+void StepPump::Handle(Event event, absl::Time now) {
+  if (event.attached != nullptr) {
+    group_.OnAttach(event.id, std::move(event.attached), now);
+  } else if (!event.message.has_value()) {
+    group_.OnDetach(event.id, now);
+  } else if (event.message->has_step_result() && group_.tracer().is_on()) {
+    const absl::Time begin = now_();
+    group_.OnMessage(event.id, *event.message, now);
+    group_.TraceResult(event.id, event.message->step_result(), begin, now_());
+  } else {
+    group_.OnMessage(event.id, *event.message, now);
+  }
+}
+
+void StepPump::SendSteps(absl::Time now) {
+  while (true) {
+    const bool is_traced = group_.tracer().is_on();
+    const absl::Time begin = is_traced ? now_() : now;
+    std::optional<v1::Step> step = scheduler_.NextStep(now);
+    if (!step.has_value()) return;
+    if (is_traced) group_.tracer().OnComposed(*step, begin, now_());
+    group_.SendStep(*step);
+  }
+}
+
+void StepPump::EndTraces() {
+  std::vector<std::function<void()>> ended;
+  {
+    const std::lock_guard lock(group_mutex_);
+    ended = group_.tracer().TakeEnded();
+  }
+  for (const auto& done : ended) done();
 }
 
 }  // namespace kvec::coordinator::cluster

@@ -43,6 +43,11 @@ class StepPump {
   void Deliver(uint64_t id, v1::WorkerMessage message);
   void Detach(uint64_t id);
 
+  // Traces the next Steps, with errors as StepTracer::Start. `done` is called from the pump's
+  // thread, with no lock held, unless the trace is cancelled before; it may be under way meanwhile.
+  absl::StatusOr<uint64_t> StartTrace(const v1::TraceRequest& request, StepTracer::Done done);
+  void CancelTrace(uint64_t id);
+
   bool group_ready() const { return group_ready_; }
   std::vector<v1::WorkerStatus> WorkerStatuses() const;
 
@@ -59,6 +64,9 @@ class StepPump {
   void AwaitWork(std::unique_lock<std::mutex>& lock, absl::Time due);
   // One turn: events, deadlines, Steps. Returns when the next one is due without an event.
   absl::Time Turn(std::vector<Event> events);
+  void Handle(Event event, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(group_mutex_);
+  void SendSteps(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(group_mutex_);
+  void EndTraces();
   // The last turn: closes every stream.
   void ShutDown(std::vector<Event> events);
 
@@ -69,6 +77,7 @@ class StepPump {
   // std::mutex: ThreadSanitizer can't see into the packaged absl::Mutex.
   mutable std::mutex group_mutex_;  // taken before the scheduler's own
   WorkerGroup group_ ABSL_GUARDED_BY(group_mutex_);
+  uint64_t last_trace_id_ ABSL_GUARDED_BY(group_mutex_) = 0;
 
   std::mutex queue_mutex_;
   std::condition_variable wake_;

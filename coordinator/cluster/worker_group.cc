@@ -111,6 +111,25 @@ void WorkerGroup::SendStep(const v1::Step& step) {
   }
 }
 
+void WorkerGroup::TraceResult(uint64_t id, const v1::StepResult& result, absl::Time begin,
+                              absl::Time now) {
+  if (!ready_ || !InGroup(id) || result.group_epoch() != epoch_) return;
+  tracer_.OnResult(IndexOf(id), result, begin, now);
+}
+
+std::vector<v1::TraceRow> WorkerGroup::TraceRows() {
+  std::vector<v1::TraceRow> rows;
+  for (uint64_t id : group_) {
+    const Member& member = *membership_.Find(id);
+    v1::TraceRow& row = rows.emplace_back();
+    row.set_name(member.registration.worker_id());
+    row.set_host(member.registration.host());
+    row.set_stage(member.placement.stage());
+    row.set_rank(member.placement.rank());
+  }
+  return rows;
+}
+
 void WorkerGroup::Shutdown(absl::Time now) {
   Break("the coordinator shuts down", now);
   for (const auto& [id, member] : membership_.members()) {
@@ -169,6 +188,7 @@ void WorkerGroup::OnGroupReady(uint64_t id, const v1::GroupReady& ready, absl::T
     capacities.push_back(CapacityOf(*worker));
   }
   if (std::exchange(ready_, true)) return;
+  tracer_.BeginGroup(TraceRows());
   scheduler_.OnGroupReady(epoch_, std::move(capacities), now);
   options_.on_ready_changed(true);
 }
@@ -270,6 +290,7 @@ void WorkerGroup::Break(absl::string_view reason, absl::Time now) {
   }
   membership_.RestartTimeouts(now);
   if (std::exchange(ready_, false)) {
+    tracer_.EndGroup();
     scheduler_.OnGroupLost(now);
     options_.on_ready_changed(false);
   }

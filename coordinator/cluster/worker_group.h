@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "coordinator/cluster/membership.h"
 #include "coordinator/cluster/placement.h"
+#include "coordinator/cluster/step_tracer.h"
 #include "coordinator/cluster/worker_link.h"
 #include "coordinator/scheduler/scheduler.h"
 #include "kvec/v1/cluster.pb.h"
@@ -57,6 +58,10 @@ class WorkerGroup {
   // To every worker of the group; dropped when the Step's epoch is not the group's.
   void SendStep(const v1::Step& step);
 
+  StepTracer& tracer() { return tracer_; }
+  // Adds a result that OnMessage has just taken to the trace; see StepTracer::OnResult.
+  void TraceResult(uint64_t id, const v1::StepResult& result, absl::Time begin, absl::Time now);
+
   // Closes every stream with UNAVAILABLE.
   void Shutdown(absl::Time now);
 
@@ -85,10 +90,12 @@ class WorkerGroup {
   // The worker's place in the group, which it is in.
   uint32_t IndexOf(uint64_t id) const;
   scheduler::WorkerCapacity CapacityOf(const Member& member) const;
+  std::vector<v1::TraceRow> TraceRows();
 
   const Options options_;
   scheduler::Scheduler& scheduler_;
   Membership membership_;
+  StepTracer tracer_;
   std::vector<uint64_t> group_;  // stage-major; empty: no group
   uint64_t epoch_ = 0;           // of the current or last group
   bool ready_ = false;

@@ -15,6 +15,7 @@
 #include "coordinator/server/generate_call.h"
 #include "coordinator/server/message_parsing.h"
 #include "coordinator/server/prompt_encoding.h"
+#include "coordinator/server/trace_call.h"
 
 namespace kvec::coordinator::server {
 namespace {
@@ -130,6 +131,14 @@ grpc::ServerUnaryReactor* InferenceService::GetStatus(grpc::CallbackServerContex
   response->set_prefix_cache_hits(counts.prefix_cache_hits);
   response->set_num_sessions(counts.num_sessions);
   return Reply(context, absl::OkStatus());
+}
+
+grpc::ServerUnaryReactor* InferenceService::Trace(grpc::CallbackServerContext* context,
+                                                  const v1::TraceRequest* request,
+                                                  v1::TraceResponse* response) {
+  const auto call = std::make_shared<TraceCall>(serving_.pump, *response);
+  call->Start(*request);
+  return call.get();
 }
 
 }  // namespace kvec::coordinator::server

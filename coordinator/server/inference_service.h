@@ -16,7 +16,8 @@ class InferenceService final
           v1::Inference::WithRawCallbackMethod_Tokenize<
               v1::Inference::WithCallbackMethod_Detokenize<
                   v1::Inference::WithCallbackMethod_GetModel<
-                      v1::Inference::WithCallbackMethod_GetStatus<v1::Inference::Service>>>>> {
+                      v1::Inference::WithCallbackMethod_GetStatus<
+                          v1::Inference::WithCallbackMethod_Trace<v1::Inference::Service>>>>>> {
  public:
   // `serving` must outlive the server that the service is registered with.
   explicit InferenceService(ServingContext& serving);
@@ -35,6 +36,9 @@ class InferenceService final
   grpc::ServerUnaryReactor* GetStatus(grpc::CallbackServerContext* context,
                                       const v1::GetStatusRequest* request,
                                       v1::GetStatusResponse* response) override;
+  grpc::ServerUnaryReactor* Trace(grpc::CallbackServerContext* context,
+                                  const v1::TraceRequest* request,
+                                  v1::TraceResponse* response) override;
 
  private:
   ServingContext& serving_;

@@ -8,6 +8,7 @@
 #include "absl/time/clock.h"
 #include "common/status_macros.h"
 #include "worker/comm/rank_ordered_sum.h"
+#include "worker/trace/span_recorder.h"
 
 namespace kvec::worker::comm {
 namespace {
@@ -55,8 +56,14 @@ absl::Status UcxCommunicator::CheckPeer(absl::string_view what, int rank) const 
 absl::Status UcxCommunicator::AllReduceSum(kernels::Tensor x) {
   const size_t num_floats = static_cast<size_t>(x.rows) * static_cast<size_t>(x.cols);
   if (num_floats == 0) return absl::OkStatus();
-  const auto sum = [this](absl::Span<float> data) {
-    const bool by_slices = size() > 2 && data.size() * sizeof(float) >= kSliceBytes;
+  const size_t num_bytes = num_floats * sizeof(float);
+  const bool by_slices = size() > 2 && num_bytes >= kSliceBytes;
+  const size_t num_others = members_.size() - 1;
+  // Slices travel twice: to be summed, and summed.
+  const trace::ScopedSpan span("all-reduce", by_slices
+                                                 ? 2 * num_bytes * num_others / members_.size()
+                                                 : num_bytes * num_others);
+  const auto sum = [this, by_slices](absl::Span<float> data) {
     return by_slices ? SumSlices(data) : SumWhole(data);
   };
   if (x.stride == x.cols || x.rows == 1) return sum(absl::MakeSpan(x.data, num_floats));
@@ -138,6 +145,7 @@ absl::Status UcxCommunicator::AllGather(absl::Span<const uint8_t> mine, absl::Sp
                                                    size(), " ranks into ", all.size()));
   }
   if (mine.empty()) return absl::OkStatus();
+  const trace::ScopedSpan span("all-gather", mine.size() * (members_.size() - 1));
   const auto part = [&](int rank) { return all.subspan(rank * mine.size(), mine.size()); };
   if (part(rank_).data() != mine.data()) {
     std::memmove(part(rank_).data(), mine.data(), mine.size());
@@ -159,6 +167,8 @@ absl::Status UcxCommunicator::Broadcast(int root, absl::Span<uint8_t> data) {
         absl::StrCat("broadcast: root ", root, " of ", size(), " ranks"));
   }
   if (data.empty()) return absl::OkStatus();
+  const trace::ScopedSpan span("broadcast",
+                               root == rank_ ? data.size() * (members_.size() - 1) : 0);
   UcxTransfer transfer(*links_, "broadcast");
   if (root != rank_) {
     PostReceive(transfer, Kind::kBroadcast, root, data);
@@ -173,6 +183,7 @@ absl::Status UcxCommunicator::Broadcast(int root, absl::Span<uint8_t> data) {
 absl::Status UcxCommunicator::Send(int to, absl::Span<const uint8_t> data) {
   KVEC_RETURN_IF_ERROR(CheckPeer("send: to", to));
   if (data.empty()) return absl::OkStatus();
+  const trace::ScopedSpan span("send", data.size());
   UcxTransfer transfer(*links_, "send");
   PostSend(transfer, Kind::kMessage, to, data);
   return transfer.Wait(Deadline());
@@ -181,6 +192,7 @@ absl::Status UcxCommunicator::Send(int to, absl::Span<const uint8_t> data) {
 absl::Status UcxCommunicator::Receive(int from, absl::Span<uint8_t> data) {
   KVEC_RETURN_IF_ERROR(CheckPeer("receive: from", from));
   if (data.empty()) return absl::OkStatus();
+  const trace::ScopedSpan span("receive");
   UcxTransfer transfer(*links_, "receive");
   PostReceive(transfer, Kind::kMessage, from, data);
   return transfer.Wait(Deadline());

@@ -11,6 +11,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/status_macros.h"
+#include "worker/trace/span_recorder.h"
 
 namespace kvec::worker::engine {
 namespace {
@@ -223,6 +224,7 @@ absl::Status Engine::EvictRest(const v1::Step& step, std::vector<v1::EvictionRep
 
 absl::Status Engine::ReadAgain(const v1::Step& step) {
   for (const v1::SequenceReading& reading : step.readings()) {
+    const trace::ScopedSpan span("second reading");
     KVEC_ASSIGN_OR_RETURN(Sequence* const sequence, Find(reading.sequence_id()));
     KVEC_RETURN_IF_ERROR(second_reader_->Read(reading, *sequence));
   }
@@ -232,6 +234,7 @@ absl::Status Engine::ReadAgain(const v1::Step& step) {
 absl::Status Engine::ReportCurves(const v1::Step& step, v1::StepResult& result) {
   for (const v1::SequenceWork& work : step.work()) {
     if (work.curve_budgets().empty()) continue;
+    const trace::ScopedSpan span("curves");
     KVEC_ASSIGN_OR_RETURN(Sequence* const sequence, Find(work.sequence_id()));
     KVEC_ASSIGN_OR_RETURN(v1::CurveReport curves,
                           evictor_->Curves(work.curve_budgets(), *sequence));
@@ -318,6 +321,7 @@ absl::Status Engine::Sample(kernels::Tensor logits, int first_row, StepPlan& pla
     requests.back().row -= first_row;
   }
   std::vector<kernels::SampleResult> samples(requests.size());
+  const trace::ScopedSpan span("sample");
   KVEC_RETURN_IF_ERROR(device_.Sample(logits, requests, absl::MakeSpan(samples)));
   auto sample = samples.begin();
   for (auto output = begin; output != end; ++output, ++sample) {

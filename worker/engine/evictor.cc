@@ -11,6 +11,7 @@
 #include "common/status_macros.h"
 #include "worker/eviction/coverage_message.h"
 #include "worker/eviction/layer_curve.h"
+#include "worker/trace/span_recorder.h"
 
 namespace kvec::worker::engine {
 namespace {
@@ -154,6 +155,7 @@ absl::Status Evictor::PassCoverageOn(const eviction::Coverage& coverage) {
 
 absl::StatusOr<v1::EvictionReport> Evictor::Evict(const v1::EvictionOrder& order,
                                                   Sequence& sequence) {
+  const trace::ScopedSpan span("eviction");
   const absl::Time begin = absl::Now();
   const uint64_t sent_before = exchange_.sent_bytes();
   const absl::Duration exchanged_before = exchange_.duration();

@@ -4,6 +4,7 @@
 
 #include "absl/types/span.h"
 #include "common/status_macros.h"
+#include "worker/trace/span_recorder.h"
 
 namespace kvec::worker::engine {
 namespace {
@@ -59,6 +60,7 @@ absl::Status SampledTokens::Share(const StepPlan& plan) {
 
 absl::Status SampledTokens::Send(const std::vector<int32_t>& tokens) {
   std::vector<int32_t> message = tokens;
+  const trace::ScopedSpan span("share tokens");
   for (int to = 0; to < comm_->num_stages * comm_->num_ranks; ++to) {
     if (to == comm_->Index(comm_->stage, comm_->rank)) continue;
     KVEC_RETURN_IF_ERROR(
@@ -72,6 +74,7 @@ absl::Status SampledTokens::ReceiveNext() {
   pending_.pop_front();
   ++num_received_;
   std::vector<int32_t> tokens(draws.size());
+  const trace::ScopedSpan span("await tokens");
   const int from = comm_->Index(comm_->num_stages - 1, 0);
   KVEC_RETURN_IF_ERROR(
       InParts(tokens, [&](absl::Span<uint8_t> part) { return comm_->group->Receive(from, part); }));

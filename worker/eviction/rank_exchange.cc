@@ -5,6 +5,7 @@
 
 #include "absl/time/clock.h"
 #include "common/status_macros.h"
+#include "worker/trace/span_recorder.h"
 
 namespace kvec::worker::eviction {
 namespace {
@@ -198,6 +199,7 @@ absl::Status RankExchange::AllGather(absl::Span<uint8_t> all) {
   if (num_ranks() == 1 || all.empty()) return absl::OkStatus();
   const absl::Time begin = absl::Now();
   const size_t mine_bytes = all.size() / heads_.size();
+  const trace::ScopedSpan span("exchange");
   sent_bytes_ += mine_bytes * (heads_.size() - 1);
   const absl::Status status =
       ranks_->AllGather(all.subspan(mine_bytes * static_cast<size_t>(rank_), mine_bytes), all);

@@ -5,11 +5,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "worker/trace/span_recorder.h"
 
 namespace kvec::worker::model {
 
 using kernels::MatMulMode;
 using kernels::Tensor;
+using trace::ScopedSpan;
 
 namespace {
 
@@ -100,11 +102,18 @@ absl::Status Transformer::Forward(const TokenBatch& batch, LogitsConsumer consum
     KVEC_RETURN_IF_ERROR(
         device_.RopeAngles(batch.positions, config_.local_rope, local_angles_.Rows(0, rows)));
   }
+  KVEC_RETURN_IF_ERROR(RunLayers(batch));
+  return weights_.has_head() ? RunHead(batch, consume) : SendHidden(rows);
+}
+
+absl::Status Transformer::RunLayers(const TokenBatch& batch) {
+  const ScopedSpan span("layers");
   for (int layer = weights_.range().first; layer < weights_.range().end(); ++layer) {
     KVEC_RETURN_IF_ERROR(RunLayer(layer, batch));
     options_.layers_done->fetch_add(1, std::memory_order_relaxed);
   }
-  return weights_.has_head() ? RunHead(batch, consume) : SendHidden(rows);
+  // What a device still has to do belongs here.
+  return span.is_recorded() ? device_.Synchronize() : absl::OkStatus();
 }
 
 absl::Status Transformer::BeginHidden(const TokenBatch& batch) {
@@ -211,6 +220,7 @@ absl::Status Transformer::RunMlp(int layer, int num_rows) {
 }
 
 absl::Status Transformer::RunHead(const TokenBatch& batch, LogitsConsumer consume) {
+  const ScopedSpan span("head");
   const RankShare& share = weights_.share().rank;
   const int num_logit_rows = static_cast<int>(batch.logit_rows.size());
   for (int begin = 0; begin < num_logit_rows; begin += options_.max_logit_rows) {
@@ -235,6 +245,7 @@ absl::Status Transformer::GatherLogits(int count) {
   const RankShare& share = weights_.share().rank;
   if (share.num_ranks == 1) return absl::OkStatus();
   KVEC_RETURN_IF_ERROR(device_.Synchronize());
+  const ScopedSpan span("gather logits");
   for (int row = 0; row < count; ++row) {
     const Tensor logits = logits_.Rows(row, 1);
     if (share.rank > 0) {

@@ -87,6 +87,7 @@ class Transformer {
   // The input of a weight split by columns: [max_rows, columns stored], zeros.
   absl::StatusOr<kernels::Tensor> AllocateColumns(const ColumnShare& columns);
   absl::Status CheckBatch(const TokenBatch& batch) const;
+  absl::Status RunLayers(const TokenBatch& batch);
   absl::Status RunLayer(int layer, const TokenBatch& batch);
   absl::Status RunAttention(int layer, const TokenBatch& batch);
   absl::Status RunMlp(int layer, int num_rows);

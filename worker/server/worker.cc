@@ -14,6 +14,7 @@
 #include "worker/comm/peer_address.h"
 #include "worker/server/resident_memory.h"
 #include "worker/server/worker_flags.h"
+#include "worker/trace/span_recorder.h"
 
 namespace kvec::worker::server {
 namespace {
@@ -235,16 +236,13 @@ absl::Status Worker::FormGroup(const v1::FormGroup& form, Stream& stream) {
 
 absl::Status Worker::ExecuteStep(const v1::Step& step, Stream& stream) {
   if (step.group_epoch() != group_epoch_) return absl::OkStatus();
-  const double wait_ms =
-      last_step_end_ == absl::InfinitePast()
-          ? 0
-          : absl::ToDoubleMilliseconds(absl::Now() - last_step_end_);
-  absl::StatusOr<v1::StepResult> result = engine_->Execute(step);
-  last_step_end_ = absl::Now();
-  KVEC_RETURN_IF_ERROR(result.status());
-  result->set_wait_ms(wait_ms);
+  step_trace_.BeginStep(step);
+  const trace::ScopedRecording recording(step_trace_.recorder());
+  KVEC_ASSIGN_OR_RETURN(v1::StepResult result, engine_->Execute(step));
+  step_trace_.EndStep(step, result);
   v1::WorkerMessage message;
-  *message.mutable_step_result() = *std::move(result);
+  *message.mutable_step_result() = std::move(result);
+  const trace::ScopedSpan span("answer");
   Send(stream, message);
   return absl::OkStatus();
 }

@@ -17,6 +17,7 @@
 #include "worker/engine/progress.h"
 #include "worker/server/comm_slot.h"
 #include "worker/server/step_queue.h"
+#include "worker/server/step_trace.h"
 
 namespace kvec::worker::server {
 
@@ -86,7 +87,7 @@ class Worker {
   std::unique_ptr<comm::GroupComm> comm_;  // of the group; null: none, or a group of one
   std::string coordinator_;                // HOST:PORT
   uint64_t group_epoch_ = 0;
-  absl::Time last_step_end_ = absl::InfinitePast();
+  StepTrace step_trace_;
 
   absl::Mutex write_mutex_;  // one Write at a time on a stream
   absl::Mutex mutex_;

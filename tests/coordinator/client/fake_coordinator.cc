@@ -78,6 +78,22 @@ grpc::Status FakeCoordinator::GetStatus(grpc::ServerContext*, const v1::GetStatu
   return grpc::Status::OK;
 }
 
+grpc::Status FakeCoordinator::Trace(grpc::ServerContext*, const v1::TraceRequest* request,
+                                    v1::TraceResponse* response) {
+  response->add_rows()->set_name("coordinator");
+  response->add_rows()->set_name("worker-1");
+  if (request->num_steps() > 500) return grpc::Status::OK;
+  response->set_num_steps(request->num_steps());
+  for (uint32_t i = 0; i < request->num_steps(); ++i) {
+    v1::TraceSpan& span = *response->mutable_rows(1)->add_spans();
+    span.set_name("step");
+    span.set_begin_ns(1'000'000 * i);
+    span.set_duration_ns(500'000);
+    span.set_step_id(i);
+  }
+  return grpc::Status::OK;
+}
+
 FakeCoordinator::Answer AnswerWith(std::vector<std::string> texts) {
   return [texts = std::move(texts)](grpc::ServerContext&, const v1::GenerateRequest&,
                                     FakeCoordinator::Writer& writer) {

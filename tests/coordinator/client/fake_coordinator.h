@@ -41,6 +41,9 @@ class FakeCoordinator : public v1::Inference::Service {
                         v1::GetModelResponse* response) override;
   grpc::Status GetStatus(grpc::ServerContext* context, const v1::GetStatusRequest* request,
                          v1::GetStatusResponse* response) override;
+  // Of as many Steps as asked for, on one worker, or of none above 500.
+  grpc::Status Trace(grpc::ServerContext* context, const v1::TraceRequest* request,
+                     v1::TraceResponse* response) override;
 
  private:
   const Answer answer_;

@@ -3,6 +3,7 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -130,6 +131,7 @@ class ThreadWorker : public WorkerLink {
     } else if (message.has_step()) {
       absl::StatusOr<v1::StepResult> result = executor_->Execute(message.step());
       CHECK(result.ok()) << result.status();
+      if (message.step().trace()) result->add_spans()->set_name("step");
       *answer.mutable_step_result() = *std::move(result);
     } else {
       answer.mutable_group_aborted();
@@ -228,6 +230,44 @@ TEST_F(StepPumpTest, WakesForADeadlineWithoutAnyOtherEvent) {
   const std::optional<absl::Status> status = sink->AwaitDone();
   ASSERT_TRUE(status.has_value());
   EXPECT_EQ(status->code(), absl::StatusCode::kDeadlineExceeded);
+}
+
+TEST_F(StepPumpTest, TracesTheStepsOfRunningRequests) {
+  AttachWorker("first");
+  v1::TraceRequest trace_request;
+  trace_request.set_num_steps(4);
+  std::promise<v1::TraceResponse> promise;
+  ASSERT_TRUE(pump_
+                  .StartTrace(trace_request,
+                              [&](v1::TraceResponse trace) { promise.set_value(std::move(trace)); })
+                  .ok());
+  const std::shared_ptr<AwaitableSink> sink = Submit("traced", 20);
+  std::future<v1::TraceResponse> future = promise.get_future();
+  ASSERT_EQ(future.wait_for(kPatience), std::future_status::ready);
+  const v1::TraceResponse trace = future.get();
+  EXPECT_EQ(trace.num_steps(), 4u);
+  ASSERT_EQ(trace.rows_size(), 2);
+  EXPECT_EQ(trace.rows(1).name(), "first");
+  EXPECT_EQ(trace.rows(1).spans_size(), 4);
+  EXPECT_TRUE(sink->AwaitDone().has_value());
+}
+
+TEST_F(StepPumpTest, ATraceEndsAtItsDeadlineAndWhenThePumpStops) {
+  v1::TraceRequest request;
+  request.set_num_steps(4);
+  request.set_max_seconds(0.02);
+  std::promise<v1::TraceResponse> first;
+  ASSERT_TRUE(
+      pump_.StartTrace(request, [&](v1::TraceResponse trace) { first.set_value(trace); }).ok());
+  EXPECT_EQ(first.get_future().get().num_steps(), 0u);
+  request.set_max_seconds(60);
+  std::promise<v1::TraceResponse> second;
+  const absl::StatusOr<uint64_t> id =
+      pump_.StartTrace(request, [&](v1::TraceResponse trace) { second.set_value(trace); });
+  ASSERT_TRUE(id.ok());
+  EXPECT_EQ(pump_.StartTrace(request, {}).status().code(), absl::StatusCode::kAborted);
+  pump_.Stop();
+  EXPECT_EQ(second.get_future().get().num_steps(), 0u);
 }
 
 TEST_F(StepPumpTest, StopClosesTheStreamsAndThoseThatComeLater) {

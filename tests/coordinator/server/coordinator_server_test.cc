@@ -217,5 +217,57 @@ TEST_F(CoordinatorServerTest, RefusesAShapeThatTheModelCannotTake) {
   EXPECT_THAT(std::string(server.status().message()), HasSubstr("pp=3"));
 }
 
+TEST_F(CoordinatorServerTest, AnswersATraceWhenItsStepsAreDone) {
+  StartServer();
+  const auto worker = AttachWorker({.script = Repeat("x")});
+  v1::TraceRequest request;
+  request.set_num_steps(3);
+  v1::TraceResponse trace;
+  auto traced = std::async(std::launch::async, [&] {
+    grpc::ClientContext context;
+    return stub_->Trace(&context, request, &trace);
+  });
+  // Requests go on until the trace, which may begin late, has its Steps.
+  while (traced.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
+    EXPECT_TRUE(Generate(TextRequest("prompt", 10)).status.ok());
+  }
+  EXPECT_TRUE(traced.get().ok());
+  EXPECT_EQ(trace.num_steps(), 3u);
+  ASSERT_EQ(trace.rows_size(), 2);
+  EXPECT_EQ(trace.rows(0).name(), "coordinator");
+  EXPECT_EQ(trace.rows(1).name(), "w0");
+}
+
+TEST_F(CoordinatorServerTest, ATraceOfAClientThatLeavesMakesRoomForAnother) {
+  StartServer();
+  v1::TraceRequest request;
+  {
+    grpc::ClientContext context;
+    v1::TraceResponse trace;
+    EXPECT_EQ(stub_->Trace(&context, request, &trace).error_code(),
+              grpc::StatusCode::INVALID_ARGUMENT);
+  }
+  request.set_num_steps(3);
+  for (int i = 0; i < 3; ++i) {
+    v1::TraceResponse trace;
+    // Its end may be heard of late: ABORTED until then.
+    grpc::StatusCode code = grpc::StatusCode::ABORTED;
+    while (code == grpc::StatusCode::ABORTED) {
+      grpc::ClientContext attempt;
+      attempt.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(20));
+      code = stub_->Trace(&attempt, request, &trace).error_code();
+    }
+    EXPECT_EQ(code, grpc::StatusCode::DEADLINE_EXCEEDED);
+  }
+  // And one that waits does not keep the server from stopping.
+  auto waiting = std::async(std::launch::async, [&] {
+    grpc::ClientContext context;
+    v1::TraceResponse trace;
+    return stub_->Trace(&context, request, &trace);
+  });
+  server_->Stop(absl::ZeroDuration());
+  waiting.wait();
+}
+
 }  // namespace
 }  // namespace kvec::coordinator::server

@@ -4,14 +4,18 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "common/version.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "kernels/cpu/cpu_device.h"
 #include "tests/worker/server/fake_coordinator.h"
 
 namespace kvec::worker::server {
 namespace {
+
+using ::testing::ElementsAre;
 
 constexpr char kModel[] = KVEC_SOURCE_DIR "/tests/worker/model/tiny/llama";
 
@@ -120,6 +124,39 @@ TEST_F(WorkerTest, DropsStepsOfAnotherEpoch) {
   coordinator_.Send(PromptStep(1, 1, 100));
   coordinator_.Send(PromptStep(2, 2, 101));
   EXPECT_EQ(coordinator_.Next()->step_result().step_id(), 2u);
+}
+
+TEST_F(WorkerTest, TellsWhatATracedStepWasSpentOn) {
+  Form(1);
+  v1::CoordinatorMessage untraced = PromptStep(1, 1, 100);
+  coordinator_.Send(untraced);
+  EXPECT_EQ(coordinator_.Next()->step_result().spans_size(), 0);
+  for (uint64_t id : {2, 3}) {
+    v1::CoordinatorMessage message = PromptStep(1, id, 100 + id);
+    message.mutable_step()->set_trace(true);
+    coordinator_.Send(message);
+    const v1::StepResult result = coordinator_.Next()->step_result();
+    std::vector<std::string> names;
+    std::vector<const v1::TraceSpan*> open;
+    for (const v1::TraceSpan& span : result.spans()) {
+      names.push_back(span.name());
+      EXPECT_GE(span.duration_ns(), 0) << span.name();
+      const int64_t end = span.begin_ns() + span.duration_ns();
+      while (!open.empty() &&
+             span.begin_ns() >= open.back()->begin_ns() + open.back()->duration_ns())
+        open.pop_back();
+      for (const v1::TraceSpan* outer : open) {
+        EXPECT_LE(end, outer->begin_ns() + outer->duration_ns())
+            << span.name() << " in " << outer->name();
+      }
+      open.push_back(&span);
+    }
+    if (id == 2) {
+      EXPECT_THAT(names, ElementsAre("step", "layers", "head", "sample"));
+    } else {
+      EXPECT_THAT(names, ElementsAre("answer", "idle", "step", "layers", "head", "sample"));
+    }
+  }
 }
 
 TEST_F(WorkerTest, ReportsAStepThatDoesNotFitItsSequences) {
