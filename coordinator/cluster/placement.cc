@@ -1,5 +1,6 @@
 #include "coordinator/cluster/placement.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <limits>
 #include <utility>
@@ -15,18 +16,20 @@ namespace {
 constexpr int kMaxRanks = 1024;
 constexpr int kMaxStages = 1024;
 
+// Keys and values are taken as 16 bits.
+constexpr uint64_t kKvNumberBytes = 2;
+
 // [num_stages] How many layers each stage has. best[s][n]: the least sum of squares of the first n
 // layers on s stages.
 std::vector<int> DivideLayers(int num_stages, const ModelBytes& bytes) {
   const int num_layers = static_cast<int>(bytes.layers.size());
-  std::vector<double> until(num_layers + 1, 0);  // bytes of the first n layers
+  std::vector<double> until(num_layers + 1, 0);  // bytes that the first n layers read
   for (int n = 0; n < num_layers; ++n) {
-    until[n + 1] = until[n] + static_cast<double>(bytes.layers[n]);
+    until[n + 1] = until[n] + static_cast<double>(bytes.layers[n] + bytes.cache[n]);
   }
   const auto cost = [&](int begin, int end) {
-    const double stage = until[end] - until[begin] +
-                         (begin == 0 ? static_cast<double>(bytes.embedding) : 0) +
-                         (end == num_layers ? static_cast<double>(bytes.head) : 0);
+    const double stage =
+        until[end] - until[begin] + (end == num_layers ? static_cast<double>(bytes.head) : 0);
     return stage * stage;
   };
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
@@ -90,7 +93,8 @@ absl::Status CheckParallelShape(const ParallelShape& shape, const ModelConfig& c
 
 ModelBytes MeasureModelBytes(const ModelFiles& files) {
   ModelBytes bytes;
-  bytes.layers.assign(files.config().num_layers, 0);
+  const ModelConfig& config = files.config();
+  bytes.layers.assign(config.num_layers, 0);
   for (const FileTensor& tensor : files.tensors()) {
     const uint64_t num_bytes = tensor.data.size();
     absl::string_view rest = tensor.name;
@@ -107,6 +111,12 @@ ModelBytes MeasureModelBytes(const ModelFiles& files) {
     }
   }
   if (!files.HasTensor("output.weight")) bytes.head += bytes.embedding;
+  for (int window : config.sliding_windows) {
+    const uint64_t depth =
+        window > 0 ? std::min(kBalancedDepth, static_cast<uint64_t>(window)) : kBalancedDepth;
+    bytes.cache.push_back(kBalancedSequences * depth * 2 * config.num_kv_heads * config.head_dim *
+                          kKvNumberBytes);
+  }
   return bytes;
 }
 

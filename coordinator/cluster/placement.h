@@ -33,12 +33,21 @@ struct ModelBytes {
   std::vector<uint64_t> layers;  // [num_layers]
   uint64_t embedding = 0;        // with the first layer
   uint64_t head = 0;             // with the last one; a tied one is the embedding, once more
+  // [num_layers] Keys and values that a Step of kBalancedSequences of kBalancedDepth tokens reads.
+  std::vector<uint64_t> cache;
 };
+
+// The Step of decode by which stages are balanced. The fewer tokens are cached, the more of its
+// time goes to the head.
+inline constexpr uint64_t kBalancedSequences = 8;
+inline constexpr uint64_t kBalancedDepth = 2048;
 
 ModelBytes MeasureModelBytes(const ModelFiles& files);
 
-// [num_stages · num_ranks], stage-major. Layers are contiguous, and the stages as equal in bytes as
-// they can be: the sum of their squares is least. The shape has passed CheckParallelShape.
+// [num_stages · num_ranks], stage-major. Layers are contiguous, and the stages as equal as they can
+// be in what they read in a Step of decode, which is how long they take: weights and cache of their
+// layers, and the last one's head. (The embedding is looked up, row by row.) The sum of the squares
+// is least. The shape has passed CheckParallelShape.
 std::vector<v1::Placement> PlaceWorkers(const ParallelShape& shape, const ModelBytes& bytes);
 
 }  // namespace kvec::coordinator::cluster

@@ -76,6 +76,7 @@ TEST(PlacementTest, EqualLayersAreDealtOutEvenlyTheFirstStagesFirst) {
     for (int num_stages = 1; num_stages <= num_layers; ++num_stages) {
       ModelBytes bytes;
       bytes.layers.assign(num_layers, 1000);
+      bytes.cache.assign(num_layers, 50);
       const std::vector<int> layers =
           LayersOfStages({.num_ranks = 2, .num_stages = num_stages}, bytes);
       for (int stage = 0; stage < num_stages; ++stage) {
@@ -86,17 +87,20 @@ TEST(PlacementTest, EqualLayersAreDealtOutEvenlyTheFirstStagesFirst) {
   }
 }
 
-TEST(PlacementTest, EmbeddingAndHeadCount) {
+TEST(PlacementTest, TheHeadCountsAsMuchAsWhatLayersReadAndTheEmbeddingDoesNot) {
   ModelBytes bytes;
   bytes.layers.assign(30, 100);
+  bytes.cache.assign(30, 0);
   bytes.embedding = 800;
-  EXPECT_THAT(LayersOfStages({.num_stages = 2}, bytes), ElementsAre(11, 19));
-  bytes.head = 800;
   EXPECT_THAT(LayersOfStages({.num_stages = 2}, bytes), ElementsAre(15, 15));
-  bytes.embedding = 0;
+  bytes.head = 800;
   EXPECT_THAT(LayersOfStages({.num_stages = 2}, bytes), ElementsAre(19, 11));
-  bytes.embedding = bytes.head = 780;
-  EXPECT_THAT(LayersOfStages({.num_stages = 4}, bytes), ElementsAre(4, 11, 11, 4));
+  EXPECT_THAT(LayersOfStages({.num_stages = 3}, bytes), ElementsAre(13, 13, 4));
+  bytes.cache.assign(30, 300);  // a layer is now four times as much
+  EXPECT_THAT(LayersOfStages({.num_stages = 2}, bytes), ElementsAre(16, 14));
+  // Sliding windows: the last layers read little.
+  for (int layer = 20; layer < 30; ++layer) bytes.cache[layer] = 0;
+  EXPECT_THAT(LayersOfStages({.num_stages = 2}, bytes), ElementsAre(12, 18));
 }
 
 TEST(PlacementTest, NoOtherDivisionIsMoreEqual) {
@@ -106,14 +110,17 @@ TEST(PlacementTest, NoOtherDivisionIsMoreEqual) {
     bytes.layers.resize(3 + random() % 10);
     for (uint64_t& layer : bytes.layers) layer = 1 + random() % 1000;
     bytes.embedding = random() % 3000;
+    bytes.cache.resize(bytes.layers.size());
+    for (uint64_t& layer : bytes.cache) layer = random() % 1000;
     bytes.head = random() % 3000;
     const auto squares = [&](const std::vector<int>& counts) {
       double sum = 0;
       size_t layer = 0;
       for (size_t stage = 0; stage < counts.size(); ++stage) {
-        double stage_bytes = stage == 0 ? bytes.embedding : 0;
-        if (stage + 1 == counts.size()) stage_bytes += static_cast<double>(bytes.head);
-        for (int i = 0; i < counts[stage]; ++i) stage_bytes += bytes.layers[layer++];
+        double stage_bytes = stage + 1 == counts.size() ? static_cast<double>(bytes.head) : 0;
+        for (int i = 0; i < counts[stage]; ++i, ++layer) {
+          stage_bytes += static_cast<double>(bytes.layers[layer] + bytes.cache[layer]);
+        }
         sum += stage_bytes * stage_bytes;
       }
       return sum;
@@ -144,6 +151,25 @@ TEST(PlacementTest, MeasuresAModelFile) {
     expected += (*files)->FindTensor("token_embd.weight")->data.size();
   }
   EXPECT_EQ(total, expected);
+  const ModelConfig& config = (*files)->config();
+  EXPECT_EQ(bytes.cache,
+            std::vector<uint64_t>(config.num_layers,
+                                  8 * 2048 * 2 * 2 * config.num_kv_heads * config.head_dim));
+}
+
+TEST(PlacementTest, ALayerWithASlidingWindowReadsNoMoreThanIt) {
+  const auto files = ModelFiles::Open(KVEC_SOURCE_DIR "/tests/worker/model/tiny/gemma3");
+  ASSERT_TRUE(files.ok()) << files.status();
+  const ModelConfig& config = (*files)->config();
+  const ModelBytes bytes = MeasureModelBytes(**files);
+  int num_sliding = 0;
+  for (int layer = 0; layer < config.num_layers; ++layer) {
+    const int window = config.sliding_windows[layer];
+    num_sliding += window > 0 ? 1 : 0;
+    EXPECT_EQ(bytes.cache[layer],
+              8u * (window > 0 ? window : 2048) * 2 * 2 * config.num_kv_heads * config.head_dim);
+  }
+  EXPECT_GT(num_sliding, 0);
 }
 
 }  // namespace

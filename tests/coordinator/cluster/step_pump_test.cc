@@ -160,7 +160,7 @@ class StepPumpTest : public testing::Test {
     WorkerGroup::Options options;
     options.membership.heartbeat_timeout = absl::Hours(1);
     options.sliding_windows = {0};
-    options.model_bytes = {.layers = {1}};
+    options.model_bytes = {.layers = {1}, .cache = {0}};
     options.step_tokens = 512;
     return options;
   }

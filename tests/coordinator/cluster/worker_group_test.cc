@@ -40,7 +40,7 @@ class WorkerGroupTest : public testing::Test {
     options.membership.heartbeat_timeout = heartbeat_timeout;
     options.shape = shape;
     options.sliding_windows = {0, 512, 0, 512, 0};
-    options.model_bytes = {.layers = {10, 10, 10, 10, 10}};
+    options.model_bytes = {.layers = {10, 10, 10, 10, 10}, .cache = {0, 0, 0, 0, 0}};
     options.sentence_end_bits = "bits";
     options.step_tokens = 128;
     options.on_ready_changed = [this](bool ready) { ready_changes_.push_back(ready); };
