@@ -20,6 +20,11 @@ absl::Status CheckGroupReady(const Member& member, const v1::GroupReady& ready,
         "group_ready of ", member.Name(), ": total_pages ", ready.total_pages(), ", page_bytes ",
         ready.page_bytes(), ", num_kv_heads ", ready.num_kv_heads(), "; none may be 0"));
   }
+  if (ready.num_repeated_kv_heads() > ready.num_kv_heads()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("group_ready of ", member.Name(), ": num_repeated_kv_heads ",
+                     ready.num_repeated_kv_heads(), " of ", ready.num_kv_heads()));
+  }
   if (ready.max_step_tokens() < step_tokens) {
     return absl::FailedPreconditionError(absl::StrCat(
         "group_ready.max_step_tokens of ", member.Name(), ": ", ready.max_step_tokens(),
@@ -329,6 +334,7 @@ scheduler::WorkerCapacity WorkerGroup::CapacityOf(const Member& member) const {
   capacity.page_bytes = member.ready.page_bytes();
   capacity.stage = member.placement.stage();
   capacity.num_kv_heads = member.ready.num_kv_heads();
+  capacity.num_repeated_kv_heads = member.ready.num_repeated_kv_heads();
   const auto first = options_.sliding_windows.begin() + member.placement.first_layer();
   capacity.sliding_windows.assign(first, first + member.placement.num_layers());
   return capacity;

@@ -292,8 +292,11 @@ void PageLedger::Fork(uint64_t parent_id, uint64_t child_id) {
   for (uint32_t w = 0; w < num_workers(); ++w) {
     const uint64_t partial_pages = workers_[w].demand.OnePerHead();
     Charge(parent, w, parent.workers[w].charge - partial_pages);
+    const OnWorker& of_parent = parent.workers[w];
     child.workers[w] = OnWorker();
     child.workers[w].charge = partial_pages;
+    child.workers[w].kept_entries = of_parent.kept_entries;
+    child.workers[w].kept_rows = of_parent.kept_rows;
     workers_[w].used += partial_pages;
   }
   accounts_[child_id] = std::move(child);
@@ -405,6 +408,22 @@ absl::Status PageLedger::OnFreePages(uint32_t worker, uint64_t free_pages, uint6
   return absl::OkStatus();
 }
 
+uint64_t PageLedger::EntriesOf(const Account& account, uint32_t worker, bool is_first_fork) const {
+  const WorkerCapacity& capacity = workers_[worker].capacity;
+  const PageDemand& demand = workers_[worker].demand;
+  const OnWorker& on_worker = account.workers[worker];
+  // Those that no eviction was about. Layers with a window are not evicted from.
+  uint64_t entries =
+      demand.Entries(account.num_rows) - demand.num_full_heads() * uint64_t{on_worker.kept_rows};
+  if (!is_first_fork) {
+    entries =
+        std::min<uint64_t>(entries, demand.OnePerHead() * (account.num_rows - account.forked_rows));
+  }
+  const uint64_t num_own_heads = capacity.num_kv_heads - capacity.num_repeated_kv_heads;
+  return entries * num_own_heads / capacity.num_kv_heads +
+         (is_first_fork ? on_worker.kept_entries : 0);
+}
+
 PageLedger::Bytes PageLedger::TakeBytes(uint64_t sequence_id) {
   Bytes bytes;
   const auto found = accounts_.find(sequence_id);
@@ -419,21 +438,15 @@ PageLedger::Bytes PageLedger::TakeBytes(uint64_t sequence_id) {
                          ? on_worker.last.pages
                          : PagesAtMost(account, w, account.num_rows, 0) + shared_pages +
                                account.block_ids.size() * demand.OnePerHead();
-    uint64_t entries = demand.Entries(account.num_rows);
-    if (on_worker.kept_rows > 0) {
-      entries =
-          on_worker.kept_entries + demand.OnePerHead() * (account.num_rows - on_worker.kept_rows);
-    }
     uint64_t peak_pages = std::max(pages, on_worker.peak_pages);
     if (!is_first) {
       pages -= std::min(pages, shared_pages);
       peak_pages -= std::min(peak_pages, shared_pages);
-      entries = std::min(entries, demand.OnePerHead() * (account.num_rows - account.forked_rows));
     }
     const uint64_t page_bytes = workers_[w].capacity.page_bytes;
     bytes.pages += pages * page_bytes;
     bytes.peak_pages += peak_pages * page_bytes;
-    bytes.entries += entries * (page_bytes / kPageTokens);
+    bytes.entries += EntriesOf(account, w, is_first) * (page_bytes / kPageTokens);
   }
   if (account.shared != nullptr) account.shared->is_counted = true;
   return bytes;

@@ -120,7 +120,7 @@ class PageLedger {
 
   struct Bytes {
     uint64_t pages = 0;    // whole pages
-    uint64_t entries = 0;  // entries in them
+    uint64_t entries = 0;  // entries in them; those of a KV head on several ranks once
     uint64_t peak_pages = 0;  // whole pages, the most that were held at a time
   };
   // What a sequence holds on all workers; pages that forks share are counted for the first one
@@ -185,6 +185,8 @@ class PageLedger {
     uint64_t reported_free = 0;
   };
 
+  // Entries that a sequence holds on a worker, without KV heads that a rank before it holds.
+  uint64_t EntriesOf(const Account& account, uint32_t worker, bool is_first_fork) const;
   // Without forks, and as if nothing were shared.
   uint64_t PeakOf(const Reservation& reservation, uint32_t worker) const;
   // Pages held after `num_rows` rows, at most; with step_rows > 0 while the last step_rows of them

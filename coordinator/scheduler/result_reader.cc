@@ -35,13 +35,17 @@ absl::Status Mismatch(const StepInFlight& step, const v1::SequenceResult& result
 
 }  // namespace
 
-absl::Status ResultReader::Read(uint32_t worker, StepInFlight& step, const v1::StepResult& result,
-                                absl::Time now) {
+absl::Status ResultReader::Read(uint32_t worker, StepInFlight& step, const v1::StepResult& result) {
   KVEC_RETURN_IF_ERROR(ReadPages(worker, step, result));
   for (const v1::CurveReport& report : result.curves()) {
     KVEC_RETURN_IF_ERROR(ReadCurves(step, report));
   }
-  for (const v1::SequenceResult& sequence_result : result.results()) {
+  step.AddResults(result);
+  return absl::OkStatus();
+}
+
+absl::Status ResultReader::ReadResults(StepInFlight& step, absl::Time now) {
+  for (const v1::SequenceResult& sequence_result : step.results()) {
     // Workers that don't sample may name the sequences they have worked on.
     if (!sequence_result.has_token_id() && sequence_result.scored().empty()) continue;
     KVEC_RETURN_IF_ERROR(ReadSequence(step, sequence_result, now));

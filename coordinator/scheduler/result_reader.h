@@ -13,9 +13,10 @@
 
 namespace kvec::coordinator::scheduler {
 
-// Reads what one worker answered to a Step: pages go to the ledger, tokens, scores and curves to
-// their requests. What belongs to a choice that has ended meanwhile is dropped. Guarded by the
-// scheduler's lock; the referenced parts must outlive it.
+// Reads what workers answered to a Step: pages go to the ledger, tokens, scores and curves to their
+// requests. Tokens and scores come last, when all workers have answered: what they end is told its
+// pages and evictions on every one of them. What belongs to a choice that has ended meanwhile is
+// dropped. Guarded by the scheduler's lock; the referenced parts must outlive it.
 class ResultReader {
  public:
   // num_kv_heads: of a layer of the model. `budgets` may be null: no request is evicted.
@@ -27,9 +28,11 @@ class ResultReader {
         budgets_(budgets),
         num_generated_(num_generated) {}
 
-  // INTERNAL when the result does not fit `step`; what came before the fault is delivered.
-  absl::Status Read(uint32_t worker, StepInFlight& step, const v1::StepResult& result,
-                    absl::Time now);
+  // One worker's result. INTERNAL when it does not fit `step`.
+  absl::Status Read(uint32_t worker, StepInFlight& step, const v1::StepResult& result);
+  // After all workers': their tokens and scores. INTERNAL as Read; what came before the fault is
+  // delivered.
+  absl::Status ReadResults(StepInFlight& step, absl::Time now);
 
  private:
   absl::Status ReadPages(uint32_t worker, StepInFlight& step, const v1::StepResult& result);

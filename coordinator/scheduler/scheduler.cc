@@ -269,7 +269,10 @@ absl::Status ContinuousScheduler::OnStepResult(uint32_t worker, const v1::StepRe
   if (group_ == nullptr || result.group_epoch() != group_->epoch) return absl::OkStatus();
   sessions_.Advance(now);
   KVEC_ASSIGN_OR_RETURN(StepInFlight * step, group_->steps.BeginAnswer(worker, result.step_id()));
-  KVEC_RETURN_IF_ERROR(group_->reader.Read(worker, *step, result, now));
+  KVEC_RETURN_IF_ERROR(group_->reader.Read(worker, *step, result));
+  if (group_->steps.IsLastAnswer(worker)) {
+    KVEC_RETURN_IF_ERROR(group_->reader.ReadResults(*step, now));
+  }
   return group_->steps.EndAnswer(worker);
 }
 

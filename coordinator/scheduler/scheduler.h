@@ -22,6 +22,7 @@ struct WorkerCapacity {
   uint64_t page_bytes = 0;
   uint32_t stage = 0;
   uint32_t num_kv_heads = 0;              // of this rank
+  uint32_t num_repeated_kv_heads = 0;     // of these, those that a rank before it holds too
   std::vector<uint32_t> sliding_windows;  // of this stage's layers; 0: full attention
 };
 

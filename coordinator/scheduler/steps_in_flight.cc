@@ -44,6 +44,13 @@ absl::StatusOr<StepInFlight*> StepsInFlight::BeginAnswer(uint32_t worker, uint64
   return &step;
 }
 
+bool StepsInFlight::IsLastAnswer(uint32_t worker) const {
+  for (uint32_t other = 0; other < num_answered_.size(); ++other) {
+    if (other != worker && num_answered_[other] == 0) return false;
+  }
+  return num_answered_[worker] == 0;
+}
+
 absl::Status StepsInFlight::EndAnswer(uint32_t worker) {
   ++num_answered_[worker];
   if (*std::min_element(num_answered_.begin(), num_answered_.end()) == 0) return absl::OkStatus();

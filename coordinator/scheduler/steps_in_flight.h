@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "coordinator/scheduler/request_state.h"
 #include "coordinator/scheduler/sequence.h"
+#include "kvec/v1/cluster.pb.h"
 
 namespace kvec::coordinator::scheduler {
 
@@ -42,6 +43,11 @@ class StepInFlight {
   // workers answer.
   WorkInFlight* Find(uint64_t sequence_id);
   uint32_t num_evicted() const { return num_evicted_; }  // sequences
+  // Results of sequences that a worker has given.
+  void AddResults(const v1::StepResult& result) {
+    results_.insert(results_.end(), result.results().begin(), result.results().end());
+  }
+  const std::vector<v1::SequenceResult>& results() const { return results_; }
   // Pages, as PageLedger::EndStep gave them.
   uint64_t used_at_most(uint32_t worker) const { return used_at_most_[worker]; }
 
@@ -52,6 +58,7 @@ class StepInFlight {
   absl::flat_hash_map<uint64_t, uint32_t> index_;  // sequence id → place in work_; made when needed
   uint32_t num_evicted_ = 0;
   std::vector<uint64_t> used_at_most_;  // [workers]
+  std::vector<v1::SequenceResult> results_;
 };
 
 // The Steps of a group that were sent and not yet answered by all of its workers. Each worker
@@ -65,6 +72,8 @@ class StepsInFlight {
   // The Step that this result of a worker belongs to, until EndAnswer. INTERNAL when it is not the
   // Step that the worker's last answer leads to expect.
   absl::StatusOr<StepInFlight*> BeginAnswer(uint32_t worker, uint64_t step_id);
+  // Whether the worker's answer, which has begun, is the last one of its Step.
+  bool IsLastAnswer(uint32_t worker) const;
   // The worker's answer was read. INTERNAL when it was the last of the Step and something that the
   // Step asked for is missing.
   absl::Status EndAnswer(uint32_t worker);

@@ -7,8 +7,7 @@ import golden
 from service import Service, ids, model_path
 
 MODEL = model_path("smollm2")
-NUM_LAYERS, NUM_KV_HEADS = 30, 3  # of SmolLM2-135M
-PAGE_BYTES = 16 * 2 * 2 * 64  # keys and values of 16 tokens in 16 bits
+NUM_LAYERS = 30  # of SmolLM2-135M
 ONE_THREAD = ["--threads", 1]
 POLICIES = ["streaming", "snapkv", "pyramidkv", "adasnapkv", "kvec-paper", "kvec"]
 PROMPT = ids(random.Random(7).choices(range(1000, 40000), k=700))
@@ -59,11 +58,8 @@ class GroupTest(unittest.TestCase):
                     self.assertEqual(got["logprobs"], expected["logprobs"], policy)
                     self.assertEqual(kept(got["usage"]), kept(expected["usage"]), policy)
                     for name in ("coverage", "mean_layer_coverage", "evicted_tokens",
-                                 "logical_kv_bytes"):
+                                 "logical_kv_bytes", "kv_bytes"):
                         self.assertEqual(got["usage"][name], expected["usage"][name], name)
-                    # A stage's word of the last token's pages may come after the token.
-                    self.assertAlmostEqual(got["usage"]["kv_bytes"], expected["usage"]["kv_bytes"],
-                                           delta=NUM_LAYERS * NUM_KV_HEADS * PAGE_BYTES)
 
     def test_ranks_answer_like_one_worker(self):
         for tp, pp in ((2, 1), (3, 1), (2, 2)):
@@ -82,7 +78,8 @@ class GroupTest(unittest.TestCase):
                                                delta=0.02, msg=policy)
                         self.assertAlmostEqual(ours["unique_tokens"], one["unique_tokens"],
                                                delta=7, msg=policy)
-                    self.assertEqual(usage["evicted_tokens"], expected["evicted_tokens"], policy)
+                    for name in ("evicted_tokens", "logical_kv_bytes"):
+                        self.assertEqual(usage[name], expected[name], policy)
                     self.assertAlmostEqual(usage["coverage"], expected["coverage"], delta=0.02)
                     if policy != "streaming":
                         self.assertGreater(usage["exchanged_bytes"], 0)

@@ -122,6 +122,8 @@ v1::GroupReady Engine::Capacity() const {
   ready.set_page_bytes(arena_->spec().page_bytes());
   ready.set_weight_bytes(weights_->bytes());
   ready.set_num_kv_heads(heads_.num_kv_heads);
+  ready.set_num_repeated_kv_heads(heads_.num_kv_heads -
+                                  weights_->share().rank.reported_kv_heads.count);
   ready.set_max_step_tokens(options_.max_step_tokens);
   return ready;
 }

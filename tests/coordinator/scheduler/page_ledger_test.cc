@@ -218,5 +218,41 @@ TEST(PageLedgerTest, CountsTheEntriesThatAnEvictionKept) {
   EXPECT_EQ(bytes.entries, 13 * 10);
 }
 
+TEST(PageLedgerTest, CountsTheEntriesOfAHeadOnTwoRanksOnce) {
+  // KV heads 0 and 1, and 1 and 2; a layer of each kind.
+  std::vector<WorkerCapacity> ranks = {Capacity(100, 2, {0, 16}), Capacity(100, 2, {0, 16})};
+  ranks[1].num_repeated_kv_heads = 1;
+  PageLedger ledger(ranks, kMaxChunkRows);
+  ASSERT_TRUE(ledger.Reserve(1, {.num_rows = 40}, 0));
+  ASSERT_TRUE(ledger.Grow(1, 40));
+  ledger.EndStep();
+  EXPECT_EQ(ledger.TakeBytes(1).entries, 3 * (40 + 15) * 10);
+  ledger.Evict(1);
+  ledger.OnEviction(0, 1, 25, 40);
+  ledger.OnEviction(1, 1, 11, 40);
+  ASSERT_TRUE(ledger.Grow(1, 4));
+  ledger.EndStep();
+  EXPECT_EQ(ledger.TakeBytes(1).entries, (25 + 11 + 3 * (4 + 15)) * 10);
+}
+
+TEST(PageLedgerTest, WhicheverForkEndsFirstCountsWhatTheEvictionKept) {
+  for (uint64_t first : {1, 2}) {
+    PageLedger ledger = OneHead(100);
+    ASSERT_TRUE(ledger.Reserve(1, {.num_rows = 40, .num_forks = 1}, 0));
+    ASSERT_TRUE(ledger.Grow(1, 40));
+    ledger.Evict(1);
+    ledger.EndStep();
+    ledger.OnSequencePages(0, 1, 1, 40);
+    ledger.OnEviction(0, 1, 12, 40);
+    ledger.Fork(1, 2);
+    ledger.EndForks(1);
+    ASSERT_TRUE(ledger.Grow(1, 2));
+    ASSERT_TRUE(ledger.Grow(2, 2));
+    ledger.EndStep();
+    EXPECT_EQ(ledger.TakeBytes(first).entries, (12 + 2) * 10);
+    EXPECT_EQ(ledger.TakeBytes(3 - first).entries, 2 * 10);
+  }
+}
+
 }  // namespace
 }  // namespace kvec::coordinator::scheduler

@@ -278,5 +278,28 @@ TEST(SchedulerStepsTest, ScoresEveryPromptTokenButTheFirst) {
   EXPECT_EQ(sink->prompt_logprobs()[38].top_size(), 2);
 }
 
+TEST(SchedulerStepsTest, AnAnswerEndsWhenEveryWorkerHasToldWhatItHolds) {
+  for (uint32_t last : {0, 1}) {
+    SchedulerDriver driver(SmallSteps());
+    std::vector<WorkerCapacity> stages = {OneWorker(100)[0], OneWorker(100)[0]};
+    stages[1].stage = 1;
+    driver.FormGroup(stages);
+    // The second token's row begins a page.
+    const auto sink = driver.Submit(MakeRequest("a", 16, 2));
+    driver.SendAndAnswer();
+    EXPECT_THAT(sink->choice(0).tokens, ::testing::SizeIs(1));
+    ASSERT_TRUE(driver.Send().has_value());
+    for (uint32_t w : {1 - last, last}) {
+      EXPECT_FALSE(sink->done().has_value());
+      EXPECT_THAT(sink->choice(0).tokens, ::testing::SizeIs(1));
+      ASSERT_TRUE(driver.group().Execute(w).ok());
+      ASSERT_TRUE(
+          driver.scheduler().OnStepResult(w, driver.group().TakeResult(w), driver.now()).ok());
+    }
+    ASSERT_TRUE(sink->done().has_value());
+    EXPECT_EQ(sink->usage().kv_bytes(), 2 * 2 * 1600);
+  }
+}
+
 }  // namespace
 }  // namespace kvec::coordinator::scheduler
