@@ -27,6 +27,7 @@ Example: one model on this machine, by one worker
 
 It prints one line on standard output when it listens, for scripts that let it pick the ports:
   kvec-coordinator ready: inference HOST:PORT cluster HOST:PORT
+and behind it, for each --alias, alias NAME HOST:PORT.
 SIGTERM and Ctrl-C stop it: new requests are refused, running ones may finish.
 A config file has a line for each flag, without the dashes: parallel="tp=2,pp=1"
 Exit codes: 0 done, 1 failed with a message on standard error, 2 wrong usage.)";
@@ -39,6 +40,12 @@ void AddNetworkFlags(CLI::App& app, CoordinatorFlags& flags) {
   app.add_option("--cluster-listen", flags.cluster_listen,
                  "HOST:PORT where workers attach; port 0 picks a free one")
       ->capture_default_str();
+  app.add_option("--alias", flags.aliases,
+                 "POLICY[-BUDGET]=HOST:PORT, for instance kvec-512=127.0.0.1:50061: there vLLM's "
+                 "engine protocol is served for the model NAME@POLICY-BUDGET, with this cache "
+                 "policy in every request. For gateways, whose users choose a model's name; may be "
+                 "given several times. --listen serves that protocol too, with the default policy")
+      ->allow_extra_args(false);
   app.add_option("--metrics-listen", flags.metrics_listen,
                  "HOST:PORT of Prometheus' /metrics (default: none)");
   app.add_option("--max-request-mib", flags.max_request_mib,
@@ -157,6 +164,14 @@ absl::StatusOr<CoordinatorServer::Options> ServerOptions(const CoordinatorFlags&
         std::pair{"--metrics-listen", &flags.metrics_listen}}) {
     if (address == &flags.metrics_listen && address->empty()) continue;
     if (absl::Status status = CheckAddress(flag, *address); !status.ok()) return status;
+  }
+  for (const std::string& text : flags.aliases) {
+    absl::StatusOr<ModelAlias> alias = ParseModelAlias(text);
+    absl::Status status = alias.ok() ? CheckAddress("address", alias->listen) : alias.status();
+    if (!status.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat("--alias: ", status.message()));
+    }
+    options.aliases.push_back(*std::move(alias));
   }
   absl::StatusOr<cluster::ParallelShape> shape = cluster::ParseParallelShape(flags.parallel);
   if (!shape.ok()) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "coordinator/server/coordinator_server.h"
@@ -17,6 +18,7 @@ struct CoordinatorFlags {
   std::string listen = "127.0.0.1:50051";
   std::string cluster_listen = "127.0.0.1:50052";
   std::string metrics_listen;
+  std::vector<std::string> aliases;
   std::string parallel = "tp=1,pp=1";
   std::string policy;
   std::optional<uint32_t> budget_tokens;

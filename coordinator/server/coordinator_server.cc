@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "common/logging.h"
+#include "common/model/error_text.h"
 #include "common/status_macros.h"
 #include "common/version.h"
 #include "coordinator/budget/layer_budget_allocator.h"
@@ -34,14 +35,15 @@ std::string WithPort(const std::string& address, int port) {
   return absl::StrCat(address.substr(0, address.rfind(':') + 1), port);
 }
 
-// Listens on `address` with `service`; sets the address with the port that was picked.
+// Listens on `address` with `services`; sets the address with the port that was picked.
 absl::StatusOr<std::unique_ptr<grpc::Server>> Serve(const std::string& address,
-                                                    grpc::Service* service, int max_message_bytes,
+                                                    const std::vector<grpc::Service*>& services,
+                                                    int max_message_bytes,
                                                     std::string* picked) {
   grpc::ServerBuilder builder;
   int port = 0;
   builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
-  builder.RegisterService(service);
+  for (grpc::Service* service : services) builder.RegisterService(service);
   builder.SetMaxReceiveMessageSize(max_message_bytes);
   // Else a second coordinator on the same port would silently get half of the calls.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
@@ -74,6 +76,12 @@ cluster::WorkerGroup::Options GroupOptions(const CoordinatorServer::Options& opt
   return group;
 }
 
+VllmEngineService::Options EngineOptions(const CoordinatorServer::Options& options,
+                                         const std::string& served_name,
+                                         const v1::CachePolicy& cache) {
+  return {served_name, cache, options.scheduler.max_running_sequences};
+}
+
 scheduler::SchedulerOptions SchedulerOptionsFor(const CoordinatorServer::Options& options,
                                                 const ServedModel& model) {
   scheduler::SchedulerOptions scheduler = options.scheduler;
@@ -87,6 +95,10 @@ absl::StatusOr<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Start(
     const Options& options, std::unique_ptr<ServedModel> model) {
   KVEC_RETURN_IF_ERROR(cluster::CheckParallelShape(options.shape, model->config));
   KVEC_RETURN_IF_ERROR(ResolveCachePolicy(v1::CachePolicy(), options.default_cache).status());
+  for (const ModelAlias& alias : options.aliases) {
+    const absl::Status status = ResolveCachePolicy(alias.cache, options.default_cache).status();
+    if (!status.ok()) return Annotate(status, absl::StrCat("alias ", alias.name));
+  }
   // Not make_unique: the constructor is private.
   std::unique_ptr<CoordinatorServer> server(new CoordinatorServer(options, std::move(model)));
   KVEC_RETURN_IF_ERROR(server->Listen());
@@ -103,8 +115,12 @@ CoordinatorServer::CoordinatorServer(const Options& options, std::unique_ptr<Ser
       pump_(GroupOptions(options_, *model_, health_), *scheduler_),
       metrics_(std::make_shared<Metrics>([this] { return MetricsSnapshot(); })),
       tasks_(kTaskThreads, options.scheduler.max_waiting_requests),
-      serving_{*model_, *scheduler_, pump_, calls_, *metrics_, tasks_, options_.default_cache},
+      tokenizer_bundle_(*model_),
+      serving_{*model_, *scheduler_, pump_,   calls_,
+               *metrics_, tasks_,    health_, tokenizer_bundle_,
+               options_.default_cache},
       inference_service_(serving_),
+      engine_service_(serving_, EngineOptions(options_, model_->name, v1::CachePolicy())),
       cluster_service_(pump_) {}
 
 CoordinatorServer::~CoordinatorServer() { Stop(absl::ZeroDuration()); }
@@ -113,13 +129,27 @@ absl::Status CoordinatorServer::Listen() {
   // Both are settings of the process, and take effect for servers built afterwards.
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-  KVEC_ASSIGN_OR_RETURN(public_server_, Serve(options_.listen, &inference_service_,
-                                              options_.max_request_bytes, &address_));
-  health_.Attach(public_server_->GetHealthCheckService());
-  KVEC_ASSIGN_OR_RETURN(cluster_server_, Serve(options_.cluster_listen, &cluster_service_,
+  KVEC_ASSIGN_OR_RETURN(public_server_,
+                        Serve(options_.listen, {&inference_service_, &engine_service_},
+                              options_.max_request_bytes, &address_));
+  health_.Attach(public_server_->GetHealthCheckService(),
+                 {v1::Inference::service_full_name(), VllmEngine::service_full_name()});
+  for (const ModelAlias& alias : options_.aliases) KVEC_RETURN_IF_ERROR(ListenForAlias(alias));
+  KVEC_ASSIGN_OR_RETURN(cluster_server_, Serve(options_.cluster_listen, {&cluster_service_},
                                                kMaxClusterMessageBytes, &cluster_address_));
   if (!options_.metrics_listen.empty()) KVEC_RETURN_IF_ERROR(ListenForMetrics());
   pump_.Start();
+  return absl::OkStatus();
+}
+
+absl::Status CoordinatorServer::ListenForAlias(const ModelAlias& alias) {
+  AliasServer& server = alias_servers_.emplace_back();
+  server.service = std::make_unique<VllmEngineService>(
+      serving_,
+      EngineOptions(options_, absl::StrCat(model_->name, "@", alias.name), alias.cache));
+  KVEC_ASSIGN_OR_RETURN(server.server, Serve(alias.listen, {server.service.get()},
+                                             options_.max_request_bytes, &server.address));
+  health_.Attach(server.server->GetHealthCheckService(), {VllmEngine::service_full_name()});
   return absl::OkStatus();
 }
 
@@ -142,7 +172,11 @@ void CoordinatorServer::Stop(absl::Duration drain) {
   health_.Drain();
   if (public_server_ != nullptr) {
     if (!calls_.AwaitIdle(drain)) LOG(WARNING) << "requests are cancelled: draining took too long";
-    public_server_->Shutdown(absl::ToChronoTime(absl::Now() + kLastWords));
+    const auto deadline = absl::ToChronoTime(absl::Now() + kLastWords);
+    public_server_->Shutdown(deadline);
+    for (const AliasServer& alias : alias_servers_) {
+      if (alias.server != nullptr) alias.server->Shutdown(deadline);
+    }
   }
   tasks_.Stop();
   exposer_.reset();
@@ -150,7 +184,13 @@ void CoordinatorServer::Stop(absl::Duration drain) {
   if (cluster_server_ != nullptr) {
     cluster_server_->Shutdown(absl::ToChronoTime(absl::Now() + kLastWords));
   }
-  health_.Attach(nullptr);
+  health_.Detach();
+}
+
+std::vector<std::string> CoordinatorServer::alias_addresses() const {
+  std::vector<std::string> addresses;
+  for (const AliasServer& alias : alias_servers_) addresses.push_back(alias.address);
+  return addresses;
 }
 
 Metrics::Snapshot CoordinatorServer::MetricsSnapshot() const {

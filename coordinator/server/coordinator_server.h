@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -15,10 +16,13 @@
 #include "coordinator/server/call_tracker.h"
 #include "coordinator/server/inference_service.h"
 #include "coordinator/server/metrics.h"
+#include "coordinator/server/model_alias.h"
 #include "coordinator/server/served_model.h"
 #include "coordinator/server/serving_context.h"
 #include "coordinator/server/serving_health.h"
 #include "coordinator/server/task_pool.h"
+#include "coordinator/server/tokenizer_call.h"
+#include "coordinator/server/vllm_engine_service.h"
 #include "prometheus/exposer.h"
 
 namespace kvec::coordinator::server {
@@ -36,6 +40,7 @@ class CoordinatorServer {
     cluster::ParallelShape shape;
     absl::Duration heartbeat_timeout = absl::Seconds(10);
     scheduler::SchedulerOptions scheduler;
+    std::vector<ModelAlias> aliases;
     v1::CachePolicy default_cache;  // empty: kvec where a budget is named, else everything is kept
   };
 
@@ -53,13 +58,23 @@ class CoordinatorServer {
   // HOST:PORT with the ports that were picked.
   const std::string& address() const { return address_; }
   const std::string& cluster_address() const { return cluster_address_; }
+  // Of Options::aliases, with the ports that were picked.
+  std::vector<std::string> alias_addresses() const;
   // Empty without a metrics endpoint.
   const std::string& metrics_address() const { return metrics_address_; }
 
  private:
+  // One model name's listener for vLLM's engine protocol.
+  struct AliasServer {
+    std::unique_ptr<VllmEngineService> service;
+    std::unique_ptr<grpc::Server> server;
+    std::string address;
+  };
+
   CoordinatorServer(const Options& options, std::unique_ptr<ServedModel> model);
 
   absl::Status Listen();
+  absl::Status ListenForAlias(const ModelAlias& alias);
   absl::Status ListenForMetrics();
   Metrics::Snapshot MetricsSnapshot() const;
 
@@ -72,10 +87,13 @@ class CoordinatorServer {
   cluster::StepPump pump_;
   const std::shared_ptr<Metrics> metrics_;
   TaskPool tasks_;
+  TokenizerBundle tokenizer_bundle_;
   ServingContext serving_;
   InferenceService inference_service_;
+  VllmEngineService engine_service_;
   cluster::ClusterService cluster_service_;
   std::unique_ptr<grpc::Server> public_server_;
+  std::vector<AliasServer> alias_servers_;
   std::unique_ptr<grpc::Server> cluster_server_;
   std::unique_ptr<prometheus::Exposer> exposer_;
   std::string address_;

@@ -9,7 +9,6 @@
 #include "common/logging.h"
 #include "common/retry_after.h"
 #include "common/status_macros.h"
-#include "coordinator/server/message_parsing.h"
 #include "coordinator/server/request_validation.h"
 
 namespace kvec::coordinator::server {
@@ -49,8 +48,7 @@ void GenerateCall::Start(grpc::CallbackServerContext& context, const grpc::ByteB
 }
 
 absl::Status GenerateCall::Submit(const grpc::ByteBuffer& bytes, absl::Time arrival) {
-  v1::GenerateRequest original;
-  KVEC_RETURN_IF_ERROR(ParseMessage(bytes, &original));
+  KVEC_ASSIGN_OR_RETURN(const v1::GenerateRequest original, protocol_->Parse(bytes));
   if (!serving_.pump.group_ready()) {
     return absl::UnavailableError("no group of workers is ready");
   }
@@ -163,18 +161,27 @@ void GenerateCall::End(const absl::Status& status) {
   Advance();
 }
 
+bool GenerateCall::TakeMessage() {
+  // To a client that has left nothing can be written.
+  if (queue_ == nullptr || cancelled_) return false;
+  while (messages_.empty()) {
+    const std::optional<v1::GenerateResponse> response = queue_->Pop();
+    if (!response.has_value()) return false;
+    protocol_->Append(*response, messages_);
+  }
+  outgoing_ = std::move(messages_.front());
+  messages_.pop_front();
+  return true;
+}
+
 void GenerateCall::Advance() {
   absl::Status end;
   bool finish = false;
   {
     const std::lock_guard lock(mutex_);
     if (writing_ || finished_) return;
-    std::optional<v1::GenerateResponse> response;
-    // To a client that has left nothing can be written.
-    if (queue_ != nullptr && !cancelled_) response = queue_->Pop();
-    if (response.has_value()) {
+    if (TakeMessage()) {
       writing_ = true;
-      outgoing_ = SerializeMessage(*response);
     } else if (end_status_.has_value()) {
       finished_ = true;
       finish = true;

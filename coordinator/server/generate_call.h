@@ -5,15 +5,18 @@
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/server_callback.h>
 
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "coordinator/scheduler/request.h"
+#include "coordinator/server/generate_protocol.h"
 #include "coordinator/server/response_queue.h"
 #include "coordinator/server/serving_context.h"
 
@@ -26,7 +29,8 @@ class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                            public scheduler::RequestSink,
                            public std::enable_shared_from_this<GenerateCall> {
  public:
-  explicit GenerateCall(ServingContext& serving) : serving_(serving) {}
+  GenerateCall(ServingContext& serving, std::unique_ptr<GenerateProtocol> protocol)
+      : serving_(serving), protocol_(std::move(protocol)) {}
 
   // Has the request checked and handed to the scheduler by another thread; the call ends with the
   // reason when that fails. A refusal that is worth another try carries grpc-retry-pushback-ms.
@@ -51,9 +55,12 @@ class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   // Starts the next write, or finishes the call, unless a write is under way. Called without the
   // lock: whoever sets writing_ or finished_ is the only one to call gRPC.
   void Advance();
+  // The next message to write; false: there is none for now.
+  bool TakeMessage() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   ServingContext& serving_;
   grpc::CallbackServerContext* context_ = nullptr;  // valid until the call is finished
+  const std::unique_ptr<GenerateProtocol> protocol_;
   std::shared_ptr<GenerateCall> self_;
   bool counted_ = false;  // by serving_.calls
   absl::Time deadline_ = absl::InfiniteFuture();
@@ -62,6 +69,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   std::mutex mutex_;
   std::string request_id_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<ResponseQueue> queue_ ABSL_GUARDED_BY(mutex_);  // null until the request is valid
+  std::deque<grpc::ByteBuffer> messages_ ABSL_GUARDED_BY(mutex_);  // taken from queue_
   bool submitted_ ABSL_GUARDED_BY(mutex_) = false;
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;

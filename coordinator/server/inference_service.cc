@@ -1,6 +1,7 @@
 #include "coordinator/server/inference_service.h"
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
@@ -16,15 +17,23 @@
 #include "coordinator/server/message_parsing.h"
 #include "coordinator/server/prompt_encoding.h"
 #include "coordinator/server/trace_call.h"
+#include "coordinator/server/unary_reply.h"
 
 namespace kvec::coordinator::server {
 namespace {
 
-grpc::ServerUnaryReactor* Reply(grpc::CallbackServerContext* context, const absl::Status& status) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpcStatus(status));
-  return reactor;
-}
+class InferenceProtocol final : public GenerateProtocol {
+ public:
+  absl::StatusOr<v1::GenerateRequest> Parse(const grpc::ByteBuffer& bytes) override {
+    v1::GenerateRequest request;
+    KVEC_RETURN_IF_ERROR(ParseMessage(bytes, &request));
+    return request;
+  }
+  void Append(const v1::GenerateResponse& response,
+              std::deque<grpc::ByteBuffer>& messages) override {
+    messages.push_back(SerializeMessage(response));
+  }
+};
 
 // Answers the call by `work`, on another thread.
 grpc::ServerUnaryReactor* ReplyLater(grpc::CallbackServerContext* context, TaskPool& tasks,
@@ -62,7 +71,7 @@ InferenceService::InferenceService(ServingContext& serving)
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* InferenceService::Generate(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
-  const auto call = std::make_shared<GenerateCall>(serving_);
+  const auto call = std::make_shared<GenerateCall>(serving_, std::make_unique<InferenceProtocol>());
   call->Start(*context, *request);
   return call.get();
 }

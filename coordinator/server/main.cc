@@ -5,7 +5,9 @@
 
 #include <iostream>
 #include <memory>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "common/logging.h"
@@ -39,7 +41,12 @@ absl::Status Run(const CoordinatorFlags& flags, const CoordinatorServer::Options
     LOG(INFO) << "coordinator: metrics at http://" << server->metrics_address() << "/metrics";
   }
   std::cout << "kvec-coordinator ready: inference " << server->address() << " cluster "
-            << server->cluster_address() << std::endl;
+            << server->cluster_address();
+  const std::vector<std::string> alias_addresses = server->alias_addresses();
+  for (size_t i = 0; i < alias_addresses.size(); ++i) {
+    std::cout << " alias " << options.aliases[i].name << " " << alias_addresses[i];
+  }
+  std::cout << std::endl;
   AwaitSignal(stop_signals);
   server->Stop(absl::Seconds(flags.drain_seconds));
   return absl::OkStatus();

@@ -33,6 +33,8 @@ class Metrics final : public prometheus::Collectable {
   void OnChoiceFinished(v1::FinishReason reason);
 
   std::vector<prometheus::MetricFamily> Collect() const override;
+  // The numbers of this moment.
+  Snapshot TakeSnapshot() const { return snapshot_(); }
 
  private:
   void ObserveEviction(const v1::Usage& usage);

@@ -16,8 +16,9 @@ absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Load(const std::string
   model->bytes = cluster::MeasureModelBytes(*files);
   model->name = name.empty() ? model->config.name : name;
   model->fingerprint = files->fingerprint();
-  model->chat_template_source = files->tokenizer().chat_template;
-  KVEC_ASSIGN_OR_RETURN(model->tokenizer, text::Tokenizer::Create(files->tokenizer()));
+  model->tokenizer_data = files->tokenizer();
+  model->chat_template_source = model->tokenizer_data.chat_template;
+  KVEC_ASSIGN_OR_RETURN(model->tokenizer, text::Tokenizer::Create(model->tokenizer_data));
   auto chat_template = text::ChatTemplate::Create(model->chat_template_source, *model->tokenizer);
   if (!chat_template.ok()) {
     // The model can still continue texts.

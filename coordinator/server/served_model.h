@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/model/model_config.h"
+#include "common/model/tokenizer_data.h"
 #include "coordinator/cluster/placement.h"
 #include "coordinator/text/chat_template.h"
 #include "coordinator/text/tokenizer.h"
@@ -24,6 +25,7 @@ struct ServedModel {
   std::unique_ptr<text::Tokenizer> tokenizer;
   std::unique_ptr<text::ChatTemplate> chat_template;
   std::string chat_template_source;
+  TokenizerData tokenizer_data;  // what `tokenizer` was made of, for those who tokenize themselves
 
   // `name` replaces the file's own when not empty. The errors of ModelFiles::Open, and
   // INVALID_ARGUMENT for a vocabulary that cannot be used; a chat template that cannot be used is

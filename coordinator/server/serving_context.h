@@ -6,7 +6,9 @@
 #include "coordinator/server/call_tracker.h"
 #include "coordinator/server/metrics.h"
 #include "coordinator/server/served_model.h"
+#include "coordinator/server/serving_health.h"
 #include "coordinator/server/task_pool.h"
+#include "coordinator/server/tokenizer_call.h"
 #include "kvec/v1/inference.pb.h"
 
 namespace kvec::coordinator::server {
@@ -20,6 +22,8 @@ struct ServingContext {
   CallTracker& calls;
   Metrics& metrics;
   TaskPool& tasks;
+  const ServingHealth& health;
+  TokenizerBundle& tokenizer_bundle;
   v1::CachePolicy default_cache;  // as given by flags; resolves
 };
 

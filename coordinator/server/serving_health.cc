@@ -1,13 +1,19 @@
 #include "coordinator/server/serving_health.h"
 
-#include "kvec/v1/inference.grpc.pb.h"
+#include <utility>
 
 namespace kvec::coordinator::server {
 
-void ServingHealth::Attach(grpc::HealthCheckServiceInterface* service) {
+void ServingHealth::Attach(grpc::HealthCheckServiceInterface* service,
+                           std::vector<std::string> names) {
   const std::lock_guard lock(mutex_);
-  service_ = service;
+  servers_.push_back({service, std::move(names)});
   Publish();
+}
+
+void ServingHealth::Detach() {
+  const std::lock_guard lock(mutex_);
+  servers_.clear();
 }
 
 void ServingHealth::SetGroupReady(bool ready) {
@@ -22,11 +28,22 @@ void ServingHealth::Drain() {
   Publish();
 }
 
+bool ServingHealth::is_group_ready() const {
+  const std::lock_guard lock(mutex_);
+  return group_ready_;
+}
+
+bool ServingHealth::is_draining() const {
+  const std::lock_guard lock(mutex_);
+  return draining_;
+}
+
 void ServingHealth::Publish() {
-  if (service_ == nullptr) return;
   const bool serving = group_ready_ && !draining_;
-  service_->SetServingStatus(serving);  // every known service, the overall "" too
-  service_->SetServingStatus(v1::Inference::service_full_name(), serving);
+  for (const Server& server : servers_) {
+    server.service->SetServingStatus(serving);  // every known service, the overall "" too
+    for (const std::string& name : server.names) server.service->SetServingStatus(name, serving);
+  }
 }
 
 }  // namespace kvec::coordinator::server

@@ -4,27 +4,38 @@
 #include <grpcpp/health_check_service_interface.h>
 
 #include <mutex>
+#include <string>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 
 namespace kvec::coordinator::server {
 
-// What grpc.health.v1 says, overall and for kvec.v1.Inference: SERVING while a group of workers is
+// What grpc.health.v1 says, overall and for each of our services: SERVING while a group of workers is
 // ready and the server is not draining. Thread-safe.
 class ServingHealth {
  public:
-  // The service of a started server, which must outlive the last change; NOT_SERVING until a group
-  // is ready.
-  void Attach(grpc::HealthCheckServiceInterface* service);
+  // Keeps the health service of a started server, which has the services `names`, up to date, beside
+  // those attached before; NOT_SERVING until a group is ready. It must live until Detach.
+  void Attach(grpc::HealthCheckServiceInterface* service, std::vector<std::string> names);
+  void Detach();
 
   void SetGroupReady(bool ready);
   void Drain();
 
+  bool is_group_ready() const;
+  bool is_draining() const;
+
  private:
+  struct Server {
+    grpc::HealthCheckServiceInterface* service;
+    std::vector<std::string> names;
+  };
+
   void Publish() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  std::mutex mutex_;
-  grpc::HealthCheckServiceInterface* service_ ABSL_GUARDED_BY(mutex_) = nullptr;
+  mutable std::mutex mutex_;
+  std::vector<Server> servers_ ABSL_GUARDED_BY(mutex_);
   bool group_ready_ ABSL_GUARDED_BY(mutex_) = false;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
 };
