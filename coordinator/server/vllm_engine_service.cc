@@ -23,14 +23,17 @@ constexpr int kPageTokens = 16;
 
 class VllmProtocol final : public GenerateProtocol {
  public:
-  explicit VllmProtocol(const v1::CachePolicy& cache) : cache_(cache) {}
+  VllmProtocol(const v1::CachePolicy& cache, const ServedModel& model)
+      : cache_(cache), model_(model) {}
 
   absl::StatusOr<v1::GenerateRequest> Parse(const grpc::ByteBuffer& bytes) override {
     engine::GenerateRequest request;
     KVEC_RETURN_IF_ERROR(ParseMessage(bytes, &request));
-    KVEC_ASSIGN_OR_RETURN(v1::GenerateRequest translated, vllm::TranslateRequest(request));
+    const std::optional<int32_t> bos_id =
+        model_.tokenizer_data.add_bos ? model_.tokenizer->bos_id() : std::nullopt;
+    KVEC_ASSIGN_OR_RETURN(v1::GenerateRequest translated, vllm::TranslateRequest(request, bos_id));
     *translated.mutable_cache() = cache_;
-    responses_.emplace(request);
+    responses_.emplace(request, static_cast<uint32_t>(translated.token_ids().ids_size()));
     return translated;
   }
 
@@ -43,6 +46,7 @@ class VllmProtocol final : public GenerateProtocol {
 
  private:
   const v1::CachePolicy& cache_;
+  const ServedModel& model_;
   std::optional<vllm::ResponseTranslation> responses_;  // from Parse on
 };
 
@@ -53,8 +57,8 @@ VllmEngineService::VllmEngineService(ServingContext& serving, Options options)
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* VllmEngineService::Generate(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
-  const auto call =
-      std::make_shared<GenerateCall>(serving_, std::make_unique<VllmProtocol>(options_.cache));
+  const auto call = std::make_shared<GenerateCall>(
+      serving_, std::make_unique<VllmProtocol>(options_.cache, serving_.model));
   call->Start(*context, *request);
   return call.get();
 }

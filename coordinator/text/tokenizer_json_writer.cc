@@ -24,6 +24,11 @@ namespace {
 using nlohmann::json;
 
 std::string Quote(absl::string_view text) {
+  // Nearly all tokens, and many times faster.
+  const bool is_plain = std::none_of(text.begin(), text.end(), [](char c) {
+    return static_cast<unsigned char>(c) < ' ' || c == '"' || c == '\\';
+  });
+  if (is_plain) return absl::StrCat("\"", text, "\"");
   return json(std::string(text)).dump(-1, ' ', false, json::error_handler_t::replace);
 }
 

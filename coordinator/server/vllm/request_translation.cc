@@ -81,9 +81,22 @@ v1::StoppingCriteria TranslateStopping(const SamplingParams& sampling) {
   return stopping;
 }
 
+void TranslateInput(const engine::GenerateRequest& request, std::optional<int32_t> bos_id,
+                    v1::GenerateRequest& translated) {
+  if (request.has_text()) translated.set_text(request.text());
+  if (!request.has_tokenized()) return;
+  const auto& ids = request.tokenized().input_ids();
+  auto& translated_ids = *translated.mutable_token_ids()->mutable_ids();
+  if (bos_id.has_value() && !ids.empty() && ids[0] != static_cast<uint32_t>(*bos_id)) {
+    translated_ids.Add(static_cast<uint32_t>(*bos_id));
+  }
+  translated_ids.MergeFrom(ids);
+}
+
 }  // namespace
 
-absl::StatusOr<v1::GenerateRequest> TranslateRequest(const engine::GenerateRequest& request) {
+absl::StatusOr<v1::GenerateRequest> TranslateRequest(const engine::GenerateRequest& request,
+                                                     std::optional<int32_t> bos_id) {
   const SamplingParams& sampling = request.sampling_params();
   KVEC_RETURN_IF_ERROR(CheckInput(request));
   KVEC_RETURN_IF_ERROR(CheckConstraint(sampling));
@@ -92,11 +105,7 @@ absl::StatusOr<v1::GenerateRequest> TranslateRequest(const engine::GenerateReque
   }
   v1::GenerateRequest translated;
   translated.set_request_id(request.request_id());
-  if (request.has_tokenized()) {
-    *translated.mutable_token_ids()->mutable_ids() = request.tokenized().input_ids();
-  } else if (request.has_text()) {
-    translated.set_text(request.text());
-  }
+  TranslateInput(request, bos_id, translated);
   KVEC_ASSIGN_OR_RETURN(*translated.mutable_sampling(), TranslateSampling(sampling));
   *translated.mutable_stopping() = TranslateStopping(sampling);
   if (sampling.has_logprobs()) {

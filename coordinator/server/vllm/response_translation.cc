@@ -35,10 +35,11 @@ void Finish(const v1::GenerateResponse& response, engine::GenerateComplete& comp
 
 }  // namespace
 
-ResponseTranslation::ResponseTranslation(const engine::GenerateRequest& request)
+ResponseTranslation::ResponseTranslation(const engine::GenerateRequest& request,
+                                         uint32_t num_prompt_tokens)
     : is_stream_(request.stream()),
       num_choices_(std::max(request.sampling_params().n(), 1u)),
-      num_prompt_tokens_(static_cast<uint32_t>(request.tokenized().input_ids_size())) {}
+      num_prompt_tokens_(num_prompt_tokens) {}
 
 ResponseTranslation::Messages ResponseTranslation::Translate(const v1::GenerateResponse& response) {
   Messages messages;

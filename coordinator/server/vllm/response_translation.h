@@ -16,7 +16,8 @@ class ResponseTranslation {
  public:
   using Messages = std::vector<::vllm::grpc::engine::GenerateResponse>;
 
-  explicit ResponseTranslation(const ::vllm::grpc::engine::GenerateRequest& request);
+  ResponseTranslation(const ::vllm::grpc::engine::GenerateRequest& request,
+                      uint32_t num_prompt_tokens);
 
   // What is to be sent for `response`; often nothing.
   Messages Translate(const v1::GenerateResponse& response);
