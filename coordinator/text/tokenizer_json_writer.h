@@ -12,7 +12,8 @@ namespace kvec::coordinator::text {
 // tokenize for us. A folder's own file is returned as it is. The errors of Tokenizer::Create.
 //
 // SentencePiece joins equally good neighbours from the left, a tokenizer.json by the order of its
-// merges; the ids can only differ where two ways to join have the same score.
+// merges; the ids can differ where two ways to join have the same score, and behind user-defined
+// tokens of a model that puts a space before a text.
 absl::StatusOr<std::string> WriteTokenizerJson(const TokenizerData& data);
 
 }  // namespace kvec::coordinator::text

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -118,6 +119,25 @@ TEST(CoordinatorFlagsTest, NamesTheFlagWithABadAddressOrShape) {
     const auto options = ServerOptions(flags);
     EXPECT_EQ(options.status().code(), absl::StatusCode::kInvalidArgument) << test.argument;
     EXPECT_THAT(std::string(options.status().message()), HasSubstr(test.message));
+  }
+}
+
+TEST(CoordinatorFlagsTest, ReadsAliases) {
+  CoordinatorFlags flags;
+  ASSERT_EQ(Parse({"--model=m", "--alias=kvec-512=127.0.0.1:0", "--alias", "full=127.0.0.1:1"}, flags),
+            std::nullopt);
+  const auto options = ServerOptions(flags);
+  ASSERT_TRUE(options.ok()) << options.status();
+  ASSERT_EQ(options->aliases.size(), 2);
+  EXPECT_EQ(options->aliases[0].name, "kvec-512");
+  EXPECT_EQ(options->aliases[1].listen, "127.0.0.1:1");
+}
+
+TEST(CoordinatorFlagsTest, NamesAnAliasThatIsNone) {
+  for (const char* alias : {"kvec-512", "kvec-x5=127.0.0.1", "kvec-512=127.0.0.1"}) {
+    CoordinatorFlags flags;
+    ASSERT_EQ(Parse({"--model=m", absl::StrCat("--alias=", alias)}, flags), std::nullopt);
+    EXPECT_THAT(ServerOptions(flags).status().message(), HasSubstr("--alias: ")) << alias;
   }
 }
 

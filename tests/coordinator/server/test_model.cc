@@ -24,6 +24,7 @@ std::unique_ptr<ServedModel> MakeTestModel() {
   data.chat_template = "{% for m in messages %}{{ m['content'] }}<|mark|>{% endfor %}";
 
   auto model = std::make_unique<ServedModel>();
+  model->tokenizer_data = data;
   model->name = "test";
   model->fingerprint = "test-fingerprint";
   model->chat_template_source = data.chat_template;
