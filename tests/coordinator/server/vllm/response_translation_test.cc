@@ -10,7 +10,6 @@ namespace engine = ::vllm::grpc::engine;
 using ::testing::ElementsAre;
 using ::testing::FloatEq;
 using ::testing::IsEmpty;
-using ::testing::SizeIs;
 
 engine::GenerateRequest Request(bool stream, uint32_t n = 1) {
   engine::GenerateRequest request;
@@ -53,19 +52,19 @@ v1::TokenLogProbs LogProbs(uint32_t id, float log_prob) {
 TEST(ResponseTranslationTest, StreamsNewIdsAndThenAllOfThem) {
   ResponseTranslation translation(Request(/*stream=*/true), 3);
   auto messages = translation.Translate(Tokens(0, {7, 8}));
-  ASSERT_THAT(messages, SizeIs(1));
+  ASSERT_EQ(messages.size(), 1);
   EXPECT_THAT(messages[0].chunk().token_ids(), ElementsAre(7, 8));
   EXPECT_EQ(messages[0].chunk().prompt_tokens(), 3);
   EXPECT_EQ(messages[0].chunk().completion_tokens(), 2);
   messages = translation.Translate(Tokens(0, {9}));
-  ASSERT_THAT(messages, SizeIs(1));
+  ASSERT_EQ(messages.size(), 1);
   EXPECT_THAT(messages[0].chunk().token_ids(), ElementsAre(9));
   EXPECT_EQ(messages[0].chunk().completion_tokens(), 3);
 
   // The last choice waits for the usage.
-  EXPECT_THAT(translation.Translate(Finished(0, v1::FINISH_REASON_LENGTH)), IsEmpty());
+  EXPECT_TRUE(translation.Translate(Finished(0, v1::FINISH_REASON_LENGTH)).empty());
   messages = translation.Translate(Usage(16));
-  ASSERT_THAT(messages, SizeIs(1));
+  ASSERT_EQ(messages.size(), 1);
   const engine::GenerateComplete& complete = messages[0].complete();
   EXPECT_THAT(complete.output_ids(), ElementsAre(7, 8, 9));
   EXPECT_EQ(complete.finish_reason(), "length");
@@ -82,7 +81,7 @@ TEST(ResponseTranslationTest, TokensReasonAndUsageMayComeTogether) {
   response.set_stop_token_id(7);
   response.mutable_usage();
   const auto messages = translation.Translate(response);
-  ASSERT_THAT(messages, SizeIs(2));
+  ASSERT_EQ(messages.size(), 2);
   EXPECT_THAT(messages[0].chunk().token_ids(), ElementsAre(7));
   EXPECT_EQ(messages[1].complete().finish_reason(), "stop");
   EXPECT_EQ(messages[1].complete().matched_token_id(), 7);
@@ -90,15 +89,15 @@ TEST(ResponseTranslationTest, TokensReasonAndUsageMayComeTogether) {
 
 TEST(ResponseTranslationTest, WithoutAStreamThereIsOneMessagePerChoice) {
   ResponseTranslation translation(Request(/*stream=*/false, 2), 3);
-  EXPECT_THAT(translation.Translate(Tokens(0, {7})), IsEmpty());
-  EXPECT_THAT(translation.Translate(Tokens(1, {17})), IsEmpty());
+  EXPECT_TRUE(translation.Translate(Tokens(0, {7})).empty());
+  EXPECT_TRUE(translation.Translate(Tokens(1, {17})).empty());
   v1::GenerateResponse stopped = Finished(1, v1::FINISH_REASON_STOP);
   stopped.set_stop_string("END");
-  EXPECT_THAT(translation.Translate(stopped), IsEmpty());
-  EXPECT_THAT(translation.Translate(Tokens(0, {8})), IsEmpty());
-  EXPECT_THAT(translation.Translate(Finished(0, v1::FINISH_REASON_LENGTH)), IsEmpty());
+  EXPECT_TRUE(translation.Translate(stopped).empty());
+  EXPECT_TRUE(translation.Translate(Tokens(0, {8})).empty());
+  EXPECT_TRUE(translation.Translate(Finished(0, v1::FINISH_REASON_LENGTH)).empty());
   const auto messages = translation.Translate(Usage(0));
-  ASSERT_THAT(messages, SizeIs(2));
+  ASSERT_EQ(messages.size(), 2);
   EXPECT_EQ(messages[0].complete().index(), 0);
   EXPECT_THAT(messages[0].complete().output_ids(), ElementsAre(7, 8));
   EXPECT_EQ(messages[1].complete().index(), 1);
@@ -111,11 +110,11 @@ TEST(ResponseTranslationTest, AStreamedChoiceIsCompleteWhileOthersGoOn) {
   translation.Translate(Tokens(0, {7}));
   translation.Translate(Tokens(1, {17}));
   auto messages = translation.Translate(Finished(1, v1::FINISH_REASON_STOP));
-  ASSERT_THAT(messages, SizeIs(1));
+  ASSERT_EQ(messages.size(), 1);
   EXPECT_EQ(messages[0].complete().index(), 1);
-  EXPECT_THAT(translation.Translate(Finished(0, v1::FINISH_REASON_STOP)), IsEmpty());
+  EXPECT_TRUE(translation.Translate(Finished(0, v1::FINISH_REASON_STOP)).empty());
   messages = translation.Translate(Usage(32));
-  ASSERT_THAT(messages, SizeIs(1));
+  ASSERT_EQ(messages.size(), 1);
   EXPECT_EQ(messages[0].complete().index(), 0);
   EXPECT_EQ(messages[0].complete().cached_tokens(), 32);
 }
@@ -129,7 +128,7 @@ TEST(ResponseTranslationTest, LogProbsGoWithTheirTokens) {
     response.set_finish_reason(v1::FINISH_REASON_LENGTH);
     response.mutable_usage();
     const auto messages = translation.Translate(response);
-    ASSERT_THAT(messages, SizeIs(stream ? 2 : 1));
+    ASSERT_EQ(messages.size(), stream ? 2u : 1u);
     const engine::OutputLogProbs& logprobs =
         stream ? messages[0].chunk().output_logprobs() : messages[0].complete().output_logprobs();
     EXPECT_THAT(logprobs.token_ids(), ElementsAre(7, 8));
@@ -150,13 +149,13 @@ TEST(ResponseTranslationTest, PromptLogProbsHaveAnEmptyEntryForTheFirstToken) {
     head.mutable_prompt_token_ids()->Add(5);
     head.mutable_prompt_token_ids()->Add(6);
     *head.add_prompt_logprobs() = LogProbs(5, -1);
-    EXPECT_THAT(translation.Translate(head), IsEmpty());
+    EXPECT_TRUE(translation.Translate(head).empty());
     v1::GenerateResponse last = Tokens(0, {7});
     *last.add_prompt_logprobs() = LogProbs(6, -2);
     last.set_finish_reason(v1::FINISH_REASON_LENGTH);
     last.mutable_usage();
     const auto messages = translation.Translate(last);
-    ASSERT_THAT(messages, SizeIs(stream ? 2 : 1));
+    ASSERT_EQ(messages.size(), stream ? 2u : 1u);
     const engine::InputLogProbs& logprobs =
         stream ? messages[0].chunk().input_logprobs() : messages[0].complete().input_logprobs();
     EXPECT_THAT(logprobs.token_ids(), ElementsAre(4, 5, 6));
