@@ -8,7 +8,6 @@
 #include "coordinator/client/bench_report.h"
 #include "coordinator/client/progress_bar.h"
 #include "coordinator/client/request_options.h"
-#include "coordinator/client/target_option.h"
 
 namespace kvec::coordinator::client {
 namespace {
@@ -61,7 +60,7 @@ BenchCommand::BenchCommand(CLI::App& program)
 }
 
 void BenchCommand::AddServiceOptions() {
-  CLI::Option* target = AddTargetOption(*command_, target_)->group("Service");
+  CLI::Option* target = AddConnectionOptions(*command_, connection_)->group("Service");
   CLI::Option* model = command_
                            ->add_option("--model", service_.model,
                                         "Starts a coordinator and a worker with this model")
@@ -130,9 +129,15 @@ std::vector<BenchPoint> BenchCommand::Points() const {
 }
 
 absl::Status BenchCommand::Run(Terminal& terminal) {
-  if (service_.model.empty()) return Measure(Connection(target_), terminal);
-  KVEC_ASSIGN_OR_RETURN(const auto service, LocalService::Start(service_));
-  return Measure(Connection(service->target()), terminal);
+  ConnectionOptions options = connection_;
+  std::unique_ptr<LocalService> service;
+  if (!service_.model.empty()) {
+    KVEC_ASSIGN_OR_RETURN(service, LocalService::Start(service_));
+    options = ConnectionOptions();
+    options.target = service->target();
+  }
+  KVEC_ASSIGN_OR_RETURN(const auto connection, Connection::Open(options));
+  return Measure(*connection, terminal);
 }
 
 absl::Status BenchCommand::Measure(const Connection& connection, Terminal& terminal) {

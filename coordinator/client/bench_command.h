@@ -12,6 +12,7 @@
 #include "coordinator/client/bench_point.h"
 #include "coordinator/client/bench_runner.h"
 #include "coordinator/client/connection.h"
+#include "coordinator/client/connection_options.h"
 #include "coordinator/client/local_service.h"
 #include "coordinator/client/terminal.h"
 #include "kvec/v1/inference.pb.h"
@@ -34,7 +35,7 @@ class BenchCommand {
   absl::Status Measure(const Connection& connection, Terminal& terminal);
 
   CLI::App* const command_;
-  std::string target_;
+  ConnectionOptions connection_;
   LocalService::Options service_;  // used when its model is named
   std::vector<uint32_t> prompt_tokens_;
   std::vector<uint32_t> depths_;

@@ -7,7 +7,6 @@
 #include "coordinator/client/generation.h"
 #include "coordinator/client/prompt_options.h"
 #include "coordinator/client/request_options.h"
-#include "coordinator/client/target_option.h"
 
 namespace kvec::coordinator::client {
 namespace {
@@ -25,7 +24,7 @@ Examples:
 ChatCommand::ChatCommand(CLI::App& program)
     : command_(program.add_subcommand("chat", "Talks with a chat model")) {
   command_->footer(kExamples);
-  AddTargetOption(*command_, target_);
+  AddConnectionOptions(*command_, connection_);
   command_->add_option("--system", system_, "System message in front of the talk")
       ->type_name("TEXT");
   AddSamplingOptions(*command_, *request_.mutable_sampling());
@@ -34,7 +33,7 @@ ChatCommand::ChatCommand(CLI::App& program)
 }
 
 absl::Status ChatCommand::Run(Terminal& terminal, InterruptWatcher* interrupts) {
-  const Connection connection(target_);
+  KVEC_ASSIGN_OR_RETURN(const auto connection, Connection::Open(connection_));
   if (system_.has_value()) {
     KVEC_RETURN_IF_ERROR(CheckUtf8("system", *system_));
     AddMessage("system", *system_);
@@ -47,7 +46,7 @@ absl::Status ChatCommand::Run(Terminal& terminal, InterruptWatcher* interrupts) 
     if (terminal.in_is_tty) terminal.err << "> " << std::flush;
     if (!std::getline(terminal.in, question)) break;
     if (question.empty()) continue;
-    absl::Status status = Answer(connection, question, terminal, interrupts);
+    absl::Status status = Answer(*connection, question, terminal, interrupts);
     if (status.ok()) continue;
     if (!terminal.in_is_tty) return status;
     terminal.err << status.message() << std::endl;

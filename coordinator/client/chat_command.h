@@ -7,6 +7,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "coordinator/client/connection.h"
+#include "coordinator/client/connection_options.h"
 #include "coordinator/client/interrupt_watcher.h"
 #include "coordinator/client/terminal.h"
 #include "kvec/v1/inference.pb.h"
@@ -29,7 +30,7 @@ class ChatCommand {
   void AddMessage(const std::string& role, const std::string& content);
 
   CLI::App* const command_;
-  std::string target_;
+  ConnectionOptions connection_;
   std::optional<std::string> system_;
   v1::GenerateRequest request_;  // its chat messages are the history
 };

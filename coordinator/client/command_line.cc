@@ -13,6 +13,7 @@
 #include "coordinator/client/generate_command.h"
 #include "coordinator/client/status_command.h"
 #include "coordinator/client/trace_command.h"
+#include "coordinator/client/token_command.h"
 
 namespace kvec::coordinator::client {
 namespace {
@@ -24,6 +25,7 @@ constexpr char kExamples[] = R"(Start here:
   kvec coverage --budget 128 "A long text"       what does eviction keep of it? (a page)
   kvec bench --model model.gguf                  how fast is this machine?
   kvec trace --steps 100 --out trace.json        where does the time go?
+  kvec token --name alice                        a token for a coordinator that asks for one
 
 `kvec COMMAND --help` shows a command's options with examples.
 Exit codes: 0 done, 1 failed with a message, 2 wrong usage.)";
@@ -50,6 +52,7 @@ ExitCode RunCommandLine(const std::vector<std::string>& arguments, Terminal& ter
   StatusCommand status(program);
   BenchCommand bench(program);
   TraceCommand trace(program);
+  TokenCommand token(program);
   try {
     // CLI11 takes the arguments from last to first.
     program.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
@@ -62,6 +65,7 @@ ExitCode RunCommandLine(const std::vector<std::string>& arguments, Terminal& ter
   if (coverage.is_chosen()) return Report(coverage.Run(terminal, interrupts), terminal);
   if (bench.is_chosen()) return Report(bench.Run(terminal), terminal);
   if (trace.is_chosen()) return Report(trace.Run(terminal, interrupts), terminal);
+  if (token.is_chosen()) return Report(token.Run(terminal), terminal);
   return Report(status.Run(terminal), terminal);
 }
 

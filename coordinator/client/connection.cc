@@ -1,9 +1,15 @@
 #include "coordinator/client/connection.h"
 
 #include <algorithm>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/grpc_status.h"
+#include "common/security/listen_address.h"
+#include "common/security/secret.h"
+#include "common/status_macros.h"
+#include "coordinator/client/header_interceptor.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 
 namespace kvec::coordinator::client {
@@ -16,14 +22,35 @@ constexpr absl::Duration kControlTimeout = absl::Seconds(10);
 
 constexpr absl::Duration kRetryPause = absl::Milliseconds(50);
 
-std::shared_ptr<grpc::Channel> OpenChannel(const std::string& target) {
+// What every call carries. INVALID_ARGUMENT when the token is to go out unencrypted.
+absl::StatusOr<HeaderInterceptorFactory::Headers> MakeHeaders(const ConnectionOptions& options) {
+  HeaderInterceptorFactory::Headers headers;
+  KVEC_ASSIGN_OR_RETURN(const std::string token,
+                        security::ReadToken(options.token_file, "KVEC_TOKEN"));
+  if (token.empty()) return headers;
+  if (!options.tls.is_on() && !options.insecure && !security::IsLocalAddress(options.target)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the token would go to ", options.target,
+                     " unencrypted: --tls or --tls-ca is missing, or --insecure"));
+  }
+  headers.emplace("authorization", absl::StrCat("Bearer ", token));
+  return headers;
+}
+
+absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const ConnectionOptions& options) {
   grpc::ChannelArguments arguments;
   // Log-probabilities of a long prompt exceed gRPC's default of 4 MiB.
   arguments.SetMaxReceiveMessageSize(-1);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1000);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
-  return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments);
+  KVEC_ASSIGN_OR_RETURN(const auto credentials,
+                        security::MakeChannelCredentials(options.tls, arguments));
+  KVEC_ASSIGN_OR_RETURN(auto headers, MakeHeaders(options));
+  std::vector<std::unique_ptr<grpc::experimental::ClientInterceptorFactoryInterface>> interceptors;
+  interceptors.push_back(std::make_unique<HeaderInterceptorFactory>(std::move(headers)));
+  return grpc::experimental::CreateCustomChannelWithInterceptors(
+      options.target, credentials, arguments, std::move(interceptors));
 }
 
 // Follows the coordinator's health until it serves, the stream breaks or the deadline passes.
@@ -46,9 +73,15 @@ grpc::Status WatchUntilServing(grpc::health::v1::Health::Stub& health, absl::Tim
 
 }  // namespace
 
-Connection::Connection(const std::string& target)
+absl::StatusOr<std::unique_ptr<Connection>> Connection::Open(const ConnectionOptions& options) {
+  KVEC_ASSIGN_OR_RETURN(std::shared_ptr<grpc::Channel> channel, OpenChannel(options));
+  // Not make_unique: the constructor is private.
+  return std::unique_ptr<Connection>(new Connection(options.target, std::move(channel)));
+}
+
+Connection::Connection(const std::string& target, std::shared_ptr<grpc::Channel> channel)
     : target_(target),
-      channel_(OpenChannel(target)),
+      channel_(std::move(channel)),
       inference_(v1::Inference::NewStub(channel_)) {}
 
 absl::StatusOr<v1::GetModelResponse> Connection::GetModel() const {

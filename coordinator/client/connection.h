@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "coordinator/client/connection_options.h"
 #include "grpcpp/grpcpp.h"
 #include "kvec/v1/inference.grpc.pb.h"
 
@@ -17,8 +18,9 @@ namespace kvec::coordinator::client {
 // One coordinator, reached over a channel that reconnects by itself. Thread-safe.
 class Connection {
  public:
-  // `target`: HOST:PORT. Dials on the first call.
-  explicit Connection(const std::string& target);
+  // Dials on the first call. INVALID_ARGUMENT or the system's error when one of the files can't be
+  // used, or when a token would go to another machine unencrypted.
+  static absl::StatusOr<std::unique_ptr<Connection>> Open(const ConnectionOptions& options);
 
   v1::Inference::StubInterface& inference() const { return *inference_; }
   const std::string& target() const { return target_; }
@@ -34,6 +36,8 @@ class Connection {
   absl::Status WaitUntilServing(absl::Duration timeout) const;
 
  private:
+  Connection(const std::string& target, std::shared_ptr<grpc::Channel> channel);
+
   const std::string target_;
   const std::shared_ptr<grpc::Channel> channel_;
   const std::unique_ptr<v1::Inference::StubInterface> inference_;

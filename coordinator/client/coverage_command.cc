@@ -10,7 +10,6 @@
 #include "coordinator/client/coverage_page.h"
 #include "coordinator/client/generation.h"
 #include "coordinator/client/request_options.h"
-#include "coordinator/client/target_option.h"
 #include "coordinator/client/token_texts.h"
 #include "coordinator/client/write_file.h"
 
@@ -43,7 +42,7 @@ CoverageCommand::CoverageCommand(CLI::App& program)
       ->excludes(command_->get_option("--prompt"))
       ->excludes(command_->get_option("--prompt-file"))
       ->excludes(command_->get_option("--token-ids"));
-  AddTargetOption(*command_, target_);
+  AddConnectionOptions(*command_, connection_);
   AddCachePolicyOptions(*command_, *request_.mutable_cache());
   command_->add_option("-o,--output", output_, "The page, one HTML file")
       ->type_name("FILE")
@@ -55,13 +54,13 @@ absl::Status CoverageCommand::Run(Terminal& terminal, InterruptWatcher* interrup
   request_.set_report_kept_tokens(true);
   request_.mutable_sampling()->set_temperature(0);
   request_.mutable_stopping()->set_max_tokens(1);
-  const Connection connection(target_);
-  KVEC_ASSIGN_OR_RETURN(const v1::GetModelResponse model, connection.GetModel());
+  KVEC_ASSIGN_OR_RETURN(const auto connection, Connection::Open(connection_));
+  KVEC_ASSIGN_OR_RETURN(const v1::GetModelResponse model, connection->GetModel());
   grpc::ClientContext context;
   const ScopedInterruptHandler cancel(interrupts, [&context] { context.TryCancel(); });
   Generation generation;
   KVEC_RETURN_IF_ERROR(Generate(
-      connection.inference(), context, request_, [](const v1::GenerateResponse&) {}, generation));
+      connection->inference(), context, request_, [](const v1::GenerateResponse&) {}, generation));
   if (generation.usage.layers_size() == 0) {
     return absl::FailedPreconditionError(
         absl::StrCat("nothing was evicted from the ", generation.usage.prompt_tokens(),
@@ -73,7 +72,7 @@ absl::Status CoverageCommand::Run(Terminal& terminal, InterruptWatcher* interrup
   if (report.policy.empty()) report.policy = model.default_cache_policy().policy();
   if (report.policy == "full") report.policy = "kvec";  // what a budget alone means
   report.budget = BudgetText(request_.cache());
-  KVEC_ASSIGN_OR_RETURN(report.tokens, TokenTexts(connection, generation.prompt_token_ids));
+  KVEC_ASSIGN_OR_RETURN(report.tokens, TokenTexts(*connection, generation.prompt_token_ids));
   report.usage = std::move(generation.usage);
   KVEC_RETURN_IF_ERROR(WriteFile("--output", output_, CoveragePage(report)));
   terminal.out << absl::StrFormat(

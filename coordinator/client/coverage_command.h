@@ -5,6 +5,7 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
+#include "coordinator/client/connection_options.h"
 #include "coordinator/client/interrupt_watcher.h"
 #include "coordinator/client/prompt_options.h"
 #include "coordinator/client/terminal.h"
@@ -23,7 +24,7 @@ class CoverageCommand {
 
  private:
   CLI::App* const command_;
-  std::string target_;
+  ConnectionOptions connection_;
   PromptOptions prompt_;
   v1::GenerateRequest request_;
   std::string output_ = "coverage.html";

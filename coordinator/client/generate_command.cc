@@ -11,7 +11,6 @@
 #include "coordinator/client/generation.h"
 #include "coordinator/client/generation_json.h"
 #include "coordinator/client/request_options.h"
-#include "coordinator/client/target_option.h"
 
 namespace kvec::coordinator::client {
 namespace {
@@ -122,7 +121,7 @@ GenerateCommand::GenerateCommand(CLI::App& program)
     : command_(program.add_subcommand("generate", "Continues one prompt")) {
   command_->footer(kExamples);
   AddPromptOptions(*command_, prompt_);
-  AddTargetOption(*command_, target_);
+  AddConnectionOptions(*command_, connection_);
   command_->add_option("--timeout", timeout_seconds_, "Gives up after this time; 0: never")
       ->type_name("SECONDS")
       ->check(CLI::NonNegativeNumber);
@@ -138,7 +137,7 @@ absl::Status GenerateCommand::Run(Terminal& terminal, InterruptWatcher* interrup
   for (const std::string& stop : request_.stopping().stop()) {
     KVEC_RETURN_IF_ERROR(CheckUtf8("stop", stop));
   }
-  const Connection connection(target_);
+  KVEC_ASSIGN_OR_RETURN(const auto connection, Connection::Open(connection_));
   grpc::ClientContext context;
   if (timeout_seconds_ > 0) {
     context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(timeout_seconds_)));
@@ -151,7 +150,7 @@ absl::Status GenerateCommand::Run(Terminal& terminal, InterruptWatcher* interrup
   };
   Generation generation;
   const absl::Status status =
-      Generate(connection.inference(), context, request_, print_text, generation);
+      Generate(connection->inference(), context, request_, print_text, generation);
   if (stream_text && !generation.choices.empty()) terminal.out << std::endl;
   KVEC_RETURN_IF_ERROR(status);
   if (print_json_) {

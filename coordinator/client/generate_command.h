@@ -3,6 +3,7 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
+#include "coordinator/client/connection_options.h"
 #include "coordinator/client/interrupt_watcher.h"
 #include "coordinator/client/prompt_options.h"
 #include "coordinator/client/terminal.h"
@@ -22,7 +23,7 @@ class GenerateCommand {
 
  private:
   CLI::App* const command_;
-  std::string target_;
+  ConnectionOptions connection_;
   PromptOptions prompt_;
   v1::GenerateRequest request_;
   double timeout_seconds_ = 0;

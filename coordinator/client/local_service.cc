@@ -59,9 +59,11 @@ absl::Status LocalService::StartCoordinator(const std::string& folder, const Opt
 }
 
 absl::Status LocalService::WaitUntilServing(absl::Time deadline) {
-  const Connection connection(target_);
+  ConnectionOptions options;
+  options.target = target_;
+  KVEC_ASSIGN_OR_RETURN(const auto connection, Connection::Open(options));
   while (true) {
-    absl::Status status = connection.WaitUntilServing(kDeathCheck);
+    absl::Status status = connection->WaitUntilServing(kDeathCheck);
     if (status.ok()) return status;
     for (ChildProcess* process : {worker_.get(), coordinator_.get()}) {
       if (process->HasExited()) return absl::UnavailableError(process->ErrorTail());

@@ -6,7 +6,6 @@
 #include "common/status_macros.h"
 #include "coordinator/client/connection.h"
 #include "coordinator/client/status_report.h"
-#include "coordinator/client/target_option.h"
 
 namespace kvec::coordinator::client {
 namespace {
@@ -22,7 +21,7 @@ constexpr char kExamples[] = R"(Examples:
 StatusCommand::StatusCommand(CLI::App& program)
     : command_(program.add_subcommand("status", "Shows model, workers, pages and queues")) {
   command_->footer(kExamples);
-  AddTargetOption(*command_, target_);
+  AddConnectionOptions(*command_, connection_);
   command_->add_option("--wait-ready", wait_seconds_, "Waits this long for the workers to serve")
       ->type_name("SECONDS")
       ->check(CLI::NonNegativeNumber);
@@ -30,12 +29,12 @@ StatusCommand::StatusCommand(CLI::App& program)
 }
 
 absl::Status StatusCommand::Run(Terminal& terminal) {
-  const Connection connection(target_);
+  KVEC_ASSIGN_OR_RETURN(const auto connection, Connection::Open(connection_));
   if (wait_seconds_.has_value()) {
-    KVEC_RETURN_IF_ERROR(connection.WaitUntilServing(absl::Seconds(*wait_seconds_)));
+    KVEC_RETURN_IF_ERROR(connection->WaitUntilServing(absl::Seconds(*wait_seconds_)));
   }
-  KVEC_ASSIGN_OR_RETURN(const v1::GetModelResponse model, connection.GetModel());
-  KVEC_ASSIGN_OR_RETURN(const v1::GetStatusResponse status, connection.GetStatus());
+  KVEC_ASSIGN_OR_RETURN(const v1::GetModelResponse model, connection->GetModel());
+  KVEC_ASSIGN_OR_RETURN(const v1::GetStatusResponse status, connection->GetStatus());
   terminal.out << (print_json_ ? StatusJson(model, status) + "\n" : StatusTable(model, status));
   terminal.out.flush();
   return absl::OkStatus();

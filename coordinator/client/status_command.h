@@ -6,6 +6,7 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
+#include "coordinator/client/connection_options.h"
 #include "coordinator/client/terminal.h"
 
 namespace kvec::coordinator::client {
@@ -21,7 +22,7 @@ class StatusCommand {
 
  private:
   CLI::App* const command_;
-  std::string target_;
+  ConnectionOptions connection_;
   std::optional<double> wait_seconds_;
   bool print_json_ = false;
 };

@@ -7,7 +7,6 @@
 #include "common/status_macros.h"
 #include "coordinator/client/chrome_trace.h"
 #include "coordinator/client/connection.h"
-#include "coordinator/client/target_option.h"
 #include "coordinator/client/trace_summary.h"
 #include "coordinator/client/write_file.h"
 
@@ -26,7 +25,7 @@ TraceCommand::TraceCommand(CLI::App& program)
     : command_(program.add_subcommand(
           "trace", "Records what coordinator and workers do during the next Steps")) {
   command_->footer(kExamples);
-  AddTargetOption(*command_, target_);
+  AddConnectionOptions(*command_, connection_);
   command_->add_option("--steps", num_steps_, "Steps to record")
       ->type_name("N")
       ->check(CLI::Range(1, 1000))
@@ -41,14 +40,14 @@ TraceCommand::TraceCommand(CLI::App& program)
 }
 
 absl::Status TraceCommand::Run(Terminal& terminal, InterruptWatcher* interrupts) {
-  const Connection connection(target_);
+  KVEC_ASSIGN_OR_RETURN(const auto connection, Connection::Open(connection_));
   v1::TraceRequest request;
   request.set_num_steps(num_steps_);
   request.set_max_seconds(max_seconds_);
   grpc::ClientContext context;
   const ScopedInterruptHandler cancel(interrupts, [&context] { context.TryCancel(); });
   v1::TraceResponse trace;
-  const grpc::Status status = connection.inference().Trace(&context, request, &trace);
+  const grpc::Status status = connection->inference().Trace(&context, request, &trace);
   if (!status.ok()) return FromGrpcStatus(status);
   if (trace.num_steps() == 0) {
     return absl::UnavailableError(absl::StrCat("no Step was run within ", max_seconds_, " s"));

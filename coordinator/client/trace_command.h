@@ -6,6 +6,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "coordinator/client/interrupt_watcher.h"
+#include "coordinator/client/connection_options.h"
 #include "coordinator/client/terminal.h"
 #include "kvec/v1/inference.pb.h"
 
@@ -22,7 +23,7 @@ class TraceCommand {
 
  private:
   CLI::App* const command_;
-  std::string target_;
+  ConnectionOptions connection_;
   std::string output_ = "trace.json";
   uint32_t num_steps_ = 100;
   double max_seconds_ = 60;

@@ -172,6 +172,11 @@ absl::Status ContinuousScheduler::Submit(Request request, absl::Time now) {
                                                      options_.max_running_sequences,
                                                      " sequences run at a time"));
   }
+  if (options_.max_prompt_tokens > 0 && request.prompt.size() > options_.max_prompt_tokens) {
+    return absl::InvalidArgumentError(absl::StrCat("prompt: ", request.prompt.size(),
+                                                   " tokens, this server takes at most ",
+                                                   options_.max_prompt_tokens));
+  }
   const std::lock_guard lock(mutex_);
   sessions_.Advance(now);
   if (request.session_id.empty()) return Add(std::move(request), nullptr, now);

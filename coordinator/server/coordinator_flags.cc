@@ -34,11 +34,12 @@ Exit codes: 0 done, 1 failed with a message on standard error, 2 wrong usage.)";
 
 void AddNetworkFlags(CLI::App& app, CoordinatorFlags& flags) {
   app.add_option("--listen", flags.listen,
-                 "HOST:PORT for clients; port 0 picks a free one. Not encrypted: keep it on "
-                 "loopback or a network that you trust")
+                 "HOST:PORT for clients; port 0 picks a free one. Beyond the loopback it wants "
+                 "--tls-cert, and --tokens or --tls-client-ca")
       ->capture_default_str();
   app.add_option("--cluster-listen", flags.cluster_listen,
-                 "HOST:PORT where workers attach; port 0 picks a free one")
+                 "HOST:PORT where workers attach; port 0 picks a free one. Beyond the loopback it "
+                 "wants --cluster-tls-cert, and --join-token-file or --cluster-tls-client-ca")
       ->capture_default_str();
   app.add_option("--alias", flags.aliases,
                  "POLICY[-BUDGET]=HOST:PORT, for instance kvec-512=127.0.0.1:50061: there vLLM's "
@@ -47,11 +48,15 @@ void AddNetworkFlags(CLI::App& app, CoordinatorFlags& flags) {
                  "given several times. --listen serves that protocol too, with the default policy")
       ->allow_extra_args(false);
   app.add_option("--metrics-listen", flags.metrics_listen,
-                 "HOST:PORT of Prometheus' /metrics (default: none)");
+                 "HOST:PORT of Prometheus' /metrics, not encrypted and open to all (default: none)");
   app.add_option("--max-request-mib", flags.max_request_mib,
                  "Larger requests get RESOURCE_EXHAUSTED")
       ->capture_default_str()
       ->check(CLI::Range(0.001, 1024.0));
+  app.add_option("--max-streams", flags.max_streams,
+                 "Calls at a time of one connection; more wait at the client")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 20));
   app.add_option("--drain-seconds", flags.drain_seconds,
                  "How long running requests may go on after SIGTERM")
       ->capture_default_str()
@@ -115,6 +120,10 @@ void AddSchedulingFlags(CLI::App& app, CoordinatorFlags& flags) {
   app.add_option("--max-waiting-requests", flags.scheduler.max_waiting_requests,
                  "Requests that may wait; more get RESOURCE_EXHAUSTED")
       ->capture_default_str();
+  app.add_option("--max-prompt-tokens", flags.scheduler.max_prompt_tokens,
+                 "Longer prompts get INVALID_ARGUMENT; of a session only what a request adds to it "
+                 "counts. 0: what the context has room for")
+      ->capture_default_str();
   app.add_option("--max-waiting-tokens", flags.scheduler.max_waiting_tokens,
                  "Prompt tokens of all waiting requests; more get RESOURCE_EXHAUSTED")
       ->capture_default_str();
@@ -142,6 +151,7 @@ std::optional<int> ParseCoordinatorFlags(int argc, char** argv, CoordinatorFlags
   app.add_option("--model-name", flags.model_name,
                  "Name that clients see (default: the model's own)");
   AddNetworkFlags(app, flags);
+  AddSecurityFlags(app, flags.security);
   AddSchedulingFlags(app, flags);
   app.add_option("--log-level", flags.log_level, "debug, info, warning or error")
       ->capture_default_str()
@@ -178,6 +188,8 @@ absl::StatusOr<CoordinatorServer::Options> ServerOptions(const CoordinatorFlags&
     return absl::InvalidArgumentError(absl::StrCat("--parallel: ", shape.status().message()));
   }
   options.shape = *shape;
+  if (absl::Status status = ApplySecurity(flags.security, options); !status.ok()) return status;
+  options.max_streams = static_cast<int>(flags.max_streams);
   options.max_request_bytes = static_cast<int>(flags.max_request_mib * kMibBytes);
   options.heartbeat_timeout = absl::Seconds(flags.heartbeat_seconds);
   options.scheduler = flags.scheduler;

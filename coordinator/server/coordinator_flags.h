@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "coordinator/server/coordinator_server.h"
+#include "coordinator/server/security_flags.h"
 
 namespace kvec::coordinator::server {
 
@@ -19,6 +20,7 @@ struct CoordinatorFlags {
   std::string cluster_listen = "127.0.0.1:50052";
   std::string metrics_listen;
   std::vector<std::string> aliases;
+  SecurityFlags security;
   std::string parallel = "tp=1,pp=1";
   std::string policy;
   std::optional<uint32_t> budget_tokens;
@@ -26,6 +28,7 @@ struct CoordinatorFlags {
   uint32_t prefill_bound_tokens = 0;
   uint32_t decode_interval_tokens = 0;
   double max_request_mib = 4;
+  uint32_t max_streams = 1024;
   double drain_seconds = 30;
   double heartbeat_seconds = 10;
   double session_ttl_seconds = 600;

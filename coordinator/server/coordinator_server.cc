@@ -2,7 +2,6 @@
 
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
-#include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server_builder.h>
 
 #include <algorithm>
@@ -24,6 +23,9 @@ namespace {
 
 // Messages between coordinator and workers: Steps, and results with log-probabilities.
 constexpr int kMaxClusterMessageBytes = 64 << 20;
+// A worker needs one.
+constexpr int kMaxClusterStreams = 8;
+constexpr int kHandshakeTimeoutMs = 10'000;
 // How long peers get to close idle connections, and cancelled ones to hear of it. gRPC clients that
 // wait for nothing notice late, so this is what stopping takes.
 constexpr absl::Duration kLastWords = absl::Milliseconds(250);
@@ -35,16 +37,32 @@ std::string WithPort(const std::string& address, int port) {
   return absl::StrCat(address.substr(0, address.rfind(':') + 1), port);
 }
 
-// Listens on `address` with `services`; sets the address with the port that was picked.
-absl::StatusOr<std::unique_ptr<grpc::Server>> Serve(const std::string& address,
+// An address, and what it asks of those who come there.
+struct Listener {
+  std::string address;
+  std::shared_ptr<grpc::ServerCredentials> credentials;
+};
+
+struct ServerLimits {
+  int max_message_bytes;
+  int max_streams;  // of one connection
+};
+
+// Listens with `services`; sets the first listener's address with the port that was picked.
+absl::StatusOr<std::unique_ptr<grpc::Server>> Serve(const std::vector<Listener>& listeners,
                                                     const std::vector<grpc::Service*>& services,
-                                                    int max_message_bytes,
+                                                    const ServerLimits& limits,
                                                     std::string* picked) {
   grpc::ServerBuilder builder;
-  int port = 0;
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
+  std::vector<int> ports(listeners.size());
+  for (size_t i = 0; i < listeners.size(); ++i) {
+    builder.AddListeningPort(listeners[i].address, listeners[i].credentials, &ports[i]);
+  }
   for (grpc::Service* service : services) builder.RegisterService(service);
-  builder.SetMaxReceiveMessageSize(max_message_bytes);
+  builder.SetMaxReceiveMessageSize(limits.max_message_bytes);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, limits.max_streams);
+  // Whoever connects and then says nothing does not hold a descriptor for long.
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);
   // Else a second coordinator on the same port would silently get half of the calls.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   // Lets clients behind a gateway keep idle connections open.
@@ -54,10 +72,12 @@ absl::StatusOr<std::unique_ptr<grpc::Server>> Serve(const std::string& address,
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 30'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
-  if (server == nullptr || port == 0) {
-    return absl::UnavailableError(absl::StrCat(address, ": cannot listen on this address"));
+  for (size_t i = 0; i < listeners.size(); ++i) {
+    if (server != nullptr && ports[i] != 0) continue;
+    return absl::UnavailableError(
+        absl::StrCat(listeners[i].address, ": cannot listen on this address"));
   }
-  *picked = WithPort(address, port);
+  *picked = WithPort(listeners[0].address, ports[0]);
   return server;
 }
 
@@ -129,27 +149,67 @@ absl::Status CoordinatorServer::Listen() {
   // Both are settings of the process, and take effect for servers built afterwards.
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-  KVEC_ASSIGN_OR_RETURN(public_server_,
-                        Serve(options_.listen, {&inference_service_, &engine_service_},
-                              options_.max_request_bytes, &address_));
-  health_.Attach(public_server_->GetHealthCheckService(),
-                 {v1::Inference::service_full_name(), VllmEngine::service_full_name()});
-  for (const ModelAlias& alias : options_.aliases) KVEC_RETURN_IF_ERROR(ListenForAlias(alias));
-  KVEC_ASSIGN_OR_RETURN(cluster_server_, Serve(options_.cluster_listen, {&cluster_service_},
-                                               kMaxClusterMessageBytes, &cluster_address_));
+  KVEC_RETURN_IF_ERROR(ListenForClients());
+  KVEC_RETURN_IF_ERROR(ListenForWorkers());
   if (!options_.metrics_listen.empty()) KVEC_RETURN_IF_ERROR(ListenForMetrics());
   pump_.Start();
   return absl::OkStatus();
 }
 
-absl::Status CoordinatorServer::ListenForAlias(const ModelAlias& alias) {
+absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> CoordinatorServer::ClientCredentials()
+    const {
+  std::shared_ptr<security::TokenGuard> guard;
+  if (!options_.tokens_file.empty()) {
+    KVEC_ASSIGN_OR_RETURN(guard, security::TokenGuard::OfHashFile(options_.tokens_file));
+  }
+  return security::MakeServerCredentials(options_.tls, std::move(guard));
+}
+
+absl::Status CoordinatorServer::ListenForClients() {
+  KVEC_ASSIGN_OR_RETURN(const auto credentials, ClientCredentials());
+  std::vector<Listener> listeners = {{options_.listen, credentials}};
+  if (!options_.local_listen.empty()) {
+    listeners.push_back({options_.local_listen, grpc::InsecureServerCredentials()});
+  }
+  KVEC_ASSIGN_OR_RETURN(public_server_,
+                        Serve(listeners, {&inference_service_, &engine_service_},
+                              {options_.max_request_bytes, options_.max_streams}, &address_));
+  health_.Attach(public_server_->GetHealthCheckService(),
+                 {v1::Inference::service_full_name(), VllmEngine::service_full_name()});
+  for (const ModelAlias& alias : options_.aliases) {
+    KVEC_RETURN_IF_ERROR(ListenForAlias(
+        alias, options_.local_aliases ? grpc::InsecureServerCredentials() : credentials));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CoordinatorServer::ListenForAlias(
+    const ModelAlias& alias, std::shared_ptr<grpc::ServerCredentials> credentials) {
   AliasServer& server = alias_servers_.emplace_back();
   server.service = std::make_unique<VllmEngineService>(
       serving_,
       EngineOptions(options_, absl::StrCat(model_->name, "@", alias.name), alias.cache));
-  KVEC_ASSIGN_OR_RETURN(server.server, Serve(alias.listen, {server.service.get()},
-                                             options_.max_request_bytes, &server.address));
+  KVEC_ASSIGN_OR_RETURN(
+      server.server,
+      Serve({{alias.listen, std::move(credentials)}}, {server.service.get()},
+            {options_.max_request_bytes, options_.max_streams}, &server.address));
   health_.Attach(server.server->GetHealthCheckService(), {VllmEngine::service_full_name()});
+  return absl::OkStatus();
+}
+
+absl::Status CoordinatorServer::ListenForWorkers() {
+  std::shared_ptr<security::TokenGuard> guard;
+  if (!options_.join_token_file.empty()) {
+    KVEC_ASSIGN_OR_RETURN(guard, security::TokenGuard::OfTokenFile(options_.join_token_file));
+  } else if (!options_.join_token.empty()) {
+    guard = security::TokenGuard::OfToken(options_.join_token);
+  }
+  KVEC_ASSIGN_OR_RETURN(
+      const auto credentials,
+      security::MakeServerCredentials(options_.cluster_tls, std::move(guard)));
+  KVEC_ASSIGN_OR_RETURN(cluster_server_,
+                        Serve({{options_.cluster_listen, credentials}}, {&cluster_service_},
+                              {kMaxClusterMessageBytes, kMaxClusterStreams}, &cluster_address_));
   return absl::OkStatus();
 }
 

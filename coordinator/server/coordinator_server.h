@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/security/server_credentials.h"
 #include "coordinator/cluster/cluster_service.h"
 #include "coordinator/cluster/placement.h"
 #include "coordinator/cluster/step_pump.h"
@@ -36,7 +37,16 @@ class CoordinatorServer {
     std::string listen = "127.0.0.1:50051";
     std::string cluster_listen = "127.0.0.1:50052";
     std::string metrics_listen;  // empty: no metrics endpoint
+    // A second address for clients, which asks them for nothing; empty: none.
+    std::string local_listen;
+    bool local_aliases = false;   // ask for nothing, too
+    security::ServerTls tls;      // of `listen` and the aliases
+    std::string tokens_file;      // see security::TokenHashes; empty: clients are not asked
+    security::ServerTls cluster_tls;
+    std::string join_token_file;  // with the token that workers must have
+    std::string join_token;       // the same where there is no file; empty: they are not asked
     int max_request_bytes = 4 << 20;
+    int max_streams = 1024;          // calls at a time of one connection
     cluster::ParallelShape shape;
     absl::Duration heartbeat_timeout = absl::Seconds(10);
     scheduler::SchedulerOptions scheduler;
@@ -45,6 +55,7 @@ class CoordinatorServer {
   };
 
   // Listens when it returns. INVALID_ARGUMENT for options that do not fit each other or the model,
+  // the system's errors for their files,
   // UNAVAILABLE for an address that cannot be listened on.
   static absl::StatusOr<std::unique_ptr<CoordinatorServer>> Start(
       const Options& options, std::unique_ptr<ServedModel> model);
@@ -74,7 +85,12 @@ class CoordinatorServer {
   CoordinatorServer(const Options& options, std::unique_ptr<ServedModel> model);
 
   absl::Status Listen();
-  absl::Status ListenForAlias(const ModelAlias& alias);
+  // What the clients' addresses ask for: options_.tls and tokens.
+  absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> ClientCredentials() const;
+  absl::Status ListenForClients();
+  absl::Status ListenForAlias(const ModelAlias& alias,
+                              std::shared_ptr<grpc::ServerCredentials> credentials);
+  absl::Status ListenForWorkers();
   absl::Status ListenForMetrics();
   Metrics::Snapshot MetricsSnapshot() const;
 

@@ -42,6 +42,8 @@ absl::Status Run(const WorkerFlags& flags, const sigset_t& stop_signals) {
 
   Worker::Options options;
   options.host = HostName();
+  options.tls = flags.tls;
+  options.join_token_file = flags.join_token_file;
   options.worker_id =
       flags.worker_id.empty() ? absl::StrCat(options.host, "-", getpid()) : flags.worker_id;
   options.device = std::string(made.device->name());

@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 #include "common/grpc_status.h"
 #include "common/logging.h"
+#include "common/security/secret.h"
 #include "common/status_macros.h"
 #include "common/version.h"
 #include "worker/comm/peer_address.h"
@@ -22,6 +23,9 @@ namespace {
 constexpr absl::Duration kFirstBackoff = absl::Milliseconds(100);
 // A Step carries token ids, a result log-probabilities: both stay far below.
 constexpr int kMaxMessageBytes = 64 << 20;
+// How late Stop may be noticed while there is no connection.
+constexpr absl::Duration kStopCheck = absl::Milliseconds(100);
+constexpr char kJoinTokenVariable[] = "KVEC_JOIN_TOKEN";
 
 // Whether the coordinator said no, so that asking again is useless.
 bool IsRefusal(const absl::Status& status) {
@@ -52,17 +56,23 @@ absl::Status Worker::Serve(const std::string& address) {
   // takes it.
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 15'000);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 5'000);
-  const auto channel =
-      grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  KVEC_ASSIGN_OR_RETURN(const auto credentials,
+                        security::MakeChannelCredentials(options_.tls, arguments));
+  const auto channel = grpc::CreateCustomChannel(address, credentials, arguments);
   const auto stub = v1::Cluster::NewStub(channel);
   absl::Duration backoff = kFirstBackoff;
+  absl::Status last_status;
   while (true) {
     const absl::Time begin = absl::Now();
-    const absl::Status status = RunAttachment(address, *stub);
+    const absl::Status status = RunAttachment(address, *channel, *stub);
     absl::MutexLock lock(&mutex_);
     if (stopping_) return absl::OkStatus();
     if (IsRefusal(status)) return status;
-    LOG(WARNING) << "detached from " << address << ": " << status.message();
+    // While nobody listens there it would be the same line again and again.
+    if (status != last_status) {
+      LOG(WARNING) << "detached from " << address << ": " << status.message();
+    }
+    last_status = status;
     if (absl::Now() - begin > options_.max_backoff) backoff = kFirstBackoff;
     mutex_.AwaitWithTimeout(absl::Condition(&stopping_), backoff);
     if (stopping_) return absl::OkStatus();
@@ -76,11 +86,26 @@ void Worker::Stop() {
   if (context_ != nullptr) context_->TryCancel();
 }
 
-absl::Status Worker::RunAttachment(const std::string& address, v1::Cluster::Stub& stub) {
+void Worker::AwaitConnection(grpc::Channel& channel) {
+  const absl::Time deadline = absl::Now() + options_.max_backoff;
+  while (absl::Now() < deadline) {
+    if (channel.WaitForConnected(absl::ToChronoTime(absl::Now() + kStopCheck))) return;
+    absl::MutexLock lock(&mutex_);
+    if (stopping_) return;
+  }
+}
+
+absl::Status Worker::RunAttachment(const std::string& address, grpc::Channel& channel,
+                                   v1::Cluster::Stub& stub) {
   coordinator_ = address;
   KVEC_RETURN_IF_ERROR(comm_slot_.Renew(coordinator_));
   grpc::ClientContext context;
-  context.set_wait_for_ready(true);  // no error while nobody listens: gRPC keeps trying
+  // Each time: a new one may be in the file since the last.
+  KVEC_ASSIGN_OR_RETURN(const std::string join_token,
+                        security::ReadToken(options_.join_token_file, kJoinTokenVariable));
+  if (!join_token.empty()) context.AddMetadata("authorization", "Bearer " + join_token);
+  // No set_wait_for_ready: it would also hide why there is no connection, a certificate for instance.
+  AwaitConnection(channel);
   {
     absl::MutexLock lock(&mutex_);
     if (stopping_) return absl::OkStatus();

@@ -10,6 +10,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "common/model/model_files.h"
+#include "common/security/channel_credentials.h"
 #include "grpcpp/grpcpp.h"
 #include "kernels/device.h"
 #include "kvec/v1/cluster.grpc.pb.h"
@@ -36,6 +37,8 @@ class Worker {
     uint64_t available_bytes = 0;  // of the memory that the arena is in; for kv_bytes 0
     kernels::KvType kv_type = kernels::KvType::kBF16;
     comm::CommEndpoint::Options comm;
+    security::ClientTls tls;
+    std::string join_token_file;  // empty: KVEC_JOIN_TOKEN of the environment, if it is there
     absl::Duration heartbeat_interval = absl::Seconds(1);
     absl::Duration max_backoff = absl::Seconds(2);  // between attempts to attach
   };
@@ -45,7 +48,8 @@ class Worker {
 
   // Attaches to the coordinator at `address` and serves until Stop; attaches again when the stream
   // breaks. Returns OK after Stop, and an error only where another attempt is useless: the
-  // coordinator refused this worker (FAILED_PRECONDITION, INVALID_ARGUMENT, UNAUTHENTICATED).
+  // coordinator refused this worker (FAILED_PRECONDITION, INVALID_ARGUMENT, UNAUTHENTICATED), or a
+  // file of options.tls can't be used.
   absl::Status Serve(const std::string& address);
 
   // Breaks the stream and ends Serve. Any thread.
@@ -55,7 +59,10 @@ class Worker {
   using Stream = grpc::ClientReaderWriter<v1::WorkerMessage, v1::CoordinatorMessage>;
 
   // One stream to the coordinator at `address` from its begin to its end.
-  absl::Status RunAttachment(const std::string& address, v1::Cluster::Stub& stub);
+  absl::Status RunAttachment(const std::string& address, grpc::Channel& channel,
+                             v1::Cluster::Stub& stub);
+  // Returns when connected, when stopping, or after a while: then the next call says why not.
+  void AwaitConnection(grpc::Channel& channel);
   void ReadMessages(Stream& stream, StepQueue& queue);
   void ExecuteMessages(Stream& stream, StepQueue& queue);
   void SendHeartbeats(Stream& stream);

@@ -5,6 +5,7 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
+#include "common/security/client_flags.h"
 #include "common/version.h"
 
 namespace kvec::worker::server {
@@ -19,6 +20,12 @@ void AddFlags(CLI::App& app, WorkerFlags& flags) {
   app.add_option("--coordinator", flags.coordinator,
                  "HOST:PORT of the coordinator's cluster listener")
       ->capture_default_str();
+  security::AddClientTlsFlags(app, flags.tls);
+  app.add_option("--join-token-file", flags.join_token_file,
+                 "File with the token that the coordinator wants of its workers, read at every "
+                 "attachment (default: the environment's KVEC_JOIN_TOKEN)")
+      ->type_name("FILE")
+      ->group("Security");
   app.add_option("--worker-id", flags.worker_id, "Name in logs and status (default: host-pid)");
   app.add_option("--device", flags.device, "cpu, or cuda: the first GPU of CUDA_VISIBLE_DEVICES")
       ->capture_default_str()

@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/model/model_config.h"
+#include "common/security/channel_credentials.h"
 #include "kernels/kv_arena.h"
 #include "worker/comm/comm_endpoint.h"
 
@@ -16,6 +17,8 @@ namespace kvec::worker::server {
 struct WorkerFlags {
   std::string model;
   std::string coordinator = "127.0.0.1:50052";
+  security::ClientTls tls;
+  std::string join_token_file;
   std::string worker_id;  // empty: host name and process id
   std::string device = "cpu";
   int threads = 0;        // 0: all processors this process may use
