@@ -169,7 +169,8 @@ class ProgramTest(unittest.TestCase):
 
     def test_an_argument_that_they_do_not_have_is_noticed(self):
         for program in ("coordinator", "worker"):
-            code, _ = tools.run(tools.program(f"kvec-{program}"), "--model=/no/such/model", "--tls")
+            code, _ = tools.run(tools.program(f"kvec-{program}"), "--model=/no/such/model",
+                                "--no-such-flag")
             self.assertEqual(code, 2)
 
     @each_container("run", "report")

@@ -25,26 +25,30 @@ def model_path(name):
     return path
 
 
-def start(program, *arguments, host=None, **popen):
-    """Starts one of our programs, in the network namespace `host` if given. It dies with this process,
-    however that ends."""
+def start(program, *arguments, host=None, env=None, **popen):
+    """Starts one of our programs, in the network namespace `host` if given, with more variables in its
+    environment. It dies with this process, however that ends."""
     command = ["setpriv", "--pdeathsig", "KILL"]
     if host is not None:
         command += ["ip", "netns", "exec", host]
-    return subprocess.Popen([*command, str(BIN / program), *map(str, arguments)], **popen)
+    return subprocess.Popen([*command, str(BIN / program), *map(str, arguments)],
+                            env={**os.environ, **(env or {})}, **popen)
 
 
 class Service:
     """with Service(model) as service: service.generate("--prompt", "Hello")"""
 
     def __init__(self, model, coordinator_flags=(), worker_flags=(), num_workers=1, shape=None,
-                 network=None):
+                 network=None, client_flags=(), env=None):
         """shape: tensor-parallel ranks and pipeline stages, (2, 1); as many workers make a group.
         network: a many_hosts.Network whose first host has the coordinator and its clients, and each
-        other one a worker; none: all on the loopback."""
+        other one a worker; none: all on the loopback.
+        client_flags: of every kvec command. env: more of coordinator's and workers' environment."""
         self.model = model
         self.coordinator_flags = list(coordinator_flags)
         self.worker_flags = worker_flags
+        self.client_flags = client_flags
+        self.env = env
         self.num_workers = num_workers
         if shape is not None:
             tp, pp = shape
@@ -54,13 +58,15 @@ class Service:
         self.network = network
         self.host = network.hosts[0] if network else None
         self.address = network.address(0) if network else "127.0.0.1"
+        if network:
+            self.coordinator_flags.append("--insecure")
 
     def __enter__(self):
         self.log = tempfile.TemporaryFile()
         self.coordinator = start(
             "kvec-coordinator", "--model", self.model, "--listen", f"{self.address}:0",
             "--cluster-listen", f"{self.address}:0", *self.coordinator_flags, host=self.host,
-            stdout=subprocess.PIPE, stderr=self.log, text=True)
+            env=self.env, stdout=subprocess.PIPE, stderr=self.log, text=True)
         try:
             words = self.coordinator.stdout.readline().split()
             if len(words) != 6:
@@ -92,7 +98,8 @@ class Service:
     def start_worker(self):
         host = self.network.hosts[1 + len(self.workers)] if self.network else None
         worker = start("kvec-worker", "--model", self.model, "--coordinator", self.cluster,
-                       *self.worker_flags, host=host, stdout=self.log, stderr=self.log)
+                       *self.worker_flags, host=host, env=self.env, stdout=self.log,
+                       stderr=self.log)
         self.workers.append(worker)
         return worker
 
@@ -107,13 +114,14 @@ class Service:
 
     def start_kvec(self, command, *arguments):
         """Its output is to be read from .stdout; communicate() would lose what a read() buffered."""
-        return start("kvec", command, "--target", self.target, *arguments, host=self.host,
+        return start("kvec", command, "--target", self.target, *self.client_flags, *arguments,
+                     host=self.host,
                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log, text=True)
 
     def kvec(self, command, *arguments, exit_code=0):
         """Runs kvec to its end and checks its exit code."""
-        process = start("kvec", command, "--target", self.target, *arguments, host=self.host,
-                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        process = start("kvec", command, "--target", self.target, *self.client_flags, *arguments,
+                        host=self.host, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                         text=True)
         out, err = process.communicate(timeout=10 * DEADLINE_SECONDS)
         if process.returncode != exit_code:
@@ -124,6 +132,10 @@ class Service:
     def generate(self, *arguments):
         """kvec generate's JSON object."""
         return json.loads(self.kvec("generate", *arguments, "--json").stdout)
+
+    def log_text(self):
+        """What coordinator and workers have written so far."""
+        return os.pread(self.log.fileno(), 1 << 30, 0).decode(errors="replace")
 
     def status(self):
         return json.loads(self.kvec("status", "--json").stdout)
