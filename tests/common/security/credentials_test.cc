@@ -106,6 +106,14 @@ class CredentialsTest : public testing::Test {
 
   grpc::Status Call(const Client& client) { return GetModel(Dial(client.tls), client.authorization); }
 
+  // New connections are tried until a call ends with this code.
+  void AwaitCall(const ClientTls& tls, StatusCode code) {
+    const auto deadline = std::chrono::steady_clock::now() + kDeadline;
+    while (Call({tls, ""}).error_code() != code) {
+      ASSERT_LT(std::chrono::steady_clock::now(), deadline) << "no call ended with " << code;
+    }
+  }
+
   grpc::Status CheckHealth(const Client& client) {
     const auto context = MakeContext(client.authorization);
     grpc::health::v1::HealthCheckResponse response;
@@ -201,12 +209,21 @@ TEST_F(CredentialsTest, ANewCertificateIsShownToNewConnectionsAndOldOnesStay) {
   const Identity renewed = other_authority_.Sign("server");
   std::filesystem::rename(folder_.Write("new.key", renewed.key), server_tls_.key);
   std::filesystem::rename(folder_.Write("new.crt", renewed.certificate), server_tls_.certificate);
-  const auto deadline = std::chrono::steady_clock::now() + kDeadline;
-  while (!Call({Trusting(other_ca), ""}).ok()) {
-    ASSERT_LT(std::chrono::steady_clock::now(), deadline) << "the new certificate was never shown";
-  }
+  AwaitCall(Trusting(other_ca), StatusCode::OK);
   EXPECT_EQ(Call({TrustingClient(), ""}).error_code(), StatusCode::UNAVAILABLE);
   EXPECT_TRUE(GetModel(old_connection).ok());
+}
+
+TEST_F(CredentialsTest, AKeyThatDoesNotFitClosesThePortUntilItDoes) {
+  StartServer(server_tls_);
+  const auto old_connection = Dial(TrustingClient());
+  ASSERT_TRUE(GetModel(old_connection).ok());
+  const Identity renewed = authority_.Sign("server");
+  std::filesystem::rename(folder_.Write("new.crt", renewed.certificate), server_tls_.certificate);
+  AwaitCall(TrustingClient(), StatusCode::UNAVAILABLE);
+  EXPECT_TRUE(GetModel(old_connection).ok());
+  std::filesystem::rename(folder_.Write("new.key", renewed.key), server_tls_.key);
+  AwaitCall(TrustingClient(), StatusCode::OK);
 }
 
 // The same, over what is encrypted and what is not.

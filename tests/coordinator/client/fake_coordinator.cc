@@ -45,8 +45,22 @@ grpc::Status FakeCoordinator::Detokenize(grpc::ServerContext*, const v1::Detoken
   return grpc::Status::OK;
 }
 
-grpc::Status FakeCoordinator::GetModel(grpc::ServerContext*, const v1::GetModelRequest*,
+std::string FakeCoordinator::header(const std::string& name) const {
+  absl::MutexLock lock(&mutex_);
+  const auto found = headers_.find(name);
+  return found == headers_.end() ? "" : found->second;
+}
+
+grpc::Status FakeCoordinator::GetModel(grpc::ServerContext* context, const v1::GetModelRequest*,
                                        v1::GetModelResponse* response) {
+  {
+    absl::MutexLock lock(&mutex_);
+    headers_.clear();
+    for (const auto& [key, value] : context->client_metadata()) {
+      headers_.emplace(std::string(key.data(), key.size()),
+                       std::string(value.data(), value.size()));
+    }
+  }
   response->set_name("tiny");
   response->set_family("llama");
   response->set_context_length(256);

@@ -2,6 +2,7 @@
 #define KVEC_TESTS_COORDINATOR_CLIENT_FAKE_COORDINATOR_H_
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -31,6 +32,8 @@ class FakeCoordinator : public v1::Inference::Service {
   void SetServing();
   // All Generate requests so far.
   std::vector<v1::GenerateRequest> requests() const;
+  // The header of this name in the last GetModel call; empty: it had none.
+  std::string header(const std::string& name) const;
 
   grpc::Status Generate(grpc::ServerContext* context, const v1::GenerateRequest* request,
                         Writer* writer) override;
@@ -49,6 +52,7 @@ class FakeCoordinator : public v1::Inference::Service {
   const Answer answer_;
   mutable absl::Mutex mutex_;
   std::vector<v1::GenerateRequest> requests_ ABSL_GUARDED_BY(mutex_);
+  std::multimap<std::string, std::string> headers_ ABSL_GUARDED_BY(mutex_);
   std::string target_;
   std::unique_ptr<grpc::Server> server_;
 };
