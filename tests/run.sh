@@ -72,6 +72,9 @@ export KVEC_SMOLLM2_GGUF KVEC_GEMMA3_GGUF
 python3 -m venv build/venv
 build/venv/bin/python -m pip install --quiet --disable-pip-version-check 'tests/longcontext[test]' \
   --requirement tests/deploy/requirements.txt
+# The gateway has no build for some machines; its test is skipped there, and says so.
+build/venv/bin/python -m pip install --quiet --disable-pip-version-check \
+  --requirement tests/integration/requirements.txt || echo "tests/run.sh: no gateway" >&2
 export KVEC_TEST_PYTHON=$PWD/build/venv/bin/python
 # Without it the test of Prometheus' rules is skipped, and says so.
 deploy/local/fetch_promtool.sh || echo "tests/run.sh: no promtool" >&2

@@ -3,11 +3,13 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import unittest
+import urllib.request
 
 from processes import DEADLINE_SECONDS
 
@@ -69,9 +71,10 @@ class Service:
             env=self.env, stdout=subprocess.PIPE, stderr=self.log, text=True)
         try:
             words = self.coordinator.stdout.readline().split()
-            if len(words) != 6:
+            if len(words) < 6:
                 raise AssertionError(f"no ready line from the coordinator, but {words}")
             self.target, self.cluster = words[3], words[5]
+            self.aliases = dict(zip(words[7::3], words[8::3]))  # name → address
             for _ in range(self.num_workers):
                 self.start_worker()
             self.wait_ready()
@@ -139,6 +142,18 @@ class Service:
 
     def status(self):
         return json.loads(self.kvec("status", "--json").stdout)
+
+    def log_text(self):
+        # The processes write where this file's position is: it must stay.
+        return os.pread(self.log.fileno(), 1 << 24, 0).decode(errors="replace")
+
+    def metrics(self):
+        """The values of /metrics by name and labels; needs --metrics-listen."""
+        url = re.search(r"metrics at (http\S+)", self.log_text()).group(1)
+        with urllib.request.urlopen(url, timeout=DEADLINE_SECONDS) as response:
+            lines = response.read().decode().splitlines()
+        return {name: float(value) for name, value in
+                (line.rsplit(" ", 1) for line in lines if line and line[0] != "#")}
 
     def used_pages(self):
         return sum(worker["total_pages"] - worker["free_pages"]
