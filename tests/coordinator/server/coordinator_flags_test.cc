@@ -124,8 +124,9 @@ TEST(CoordinatorFlagsTest, NamesTheFlagWithABadAddressOrShape) {
 
 TEST(CoordinatorFlagsTest, ReadsAliases) {
   CoordinatorFlags flags;
-  ASSERT_EQ(Parse({"--model=m", "--alias=kvec-512=127.0.0.1:0", "--alias", "full=127.0.0.1:1"}, flags),
-            std::nullopt);
+  ASSERT_EQ(
+      Parse({"--model=m", "--alias=kvec-512=127.0.0.1:0", "--alias", "full=127.0.0.1:1"}, flags),
+      std::nullopt);
   const auto options = ServerOptions(flags);
   ASSERT_TRUE(options.ok()) << options.status();
   ASSERT_EQ(options->aliases.size(), 2);

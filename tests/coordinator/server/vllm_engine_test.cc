@@ -162,9 +162,9 @@ TEST_F(VllmEngineTest, StreamsIds) {
   }
   EXPECT_EQ(streamed, "hello he");
   ASSERT_THAT(answer.completes, SizeIs(1));
-  EXPECT_EQ(std::string(answer.completes[0].output_ids().begin(),
-                        answer.completes[0].output_ids().end()),
-            streamed);
+  EXPECT_EQ(
+      std::string(answer.completes[0].output_ids().begin(), answer.completes[0].output_ids().end()),
+      streamed);
   EXPECT_EQ(answer.completes[0].finish_reason(), "length");
 }
 
@@ -273,10 +273,9 @@ TEST_F(VllmEngineTest, BadRequestsAreInvalidArgumentsAndNameTheField) {
 // A gateway asks five engines' services whether they are there, and has no time for it.
 TEST_F(VllmEngineTest, WhatIsNotOfferedIsUnimplementedAtOnce) {
   StartEngine();
-  for (const char* method : {"/sglang.grpc.scheduler.SglangScheduler/HealthCheck",
-                             "/trtllm.TrtllmService/HealthCheck",
-                             "/vllm.grpc.engine.VllmEngine/SubscribeKvEvents",
-                             "/vllm.grpc.engine.VllmEngine/Embed"}) {
+  for (const char* method :
+       {"/sglang.grpc.scheduler.SglangScheduler/HealthCheck", "/trtllm.TrtllmService/HealthCheck",
+        "/vllm.grpc.engine.VllmEngine/SubscribeKvEvents", "/vllm.grpc.engine.VllmEngine/Embed"}) {
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
     grpc::CompletionQueue queue;

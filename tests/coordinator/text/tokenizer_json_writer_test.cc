@@ -1,6 +1,7 @@
-// What is written is read again by our own reader of tokenizer.json, which is checked against Hugging
-// Face's but looks for user-defined tokens where spaces are spaces still, so Gemma's, which have some,
-// are not found by it. tests/integration/gateway_test.py lets the gateway read real models' files.
+// What is written is read again by our own reader of tokenizer.json, which is checked against
+// Hugging Face's but looks for user-defined tokens where spaces are spaces still, so Gemma's, which
+// have some, are not found by it. tests/integration/gateway_test.py lets the gateway read real
+// models' files.
 #include "coordinator/text/tokenizer_json_writer.h"
 
 #include <gmock/gmock.h>

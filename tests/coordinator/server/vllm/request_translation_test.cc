@@ -23,10 +23,23 @@ TEST(RequestTranslationTest, TranslatesEveryField) {
       R"pb(request_id: "cmpl-1"
            tokenized { input_ids: [ 5, 6 ] }
            sampling_params {
-             temperature: 0.5 top_p: 0.9 top_k: 40 min_p: 0.1
-             frequency_penalty: 0.25 presence_penalty: -0.5 repetition_penalty: 1.5
-             max_tokens: 12 min_tokens: 3 stop: "a" stop: "b" stop_token_ids: [ 7 ]
-             ignore_eos: true n: 4 logprobs: 2 prompt_logprobs: 0 seed: 9
+             temperature: 0.5
+             top_p: 0.9
+             top_k: 40
+             min_p: 0.1
+             frequency_penalty: 0.25
+             presence_penalty: -0.5
+             repetition_penalty: 1.5
+             max_tokens: 12
+             min_tokens: 3
+             stop: "a"
+             stop: "b"
+             stop_token_ids: [ 7 ]
+             ignore_eos: true
+             n: 4
+             logprobs: 2
+             prompt_logprobs: 0
+             seed: 9
              include_stop_str_in_output: true
              logit_bias { key: 3 value: -1 }
            }
@@ -37,15 +50,28 @@ TEST(RequestTranslationTest, TranslatesEveryField) {
       R"pb(request_id: "cmpl-1"
            token_ids { ids: [ 5, 6 ] }
            sampling {
-             temperature: 0.5 top_p: 0.9 top_k: 40 min_p: 0.1
-             frequency_penalty: 0.25 presence_penalty: -0.5 repetition_penalty: 1.5
-             n: 4 seed: 9 logit_bias { key: 3 value: -1 }
+             temperature: 0.5
+             top_p: 0.9
+             top_k: 40
+             min_p: 0.1
+             frequency_penalty: 0.25
+             presence_penalty: -0.5
+             repetition_penalty: 1.5
+             n: 4
+             seed: 9
+             logit_bias { key: 3 value: -1 }
            }
            stopping {
-             max_tokens: 12 min_tokens: 3 stop: "a" stop: "b" stop_token_ids: [ 7 ]
-             ignore_eos: true include_stop: true
+             max_tokens: 12
+             min_tokens: 3
+             stop: "a"
+             stop: "b"
+             stop_token_ids: [ 7 ]
+             ignore_eos: true
+             include_stop: true
            }
-           logprobs: 2 prompt_logprobs: 0)pb",
+           logprobs: 2
+           prompt_logprobs: 0)pb",
       &expected));
   const auto translated = TranslateRequest(request, std::nullopt);
   ASSERT_TRUE(translated.ok()) << translated.status();
