@@ -38,8 +38,8 @@ absl::StatusOr<ModelAlias> ParseModelAlias(absl::string_view text) {
   alias.listen = std::string(text.substr(equals + 1));
   // Policies have dashes in their names too, but no digit after one.
   const size_t dash = name.rfind('-');
-  const bool has_budget =
-      dash != absl::string_view::npos && dash + 1 < name.size() && absl::ascii_isdigit(name[dash + 1]);
+  const bool has_budget = dash != absl::string_view::npos && dash + 1 < name.size() &&
+                          absl::ascii_isdigit(name[dash + 1]);
   alias.cache.set_policy(std::string(has_budget ? name.substr(0, dash) : name));
   if (has_budget) {
     if (absl::Status status = ParseBudget(name.substr(dash + 1), alias.cache); !status.ok()) {

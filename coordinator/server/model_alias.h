@@ -9,9 +9,9 @@
 
 namespace kvec::coordinator::server {
 
-// The model under another name, with a cache policy for all who use it: for protocols whose requests
-// name no policy. vLLM's engine protocol names not even the model, so each alias has a listener of
-// its own.
+// The model under another name, with a cache policy for all who use it: for protocols whose
+// requests name no policy. vLLM's engine protocol names not even the model, so each alias has a
+// listener of its own.
 struct ModelAlias {
   std::string name;    // "kvec-512"; clients see MODEL@kvec-512
   std::string listen;  // HOST:PORT

@@ -11,12 +11,12 @@
 
 namespace kvec::coordinator::server {
 
-// What grpc.health.v1 says, overall and for each of our services: SERVING while a group of workers is
-// ready and the server is not draining. Thread-safe.
+// What grpc.health.v1 says, overall and for each of our services: SERVING while a group of workers
+// is ready and the server is not draining. Thread-safe.
 class ServingHealth {
  public:
-  // Keeps the health service of a started server, which has the services `names`, up to date, beside
-  // those attached before; NOT_SERVING until a group is ready. It must live until Detach.
+  // Keeps the health service of a started server, which has the services `names`, up to date,
+  // beside those attached before; NOT_SERVING until a group is ready. It must live until Detach.
   void Attach(grpc::HealthCheckServiceInterface* service, std::vector<std::string> names);
   void Detach();
 

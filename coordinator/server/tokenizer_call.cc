@@ -31,8 +31,9 @@ absl::StatusOr<std::shared_ptr<const TokenizerBundle::Archive>> TokenizerBundle:
   const std::lock_guard lock(mutex_);
   if (std::shared_ptr<const Archive> archive = archive_.lock()) return archive;
   auto archive = std::make_shared<Archive>();
-  KVEC_ASSIGN_OR_RETURN(archive->bytes, vllm::MakeTokenizerBundle(
-                                            model_.tokenizer_data, *model_.tokenizer, model_.config));
+  KVEC_ASSIGN_OR_RETURN(
+      archive->bytes,
+      vllm::MakeTokenizerBundle(model_.tokenizer_data, *model_.tokenizer, model_.config));
   KVEC_ASSIGN_OR_RETURN(archive->sha256, Sha256Hex(archive->bytes));
   archive_ = archive;
   return archive;

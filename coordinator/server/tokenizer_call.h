@@ -15,8 +15,8 @@
 
 namespace kvec::coordinator::server {
 
-// The archive that GetTokenizer sends: megabytes, which gateways ask for when they start. It is made
-// when it is wanted, and there once for all calls that send it. Thread-safe.
+// The archive that GetTokenizer sends: megabytes, which gateways ask for when they start. It is
+// made when it is wanted, and there once for all calls that send it. Thread-safe.
 class TokenizerBundle {
  public:
   struct Archive {

@@ -67,15 +67,15 @@ grpc::ServerWriteReactor<smg::grpc::common::GetTokenizerChunk>* VllmEngineServic
     grpc::CallbackServerContext* context, const smg::grpc::common::GetTokenizerRequest* request) {
   const auto call = std::make_shared<TokenizerCall>();
   call->Hold();
-  const absl::Status status = serving_.tasks.Post(
-      [call, &bundle = serving_.tokenizer_bundle] { call->Start(bundle); });
+  const absl::Status status =
+      serving_.tasks.Post([call, &bundle = serving_.tokenizer_bundle] { call->Start(bundle); });
   if (!status.ok()) call->Refuse(status);
   return call.get();
 }
 
-grpc::ServerUnaryReactor* VllmEngineService::HealthCheck(
-    grpc::CallbackServerContext* context, const engine::HealthCheckRequest* request,
-    engine::HealthCheckResponse* response) {
+grpc::ServerUnaryReactor* VllmEngineService::HealthCheck(grpc::CallbackServerContext* context,
+                                                         const engine::HealthCheckRequest* request,
+                                                         engine::HealthCheckResponse* response) {
   if (serving_.health.is_draining()) {
     return Reply(context, absl::UnavailableError("the coordinator is shutting down"));
   }

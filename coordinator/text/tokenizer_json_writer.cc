@@ -54,10 +54,10 @@ class Writer {
         PreTokenizerSteps(named).dump(), R"(,"post_processor":)", PostProcessor().dump(),
         R"(,"decoder":)", Decoder().dump(),
         R"(,"model":{"type":"BPE","dropout":null,"continuing_subword_prefix":null,)",
-        R"("end_of_word_suffix":null,"unk_token":)", unknown.dump(),
-        R"(,"fuse_unk":)", json(!is_byte_level_).dump(), R"(,"byte_fallback":)",
-        json(HasAllBytePieces()).dump(), R"(,"ignore_merges":)", json(named.ignore_merges).dump(),
-        R"(,"vocab":{)", vocabulary, R"(},"merges":[)", merges, "]}}");
+        R"("end_of_word_suffix":null,"unk_token":)", unknown.dump(), R"(,"fuse_unk":)",
+        json(!is_byte_level_).dump(), R"(,"byte_fallback":)", json(HasAllBytePieces()).dump(),
+        R"(,"ignore_merges":)", json(named.ignore_merges).dump(), R"(,"vocab":{)", vocabulary,
+        R"(},"merges":[)", merges, "]}}");
   }
 
  private:
@@ -91,8 +91,12 @@ class Writer {
       if (!is_control && type != TokenizerData::kUserDefined) continue;
       if (!IsUtf8(data_.tokens[id])) continue;
       // Normalized: looked for where spaces are U+2581 already.
-      const json token = {{"id", id},          {"content", KeyOf(id)}, {"single_word", false},
-                          {"lstrip", false},   {"rstrip", false},      {"special", is_control},
+      const json token = {{"id", id},
+                          {"content", KeyOf(id)},
+                          {"single_word", false},
+                          {"lstrip", false},
+                          {"rstrip", false},
+                          {"special", is_control},
                           {"normalized", !is_control && !is_byte_level_}};
       absl::StrAppend(&text, text.empty() ? "" : ",", token.dump());
     }
@@ -146,8 +150,7 @@ class Writer {
   json Normalizer(const NamedPreTokenizer& named) const {
     if (is_byte_level_) return named.nfc ? json{{"type", "NFC"}} : json();
     const std::string space(kSpaceSymbol);
-    const json replace = {
-        {"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", space}};
+    const json replace = {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", space}};
     if (!data_.add_space_prefix) return replace;
     return {{"type", "Sequence"},
             {"normalizers", {{{"type", "Prepend"}, {"prepend", space}}, replace}}};

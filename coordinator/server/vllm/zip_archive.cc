@@ -11,8 +11,9 @@
 namespace kvec::coordinator::server::vllm {
 namespace {
 
-constexpr uint16_t kVersion = 20;            // that a reader needs, for all of this: 2.0
-constexpr uint16_t kFirstDay = (1 << 5) | 1;  // 1 January 1980, so that equal files give equal bytes
+constexpr uint16_t kVersion = 20;  // that a reader needs, for all of this: 2.0
+constexpr uint16_t kFirstDay =
+    (1 << 5) | 1;  // 1 January 1980, so that equal files give equal bytes
 
 uint32_t Crc32(absl::string_view bytes) {
   static const std::array<uint32_t, 256> kTable = [] {
