@@ -28,7 +28,7 @@ struct CoordinatorFlags {
   uint32_t prefill_bound_tokens = 0;
   uint32_t decode_interval_tokens = 0;
   double max_request_mib = 4;
-  uint32_t max_streams = 1024;
+  uint32_t max_streams = 4096;
   double drain_seconds = 30;
   double heartbeat_seconds = 10;
   double session_ttl_seconds = 600;

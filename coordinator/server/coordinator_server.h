@@ -46,7 +46,7 @@ class CoordinatorServer {
     std::string join_token_file;  // with the token that workers must have
     std::string join_token;       // the same where there is no file; empty: they are not asked
     int max_request_bytes = 4 << 20;
-    int max_streams = 1024;          // calls at a time of one connection
+    int max_streams = 4096;          // calls at a time of one connection
     cluster::ParallelShape shape;
     absl::Duration heartbeat_timeout = absl::Seconds(10);
     scheduler::SchedulerOptions scheduler;
