@@ -11,7 +11,7 @@ packages=(
   libpcre2-dev libprotobuf-dev libssl-dev libucx-dev nlohmann-json3-dev prometheus-cpp-dev
   protobuf-compiler protobuf-compiler-grpc zlib1g-dev
   # to test
-  libbenchmark-dev libgmock-dev libgtest-dev iproute2
+  libbenchmark-dev libgmock-dev libgtest-dev iproute2 openssl
   # to fetch models
   ca-certificates python3 python3-pip python3-venv unzip
   "$@"

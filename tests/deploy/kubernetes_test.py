@@ -39,6 +39,13 @@ def flag(arguments, name):
     return found[0]
 
 
+def is_secured(folder):
+    """Whether clients are asked for TLS and tokens: components/security."""
+    return any(item.startswith("--tls-cert=") for _, template in manifests.pods(folder)
+               for container in manifests.containers(template)
+               for item in container.get("args", []))
+
+
 def each_pod(test):
     """Runs the test for every pod template: test(self, folder, template)."""
     @functools.wraps(test)
@@ -98,7 +105,7 @@ class ReferenceTest(unittest.TestCase):
         base = {(item["kind"], item["metadata"]["name"])
                 for item in manifests.objects("overlays/gpu-single-node")}
         there = {(item["kind"], item["metadata"]["name"]) for item in manifests.objects(folder)}
-        if folder == "evaluation":  # runs beside a deployment
+        if folder in manifests.EVALUATIONS:  # runs beside a deployment
             there |= base
         spec = template["spec"]
         self.assertIn(("ServiceAccount", spec["serviceAccountName"]), there)
@@ -239,8 +246,17 @@ class LifecycleTest(unittest.TestCase):
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
         self.assertEqual(flag(arguments, "listen"), f"0.0.0.0:{ports['grpc']}")
         self.assertEqual(flag(arguments, "metrics-listen"), f"0.0.0.0:{ports['metrics']}")
-        self.assertEqual(container["readinessProbe"]["grpc"],
-                         {"port": ports["grpc"], "service": service})
+        if is_secured(folder):  # a kubelet can't ask over TLS
+            local = flag(arguments, "local-listen")
+            self.assertRegex(local, "^127.0.0.1:")
+            command = container["readinessProbe"]["exec"]["command"]
+            self.assertEqual(command, ["kvec", "status", f"--target={local}", "--wait-ready=1"])
+            code, output = tools.run(tools.program("kvec"), *command[1:])
+            self.assertEqual(code, 1, output)
+            self.assertIn("no coordinator answers there", output)
+        else:
+            self.assertEqual(container["readinessProbe"]["grpc"],
+                             {"port": ports["grpc"], "service": service})
         for probe in ("startupProbe", "livenessProbe"):
             self.assertEqual(container[probe]["httpGet"], {"port": "metrics", "path": "/metrics"})
 
@@ -309,6 +325,69 @@ class SecurityTest(unittest.TestCase):
             self.assertEqual(level, "restricted")
 
 
+class SecurityTest(unittest.TestCase):
+    # What Secrets hold, by their names.
+    KEYS = {"kvec-tls": {"ca.crt", "tls.crt", "tls.key"}, "kvec-tokens": {"tokens"},
+            "kvec-join": {"token"}, "kvec-client": {"ca.crt", "token"}}
+
+    def files(self, template, container):
+        """The files of Secrets that a container sees."""
+        found = set()
+        for mount in container["volumeMounts"]:
+            volume = [item for item in template["spec"]["volumes"]
+                      if item["name"] == mount["name"]][0]
+            if "secret" in volume:
+                self.assertTrue(mount["readOnly"])
+                self.assertEqual(volume["secret"]["defaultMode"], 0o440)
+                keys = self.KEYS[volume["secret"]["secretName"]]
+                if "items" in volume["secret"]:
+                    chosen = {item["key"] for item in volume["secret"]["items"]}
+                    self.assertLessEqual(chosen, keys)
+                    keys = {item["path"] for item in volume["secret"]["items"]}
+                found |= {f"{mount['mountPath']}/{key}" for key in keys}
+        return found
+
+    def test_deployments_for_gpus_are_secured(self):
+        self.assertEqual([name for name in manifests.OVERLAYS if is_secured(f"overlays/{name}")],
+                         ["gpu-multi-node", "gpu-multi-node-rdma", "gpu-single-node"])
+
+    @each_container("coordinator")
+    def test_what_is_reachable_has_tls_and_tokens_or_says_so(self, folder, _template, container):
+        arguments = manifests.arguments(folder, container)
+        self.assertEqual("--insecure" in arguments, not is_secured(folder))
+        if not is_secured(folder):
+            return
+        self.assertEqual(flag(arguments, "tokens"), "/tokens/tokens")
+        across_pods = flag(arguments, "cluster-listen").startswith("0.0.0.0")
+        self.assertEqual(any(item.startswith("--cluster-tls-cert=") for item in arguments),
+                         across_pods)
+
+    @each_container()
+    def test_certificates_and_tokens_are_there_and_no_others(self, folder, template, container):
+        named = {item.partition("=")[2] for item in manifests.arguments(folder, container)
+                 if re.match("--(cluster-)?tls-(cert|key|ca)=|--tokens=|--[a-z-]*token-file=", item)}
+        there = self.files(template, container)
+        self.assertLessEqual(named, there)
+        self.assertLessEqual(there - named, {"/tls/ca.crt"})  # kvec-tls as it comes
+        if container["name"] != "coordinator":
+            self.assertEqual({path for path in there if path.endswith(".key")}, set())
+
+    def test_the_service_says_what_it_speaks(self):
+        for name in manifests.OVERLAYS:
+            folder = f"overlays/{name}"
+            service = [item for item in manifests.of_kind(folder, "Service")
+                       if item["metadata"]["name"] == "kvec"][0]
+            self.assertEqual(service["spec"]["ports"][0]["appProtocol"],
+                             "https" if is_secured(folder) else "kubernetes.io/h2c")
+
+    @each_container("worker")
+    def test_a_worker_knows_its_coordinator(self, folder, _template, container):
+        arguments = manifests.arguments(folder, container)
+        if is_secured(folder) and not flag(arguments, "coordinator").startswith("127."):
+            self.assertEqual(flag(arguments, "tls-server-name"), "kvec")
+            self.assertEqual(flag(arguments, "join-token-file"), "/join/token")
+
+
 class NetworkTest(unittest.TestCase):
     CLIENT = {"matchLabels": {"kvec-client": "true"}}
     WORKERS = {"matchLabels": {"app.kubernetes.io/name": "kvec",
@@ -331,7 +410,7 @@ class NetworkTest(unittest.TestCase):
                       if policy["metadata"]["name"] == "kvec-deny-all"][0]
             self.assertEqual(closed["policyTypes"], ["Ingress", "Egress"])
             self.assertTrue({"ingress", "egress"}.isdisjoint(closed))
-            for source in (folder, "evaluation"):
+            for source in (folder, *manifests.EVALUATIONS):
                 for _, template in manifests.pods(source):
                     self.assertTrue(matches(closed["podSelector"], labels(template)))
 
@@ -352,8 +431,9 @@ class NetworkTest(unittest.TestCase):
                              {None: [{"podSelector": self.WORKERS}]})
 
     def test_the_evaluation_is_a_client(self):
-        for _, template in manifests.pods("evaluation"):
-            self.assertTrue(matches(self.CLIENT, labels(template)))
+        for folder in manifests.EVALUATIONS:
+            for _, template in manifests.pods(folder):
+                self.assertTrue(matches(self.CLIENT, labels(template)))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import tools
 
 KUBERNETES = tools.ROOT / "deploy" / "kubernetes"
 OVERLAYS = sorted(path.parent.name for path in KUBERNETES.glob("overlays/*/kustomization.yaml"))
-DEPLOYMENTS = [f"overlays/{name}" for name in OVERLAYS] + ["evaluation"]
+EVALUATIONS = ["evaluation", "evaluation-secured"]
+DEPLOYMENTS = [f"overlays/{name}" for name in OVERLAYS] + EVALUATIONS
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import sys
 
 from tqdm import tqdm
 
-from kvec_eval import report, runner, suite
+from kvec_eval import access, report, runner, suite
 from kvec_eval.files import Files
 from kvec_eval.service import Service, ServiceError, cache_fields
 from kvec_eval.store import Store, StoreError
@@ -71,6 +71,7 @@ def parser():
                      help="requests in flight at each target (8)")
     run.add_argument("--retry-seconds", type=float, default=60, metavar="S",
                      help="how long an unavailable or full service is asked again (60)")
+    access.add_flags(run)
     show = commands.add_parser("report", help="Markdown, CSV and an HTML page into DIR")
     show.add_argument("folder", metavar="DIR")
     show.add_argument("--subject", default="kvec", metavar="POLICY",
@@ -81,7 +82,8 @@ def parser():
 async def _run(options):
     wanted = suite.load(options.suite)
     grid = runner.cells(options.policies, options.budgets)
-    services = [Service(target, options.retry_seconds) for target in options.target]
+    allowed = access.Access.of(options)
+    services = [Service(target, options.retry_seconds, allowed) for target in options.target]
     store = Store(options.out)
     try:
         models = await asyncio.gather(*(service.model() for service in services))

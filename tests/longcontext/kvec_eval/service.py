@@ -10,6 +10,8 @@ from google.protobuf import json_format
 from kvec.v1 import inference_pb2 as pb
 from kvec.v1 import inference_pb2_grpc
 
+from kvec_eval.access import Access
+
 # Passing states: a worker restarts, the queue is full.
 RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 FIRST_PAUSE_SECONDS = 0.2
@@ -60,10 +62,11 @@ class ServiceError(Exception):
 class Service:
     """One target. Used from one event loop; close() it at the end."""
 
-    def __init__(self, target, retry_seconds=60.0):
+    def __init__(self, target, retry_seconds=60.0, access=Access()):
         self.target = target
         self.retry_seconds = retry_seconds
-        self._channel = grpc.aio.insecure_channel(target, options=[
+        self._metadata = access.metadata()
+        self._channel = access.channel(target, [
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES)])
         self._stub = inference_pb2_grpc.InferenceStub(self._channel)
@@ -72,7 +75,8 @@ class Service:
         await self._channel.close()
 
     async def model(self):
-        return await self._retried(lambda: self._stub.GetModel(pb.GetModelRequest()))
+        return await self._retried(lambda: self._stub.GetModel(
+            pb.GetModelRequest(), metadata=self._metadata))
 
     # A tokenizer: what prompts and suites want of it.
     async def context_length(self):
@@ -108,11 +112,13 @@ class Service:
     async def detokenize(self, token_ids):
         """Text without special tokens."""
         response = await self._retried(lambda: self._stub.Detokenize(
-            pb.DetokenizeRequest(token_ids=token_ids, skip_special_tokens=True)))
+            pb.DetokenizeRequest(token_ids=token_ids, skip_special_tokens=True),
+            metadata=self._metadata))
         return response.text
 
     async def _tokenize(self, request):
-        response = await self._retried(lambda: self._stub.Tokenize(request))
+        response = await self._retried(lambda: self._stub.Tokenize(
+            request, metadata=self._metadata))
         return list(response.token_ids)
 
     async def answer(self, prompt, policy, budget, slack_tokens):
@@ -160,7 +166,7 @@ class Service:
     async def _collect(self, request):
         answer = {"token_ids": [], "text": "", "usage": None}
         logprobs = []
-        async for message in self._stub.Generate(request):
+        async for message in self._stub.Generate(request, metadata=self._metadata):
             answer["token_ids"].extend(message.token_ids)
             answer["text"] += message.text
             logprobs.extend(message.logprobs)
