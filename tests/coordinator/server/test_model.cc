@@ -37,7 +37,7 @@ std::unique_ptr<ServedModel> MakeTestModel() {
   model->config.vocab_size = kTestVocabSize;
   model->config.context_length = kTestContext;
   model->config.sliding_windows = {0, 0};
-  model->bytes = {.layers = {1000, 1000}, .embedding = 100, .head = 100};
+  model->bytes = {.layers = {1000, 1000}, .embedding = 100, .head = 100, .cache = {0, 0}};
   auto tokenizer = text::Tokenizer::Create(data);
   CHECK(tokenizer.ok()) << tokenizer.status();
   model->tokenizer = *std::move(tokenizer);
