@@ -10,7 +10,6 @@ questions, so that the document is read once; what a request keeps of it after i
 pages, exactly as if it had read the document alone. The prompts are random token ids.
 """
 
-import argparse
 import asyncio
 import dataclasses
 import json
@@ -38,11 +37,7 @@ class Sample:
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--programs", default=services.PROGRAMS, metavar="DIR")
-    parser.add_argument("--model", required=True, metavar="FILE")
-    parser.add_argument("--threads", type=int, default=2)
+    parser = services.argument_parser(__doc__)
     parser.add_argument("--fitting", type=int, default=16, help="full-cache requests that the arena holds")
     parser.add_argument("--prompt-tokens", type=int, default=8000)
     parser.add_argument("--question-tokens", type=int, default=64, help="of which differ when evicted")

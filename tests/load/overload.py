@@ -8,7 +8,6 @@ come back (grpc-retry-pushback-ms), and the growth of both processes' memory und
 in the environment of kvec-eval.
 """
 
-import argparse
 import asyncio
 import json
 import random
@@ -27,11 +26,7 @@ PUSHBACK = "grpc-retry-pushback-ms"
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--programs", default=services.PROGRAMS, metavar="DIR")
-    parser.add_argument("--model", required=True, metavar="FILE")
-    parser.add_argument("--threads", type=int, default=2)
+    parser = services.argument_parser(__doc__)
     parser.add_argument("--running", type=int, default=16, help="sequences that run at a time")
     parser.add_argument("--waiting", type=int, default=16, help="requests that may wait")
     parser.add_argument("--prompt-tokens", type=int, default=64)

@@ -1,5 +1,6 @@
 """A coordinator and a worker under load, and what they use: memory, threads, file descriptors, pages."""
 
+import argparse
 import dataclasses
 import pathlib
 import re
@@ -12,6 +13,16 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAMS = ROOT / "build/release/bin"
 READY = re.compile(r"ready: inference (\S+) cluster (\S+)")
 DEADLINE_SECONDS = 120
+
+
+def argument_parser(description):
+    """With what every load needs: programs, model, threads."""
+    parser = argparse.ArgumentParser(description=description,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--programs", default=PROGRAMS, metavar="DIR")
+    parser.add_argument("--model", required=True, metavar="FILE")
+    parser.add_argument("--threads", type=int, default=2, help="of the worker")
+    return parser
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,6 @@ than after the warm-up; memory must be flat over the last half. Prints one JSON 
 something was wrong. Runs in the environment of kvec-eval.
 """
 
-import argparse
 import asyncio
 import collections
 import json
@@ -33,11 +32,7 @@ SPARE_THREADS = 8       # gRPC keeps a few more after a burst
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--programs", default=services.PROGRAMS, metavar="DIR")
-    parser.add_argument("--model", required=True, metavar="FILE")
-    parser.add_argument("--threads", type=int, default=2)
+    parser = services.argument_parser(__doc__)
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--kill-seconds", type=float, default=120)
