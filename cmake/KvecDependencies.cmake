@@ -12,6 +12,7 @@ find_package(CLI11 CONFIG REQUIRED)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(HWY REQUIRED IMPORTED_TARGET libhwy)
 pkg_check_modules(UCX REQUIRED IMPORTED_TARGET ucx)
+pkg_check_modules(ZIP REQUIRED IMPORTED_TARGET libzip)
 find_library(DNNL_LIBRARY dnnl REQUIRED)  # its CMake config asks for OpenCL
 if(KVEC_BUILD_TESTS)
   find_package(GTest CONFIG REQUIRED)

@@ -68,7 +68,8 @@ class Scheduler {
   // Queues a request. RESOURCE_EXHAUSTED at once when the queue is full, or when the request could
   // never fit the group's pages (without a group it waits, and ends so when one is ready that is
   // too small); ALREADY_EXISTS for the id of another one; INVALID_ARGUMENT for a prompt beyond
-  // max_prompt_tokens, an unknown cache policy, and for what a session has no room for; ABORTED while another request uses the session.
+  // max_prompt_tokens, an unknown cache policy, and for what a session has no room for; ABORTED while
+  // another request uses the session.
   virtual absl::Status Submit(Request request, absl::Time now) = 0;
 
   // Whether a request can follow up on this session.

@@ -110,7 +110,7 @@ grpc::ServerUnaryReactor* InferenceService::GetModel(grpc::CallbackServerContext
   if (model.tokenizer->bos_id().has_value()) {
     response->set_bos_token_id(*model.tokenizer->bos_id());
   }
-  response->set_chat_template(model.chat_template_source);
+  response->set_chat_template(model.tokenizer_data.chat_template);
   response->set_fingerprint(model.fingerprint);
   for (std::string& name : CachePolicyNames()) response->add_cache_policies(std::move(name));
   // Checked when the server was started.

@@ -17,9 +17,9 @@ absl::StatusOr<std::unique_ptr<ServedModel>> ServedModel::Load(const std::string
   model->name = name.empty() ? model->config.name : name;
   model->fingerprint = files->fingerprint();
   model->tokenizer_data = files->tokenizer();
-  model->chat_template_source = model->tokenizer_data.chat_template;
   KVEC_ASSIGN_OR_RETURN(model->tokenizer, text::Tokenizer::Create(model->tokenizer_data));
-  auto chat_template = text::ChatTemplate::Create(model->chat_template_source, *model->tokenizer);
+  auto chat_template =
+      text::ChatTemplate::Create(model->tokenizer_data.chat_template, *model->tokenizer);
   if (!chat_template.ok()) {
     // The model can still continue texts.
     LOG(WARNING) << "model " << model->name

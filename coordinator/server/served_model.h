@@ -24,7 +24,6 @@ struct ServedModel {
   std::string fingerprint;
   std::unique_ptr<text::Tokenizer> tokenizer;
   std::unique_ptr<text::ChatTemplate> chat_template;
-  std::string chat_template_source;
   TokenizerData tokenizer_data;  // what `tokenizer` was made of, for those who tokenize themselves
 
   // `name` replaces the file's own when not empty. The errors of ModelFiles::Open, and

@@ -1,13 +1,10 @@
 #include "coordinator/server/tokenizer_call.h"
 
-#include <openssl/evp.h>
-
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/escaping.h"
-#include "absl/strings/string_view.h"
 #include "common/grpc_status.h"
+#include "common/security/secret.h"
 #include "common/status_macros.h"
 #include "coordinator/server/vllm/tokenizer_bundle.h"
 
@@ -15,15 +12,6 @@ namespace kvec::coordinator::server {
 namespace {
 
 constexpr size_t kChunkBytes = 64 << 10;  // the protocol's limit
-
-absl::StatusOr<std::string> Sha256Hex(absl::string_view bytes) {
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  unsigned int size = 0;
-  if (EVP_Digest(bytes.data(), bytes.size(), digest, &size, EVP_sha256(), nullptr) != 1) {
-    return absl::InternalError("SHA-256 is not available");
-  }
-  return absl::BytesToHexString({reinterpret_cast<const char*>(digest), size});
-}
 
 }  // namespace
 
@@ -34,7 +22,7 @@ absl::StatusOr<std::shared_ptr<const TokenizerBundle::Archive>> TokenizerBundle:
   KVEC_ASSIGN_OR_RETURN(
       archive->bytes,
       vllm::MakeTokenizerBundle(model_.tokenizer_data, *model_.tokenizer, model_.config));
-  KVEC_ASSIGN_OR_RETURN(archive->sha256, Sha256Hex(archive->bytes));
+  archive->sha256 = security::Sha256Hex(archive->bytes);
   archive_ = archive;
   return archive;
 }

@@ -8,7 +8,7 @@ packages=(
   cmake g++ git ninja-build ccache patch pkg-config
   # libraries
   libabsl-dev libcli11-dev libdnnl-dev libgoogle-glog-dev libgrpc++-dev libhwy-dev libicu-dev
-  libpcre2-dev libprotobuf-dev libssl-dev libucx-dev nlohmann-json3-dev prometheus-cpp-dev
+  libpcre2-dev libprotobuf-dev libssl-dev libucx-dev libzip-dev nlohmann-json3-dev prometheus-cpp-dev
   protobuf-compiler protobuf-compiler-grpc zlib1g-dev
   # to test
   libbenchmark-dev libgmock-dev libgtest-dev iproute2 openssl

@@ -1,8 +1,9 @@
 #include "coordinator/server/vllm/zip_archive.h"
 
-#include <array>
-#include <cstdint>
-#include <limits>
+#include <zip.h>
+
+#include <ctime>
+#include <memory>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -11,86 +12,73 @@
 namespace kvec::coordinator::server::vllm {
 namespace {
 
-constexpr uint16_t kVersion = 20;  // that a reader needs, for all of this: 2.0
-constexpr uint16_t kFirstDay =
-    (1 << 5) | 1;  // 1 January 1980, so that equal files give equal bytes
+constexpr time_t kTime = 315'532'800;  // 1980, the format's first: equal files, equal bytes
 
-uint32_t Crc32(absl::string_view bytes) {
-  static const std::array<uint32_t, 256> kTable = [] {
-    std::array<uint32_t, 256> table;
-    for (uint32_t i = 0; i < 256; ++i) {
-      uint32_t value = i;
-      for (int bit = 0; bit < 8; ++bit) value = (value >> 1) ^ (value & 1 ? 0xEDB88320 : 0);
-      table[i] = value;
-    }
-    return table;
-  }();
-  uint32_t crc = ~0u;
-  for (const char byte : bytes) {
-    crc = kTable[(crc ^ static_cast<uint8_t>(byte)) & 0xFF] ^ (crc >> 8);
+struct Discard {
+  void operator()(zip_t* archive) const { zip_discard(archive); }
+};
+struct Free {
+  void operator()(zip_source_t* source) const { zip_source_free(source); }
+};
+using Source = std::unique_ptr<zip_source_t, Free>;
+
+// Where there is no archive yet to ask for its error.
+struct OpenError {
+  OpenError() { zip_error_init(&error); }
+  ~OpenError() { zip_error_fini(&error); }
+  zip_error_t error;
+};
+
+absl::Status Error(absl::string_view what, zip_error_t* error) {
+  return absl::InternalError(absl::StrCat("zip archive: ", what, ": ", zip_error_strerror(error)));
+}
+
+absl::Status AddFile(const ArchiveFile& file, zip_t* archive) {
+  zip_source_t* content =
+      zip_source_buffer(archive, file.content.data(), file.content.size(), /*freep=*/0);
+  const zip_int64_t index =
+      content == nullptr ? -1 : zip_file_add(archive, file.name.c_str(), content, ZIP_FL_ENC_UTF_8);
+  if (index < 0) {
+    zip_source_free(content);  // else the archive's
+    return Error(file.name, zip_get_error(archive));
   }
-  return ~crc;
+  if (zip_set_file_compression(archive, index, ZIP_CM_STORE, 0) != 0 ||
+      zip_file_set_mtime(archive, index, kTime, 0) != 0) {
+    return Error(file.name, zip_get_error(archive));
+  }
+  return absl::OkStatus();
 }
 
-void Put16(uint16_t value, std::string& out) {
-  out.push_back(static_cast<char>(value & 0xFF));
-  out.push_back(static_cast<char>(value >> 8));
-}
-
-void Put32(size_t value, std::string& out) {
-  Put16(static_cast<uint16_t>(value & 0xFFFF), out);
-  Put16(static_cast<uint16_t>(value >> 16), out);
-}
-
-// What a file's own header and its entry in the directory have alike.
-std::string CommonHeader(const ArchiveFile& file) {
-  std::string out;
-  Put16(kVersion, out);
-  Put16(0, out);  // flags
-  Put16(0, out);  // method: stored
-  Put16(0, out);  // midnight
-  Put16(kFirstDay, out);
-  Put32(Crc32(file.content), out);
-  Put32(file.content.size(), out);  // compressed
-  Put32(file.content.size(), out);
-  Put16(static_cast<uint16_t>(file.name.size()), out);
-  Put16(0, out);  // extra fields
-  return out;
+absl::StatusOr<std::string> ReadAll(zip_source_t* source) {
+  zip_stat_t stat;
+  if (zip_source_stat(source, &stat) != 0 || zip_source_open(source) != 0) {
+    return Error("reading", zip_source_error(source));
+  }
+  std::string bytes(stat.size, '\0');
+  const zip_int64_t num_read = zip_source_read(source, bytes.data(), bytes.size());
+  zip_source_close(source);
+  if (num_read != static_cast<zip_int64_t>(bytes.size())) {
+    return Error("reading", zip_source_error(source));
+  }
+  return bytes;
 }
 
 }  // namespace
 
 absl::StatusOr<std::string> ZipArchive(absl::Span<const ArchiveFile> files) {
-  std::string archive;
-  std::string directory;
+  OpenError open;
+  const Source bytes(zip_source_buffer_create(nullptr, 0, 0, &open.error));
+  if (bytes == nullptr) return Error("memory", &open.error);
+  std::unique_ptr<zip_t, Discard> archive(
+      zip_open_from_source(bytes.get(), ZIP_TRUNCATE, &open.error));
+  if (archive == nullptr) return Error("memory", &open.error);
+  zip_source_keep(bytes.get());  // the archive has let go of it when it is closed
   for (const ArchiveFile& file : files) {
-    const std::string header = CommonHeader(file);
-    const size_t offset = archive.size();
-    absl::StrAppend(&archive, "PK\x03\x04", header, file.name, file.content);
-    if (archive.size() > std::numeric_limits<uint32_t>::max() / 2) {
-      return absl::OutOfRangeError(
-          absl::StrCat(file.name, ": ends at byte ", archive.size(), " of a zip archive"));
-    }
-    absl::StrAppend(&directory, "PK\x01\x02");
-    Put16(kVersion, directory);  // that made it
-    absl::StrAppend(&directory, header);
-    Put16(0, directory);  // comment
-    Put16(0, directory);  // disk
-    Put16(0, directory);  // internal attributes
-    Put32(0, directory);  // external attributes
-    Put32(offset, directory);
-    absl::StrAppend(&directory, file.name);
+    if (absl::Status status = AddFile(file, archive.get()); !status.ok()) return status;
   }
-  const size_t directory_offset = archive.size();
-  absl::StrAppend(&archive, directory, "PK\x05\x06");
-  Put16(0, archive);  // this disk
-  Put16(0, archive);  // the directory's
-  Put16(static_cast<uint16_t>(files.size()), archive);
-  Put16(static_cast<uint16_t>(files.size()), archive);
-  Put32(directory.size(), archive);
-  Put32(directory_offset, archive);
-  Put16(0, archive);  // comment
-  return archive;
+  if (zip_close(archive.get()) != 0) return Error("writing", zip_get_error(archive.get()));
+  archive.release();
+  return ReadAll(bytes.get());
 }
 
 }  // namespace kvec::coordinator::server::vllm

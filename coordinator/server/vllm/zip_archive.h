@@ -13,7 +13,8 @@ struct ArchiveFile {
   std::string content;
 };
 
-// A zip archive of these files, stored without compression. OUT_OF_RANGE above the format's 4 GiB.
+// A zip archive of these files, one at least, stored without compression: they are made on request, and
+// compressing them would take seconds. INTERNAL when memory is out.
 absl::StatusOr<std::string> ZipArchive(absl::Span<const ArchiveFile> files);
 
 }  // namespace kvec::coordinator::server::vllm

@@ -27,7 +27,6 @@ std::unique_ptr<ServedModel> MakeTestModel() {
   model->tokenizer_data = data;
   model->name = "test";
   model->fingerprint = "test-fingerprint";
-  model->chat_template_source = data.chat_template;
   model->config.family = ModelFamily::kLlama;
   model->config.num_layers = 2;
   model->config.hidden_size = 64;
