@@ -1,5 +1,7 @@
 #include "coordinator/server/security_flags.h"
 
+#include <string>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "common/security/listen_address.h"
@@ -12,8 +14,21 @@ namespace {
 constexpr char kGroup[] = "Security";
 constexpr char kJoinTokenVariable[] = "KVEC_JOIN_TOKEN";
 
-CLI::Option* AddFile(CLI::App& app, const char* flag, std::string& path, const char* help) {
+CLI::Option* AddFile(CLI::App& app, const std::string& flag, std::string& path,
+                     const std::string& help) {
   return app.add_option(flag, path, help)->type_name("FILE")->group(kGroup);
+}
+
+// PREFIXcert, PREFIXkey and PREFIXclient-ca of a listener that `peers` come to.
+void AddTlsFlags(CLI::App& app, const std::string& prefix, absl::string_view peers,
+                 security::ServerTls& tls, const std::string& certificate_help) {
+  CLI::Option* certificate = AddFile(app, prefix + "cert", tls.certificate, certificate_help);
+  CLI::Option* key =
+      AddFile(app, prefix + "key", tls.key, "PEM file with its key")->needs(certificate);
+  certificate->needs(key);
+  AddFile(app, prefix + "client-ca", tls.client_ca,
+          absl::StrCat(peers, " must show a certificate of an authority in this PEM file"))
+      ->needs(certificate);
 }
 
 // What a listener has, and the flags by which it would have it.
@@ -44,16 +59,10 @@ absl::Status CheckExposure(const Protection& listener) {
 }  // namespace
 
 void AddSecurityFlags(CLI::App& app, SecurityFlags& flags) {
-  CLI::Option* certificate =
-      AddFile(app, "--tls-cert", flags.tls.certificate,
+  AddTlsFlags(app, "--tls-", "Clients", flags.tls,
               "Encrypts the clients' port: PEM file with the certificate and its chain. Certificates, "
-              "keys and tokens are read again when their files change; replace files, don't edit them");
-  CLI::Option* key = AddFile(app, "--tls-key", flags.tls.key, "PEM file with its key")
-                         ->needs(certificate);
-  certificate->needs(key);
-  AddFile(app, "--tls-client-ca", flags.tls.client_ca,
-          "Clients must show a certificate of an authority in this PEM file")
-      ->needs(certificate);
+              "keys and tokens are read again when their files change; replace files, don't edit "
+              "them");
   AddFile(app, "--tokens", flags.tokens,
           "Clients must send a bearer token whose SHA-256 is in this file, made by `kvec token`; "
           "grpc.health.v1 alone stays open");
@@ -65,16 +74,8 @@ void AddSecurityFlags(CLI::App& app, SecurityFlags& flags) {
                "Every --alias is on the loopback and asks for nothing, too: vLLM's gateways know no "
                "tokens. Without it aliases ask for what the clients' port does")
       ->group(kGroup);
-  CLI::Option* cluster_certificate =
-      AddFile(app, "--cluster-tls-cert", flags.cluster_tls.certificate,
+  AddTlsFlags(app, "--cluster-tls-", "Workers", flags.cluster_tls,
               "Encrypts the workers' port. What workers send each other is never encrypted");
-  CLI::Option* cluster_key =
-      AddFile(app, "--cluster-tls-key", flags.cluster_tls.key, "PEM file with its key")
-          ->needs(cluster_certificate);
-  cluster_certificate->needs(cluster_key);
-  AddFile(app, "--cluster-tls-client-ca", flags.cluster_tls.client_ca,
-          "Workers must show a certificate of an authority in this PEM file")
-      ->needs(cluster_certificate);
   AddFile(app, "--join-token-file", flags.join_token_file,
           "Workers must send the token in this file (default: in the environment's KVEC_JOIN_TOKEN)");
   app.add_flag("--insecure", flags.insecure,
