@@ -66,7 +66,7 @@ ExitCode RunCommandLine(const std::vector<std::string>& arguments, Terminal& ter
   if (bench.is_chosen()) return Report(bench.Run(terminal), terminal);
   if (trace.is_chosen()) return Report(trace.Run(terminal, interrupts), terminal);
   if (token.is_chosen()) return Report(token.Run(terminal), terminal);
-  return Report(status.Run(terminal), terminal);
+  return Report(status.Run(terminal, interrupts), terminal);
 }
 
 }  // namespace kvec::coordinator::client

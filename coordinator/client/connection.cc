@@ -1,9 +1,11 @@
 #include "coordinator/client/connection.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "common/grpc_status.h"
 #include "common/security/listen_address.h"
@@ -22,11 +24,21 @@ constexpr absl::Duration kControlTimeout = absl::Seconds(10);
 
 constexpr absl::Duration kRetryPause = absl::Milliseconds(50);
 
+// gRPC aborts on a header that HTTP does not allow.
+bool IsHeaderValue(const char* text) {
+  const absl::string_view value = text == nullptr ? "" : text;
+  return !value.empty() && std::all_of(value.begin(), value.end(), absl::ascii_isgraph);
+}
+
 // What every call carries. INVALID_ARGUMENT when the token is to go out unencrypted.
 absl::StatusOr<HeaderInterceptorFactory::Headers> MakeHeaders(const ConnectionOptions& options) {
   HeaderInterceptorFactory::Headers headers;
   KVEC_ASSIGN_OR_RETURN(const std::string token,
                         security::ReadToken(options.token_file, "KVEC_TOKEN"));
+  // As programs that are traced hand it to those they start.
+  if (const char* parent = std::getenv("TRACEPARENT"); IsHeaderValue(parent)) {
+    headers.emplace("traceparent", parent);
+  }
   if (token.empty()) return headers;
   if (!options.tls.is_on() && !options.insecure && !security::IsLocalAddress(options.target)) {
     return absl::InvalidArgumentError(
@@ -93,11 +105,13 @@ absl::StatusOr<v1::GetModelResponse> Connection::GetModel() const {
   return response;
 }
 
-absl::StatusOr<v1::GetStatusResponse> Connection::GetStatus() const {
+absl::StatusOr<v1::GetStatusResponse> Connection::GetStatus(uint32_t max_requests) const {
   grpc::ClientContext context;
   context.set_deadline(absl::ToChronoTime(absl::Now() + kControlTimeout));
+  v1::GetStatusRequest request;
+  request.set_max_requests(max_requests);
   v1::GetStatusResponse response;
-  const grpc::Status status = inference_->GetStatus(&context, v1::GetStatusRequest(), &response);
+  const grpc::Status status = inference_->GetStatus(&context, request, &response);
   if (!status.ok()) return FromGrpcStatus(status);
   return response;
 }

@@ -26,7 +26,8 @@ class Connection {
   const std::string& target() const { return target_; }
 
   absl::StatusOr<v1::GetModelResponse> GetModel() const;
-  absl::StatusOr<v1::GetStatusResponse> GetStatus() const;
+  // With at most `max_requests` of its requests.
+  absl::StatusOr<v1::GetStatusResponse> GetStatus(uint32_t max_requests = 0) const;
 
   // One text for all of `token_ids`.
   absl::StatusOr<std::string> Detokenize(absl::Span<const uint32_t> token_ids) const;

@@ -45,6 +45,40 @@ std::string WorkerTable(const v1::GetStatusResponse& status) {
   return FormatTable(rows);
 }
 
+std::string RequestTable(const v1::GetStatusResponse& status) {
+  std::vector<std::vector<std::string>> rows = {
+      {"request", "state", "prompt", "fed", "generated", "choices", "priority", "policy", "age"}};
+  for (const v1::RequestStatus& request : status.requests()) {
+    rows.push_back({request.request_id(), request.state(), absl::StrCat(request.prompt_tokens()),
+                    absl::StrCat(request.prompt_tokens_fed()),
+                    absl::StrCat(request.generated_tokens()), absl::StrCat(request.num_choices()),
+                    absl::StrCat(request.priority()), request.policy(),
+                    absl::StrFormat("%.1f s", request.age_seconds())});
+  }
+  std::string table = FormatTable(rows);
+  const int64_t more = int64_t{status.num_requests_running()} + status.num_requests_waiting() -
+                       status.requests_size();
+  if (more > 0) absl::StrAppend(&table, "and ", more, " more\n");
+  return table;
+}
+
+// Of a counter between two looks; 0 when the coordinator was started anew.
+double Rate(uint64_t now, uint64_t before, double seconds) {
+  return now < before || seconds <= 0 ? 0 : static_cast<double>(now - before) / seconds;
+}
+
+Json RequestJson(const v1::RequestStatus& request) {
+  return {{"request_id", request.request_id()},
+          {"state", request.state()},
+          {"prompt_tokens", request.prompt_tokens()},
+          {"prompt_tokens_fed", request.prompt_tokens_fed()},
+          {"generated_tokens", request.generated_tokens()},
+          {"num_choices", request.num_choices()},
+          {"priority", request.priority()},
+          {"policy", request.policy()},
+          {"age_seconds", request.age_seconds()}};
+}
+
 Json ModelJson(const v1::GetModelResponse& model) {
   return {{"name", model.name()},
           {"family", model.family()},
@@ -107,9 +141,27 @@ std::string StatusTable(const v1::GetModelResponse& model, const v1::GetStatusRe
   return report;
 }
 
+std::string WatchTable(const v1::GetModelResponse& model, const v1::GetStatusResponse& status,
+                       const std::optional<v1::GetStatusResponse>& last) {
+  std::string report = StatusTable(model, status);
+  if (last.has_value()) {
+    const double seconds = status.uptime_seconds() - last->uptime_seconds();
+    absl::StrAppendFormat(&report, "\nrates     %.1f prompt and %.1f generated tokens/s, %.1f steps/s\n",
+                          Rate(status.prompt_tokens(), last->prompt_tokens(), seconds),
+                          Rate(status.generated_tokens(), last->generated_tokens(), seconds),
+                          Rate(status.steps(), last->steps(), seconds));
+  }
+  absl::StrAppend(&report, "\n", status.requests().empty() ? "no requests\n" : RequestTable(status));
+  return report;
+}
+
 std::string StatusJson(const v1::GetModelResponse& model, const v1::GetStatusResponse& status) {
   Json workers = Json::array();
   for (const v1::WorkerStatus& worker : status.workers()) workers.push_back(WorkerJson(worker));
+  Json requests = Json::array();
+  for (const v1::RequestStatus& request : status.requests()) {
+    requests.push_back(RequestJson(request));
+  }
   const Json report = {{"version", status.version()},
                        {"serving", status.serving()},
                        {"uptime_seconds", status.uptime_seconds()},
@@ -124,7 +176,8 @@ std::string StatusJson(const v1::GetModelResponse& model, const v1::GetStatusRes
                        {"prefix_cache_hits", status.prefix_cache_hits()},
                        {"num_sessions", status.num_sessions()},
                        {"model", ModelJson(model)},
-                       {"workers", std::move(workers)}};
+                       {"workers", std::move(workers)},
+                       {"requests", std::move(requests)}};
   return report.dump();
 }
 

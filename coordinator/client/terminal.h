@@ -12,6 +12,7 @@ struct Terminal {
   std::ostream& err;  // everything about the answer: errors, progress, statistics
   bool in_is_tty = false;
   bool err_is_tty = false;
+  bool out_is_tty = false;
 };
 
 }  // namespace kvec::coordinator::client

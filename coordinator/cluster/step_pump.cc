@@ -8,6 +8,9 @@
 namespace kvec::coordinator::cluster {
 namespace {
 
+// One Step in so long reports its spans, for metrics.
+constexpr absl::Duration kSampleInterval = absl::Seconds(1);
+
 // Keeps `ready` up to date before anyone else hears of a change.
 WorkerGroup::Options Observed(WorkerGroup::Options options, std::atomic<bool>& ready) {
   options.on_ready_changed = [&ready, next = std::move(options.on_ready_changed)](bool value) {
@@ -178,7 +181,12 @@ void StepPump::SendSteps(absl::Time now) {
     const absl::Time begin = is_traced ? now_() : now;
     std::optional<v1::Step> step = scheduler_.NextStep(now);
     if (!step.has_value()) return;
-    if (is_traced) group_.tracer().OnComposed(*step, begin, now_());
+    if (is_traced) {
+      group_.tracer().OnComposed(*step, begin, now_());
+    } else if (now >= next_sample_) {
+      step->set_trace(true);
+      next_sample_ = now + kSampleInterval;
+    }
     group_.SendStep(*step);
   }
 }

@@ -78,6 +78,7 @@ class StepPump {
   mutable std::mutex group_mutex_;  // taken before the scheduler's own
   WorkerGroup group_ ABSL_GUARDED_BY(group_mutex_);
   uint64_t last_trace_id_ ABSL_GUARDED_BY(group_mutex_) = 0;
+  absl::Time next_sample_ ABSL_GUARDED_BY(group_mutex_) = absl::InfinitePast();
 
   std::mutex queue_mutex_;
   std::condition_variable wake_;

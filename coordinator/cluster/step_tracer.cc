@@ -71,6 +71,8 @@ void StepTracer::OnResult(size_t worker, const v1::StepResult& result, absl::Tim
   AddSpan("read result", begin, now, result.step_id());
   Clock& clock = trace_->clocks[worker];
   for (const v1::TraceSpan& span : result.spans()) {
+    // A Step before this trace may have been sampled.
+    if (trace_->sent.count(span.step_id()) == 0) continue;
     *trace_->rows[1 + worker].add_spans() = span;
     if (span.name() != "step") continue;
     clock.at_most_ns =

@@ -208,6 +208,7 @@ void WorkerGroup::OnStepResult(uint64_t id, const v1::StepResult& result, absl::
     return;
   }
   failures_in_a_row_ = 0;
+  options_.on_step_result(result);
 }
 
 void WorkerGroup::OnWorkerError(uint64_t id, const v1::WorkerError& error, absl::Time now) {

@@ -39,6 +39,8 @@ class WorkerGroup {
     uint32_t step_tokens = 0;  // every worker must be able to run a Step of so many rows
     // Told whenever a group becomes ready and whenever it is lost.
     std::function<void(bool ready)> on_ready_changed = [](bool) {};
+    // Told of every result that was good, by the caller of OnMessage; must not block.
+    std::function<void(const v1::StepResult&)> on_step_result = [](const v1::StepResult&) {};
   };
 
   // `scheduler` must outlive it.

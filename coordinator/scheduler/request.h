@@ -40,6 +40,7 @@ class RequestSink {
 // A checked request: ids in range, sampling values valid, defaults filled in.
 struct Request {
   std::string id;
+  std::string trace_id;         // W3C; for logs
   std::vector<int32_t> prompt;  // not empty, shorter than the context
   uint32_t num_choices = 1;
   v1::StepSampling sampling;  // choice is set per choice by the scheduler

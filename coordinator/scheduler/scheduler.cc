@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "coordinator/scheduler/page_ledger.h"
+#include "coordinator/scheduler/request_status.h"
 #include "coordinator/scheduler/request_table.h"
 #include "coordinator/scheduler/result_reader.h"
 #include "coordinator/scheduler/step_composer.h"
@@ -129,6 +130,8 @@ class ContinuousScheduler : public Scheduler {
   absl::Time NextDeadline() const override;
   void ExpireDeadlines(absl::Time now) override;
   SchedulerCounts counts() const override;
+  std::vector<v1::RequestStatus> RequestStatuses(uint32_t max_requests,
+                                                 absl::Time now) const override;
   std::vector<uint64_t> free_pages() const override;
   std::vector<uint64_t> cached_pages() const override;
 
@@ -308,6 +311,21 @@ SchedulerCounts ContinuousScheduler::counts() const {
           .prefix_cache_queries = totals_.prefix_cache_queries,
           .prefix_cache_hits = totals_.prefix_cache_hits,
           .num_sessions = sessions_.size()};
+}
+
+std::vector<v1::RequestStatus> ContinuousScheduler::RequestStatuses(uint32_t max_requests,
+                                                                    absl::Time now) const {
+  if (max_requests == 0) return {};
+  const std::lock_guard lock(mutex_);
+  std::vector<std::shared_ptr<RequestState>> requests = requests_.All();
+  const size_t count = std::min<size_t>(max_requests, requests.size());
+  std::partial_sort(requests.begin(), requests.begin() + static_cast<ptrdiff_t>(count),
+                    requests.end(),
+                    [](const auto& a, const auto& b) { return a->arrival < b->arrival; });
+  std::vector<v1::RequestStatus> statuses;
+  statuses.reserve(count);
+  for (size_t i = 0; i < count; ++i) statuses.push_back(StatusOf(*requests[i], now));
+  return statuses;
 }
 
 std::vector<uint64_t> ContinuousScheduler::free_pages() const {

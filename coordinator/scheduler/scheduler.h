@@ -100,6 +100,9 @@ class Scheduler {
   virtual void ExpireDeadlines(absl::Time now) = 0;
 
   virtual SchedulerCounts counts() const = 0;
+  // Of at most `max_requests` requests, the oldest first.
+  virtual std::vector<v1::RequestStatus> RequestStatuses(uint32_t max_requests,
+                                                         absl::Time now) const = 0;
   virtual std::vector<uint64_t> free_pages() const = 0;  // per worker, as last reported
   // Per worker: held by the prefix cache and by idle sessions alone, and given up as soon as a
   // request needs them.

@@ -389,6 +389,8 @@ void StepComposer::FillStart(const Sequence& sequence, uint64_t sequence_id,
   const Request& request = sequence.request().request;
   start.set_sequence_id(sequence_id);
   start.set_prompt_tokens(sequence.request().prompt_tokens());
+  start.set_request_id(request.id);
+  start.set_trace_id(request.trace_id);
   start.set_first_prompt_tokens(sequence.request().first_prompt_tokens());
   *start.mutable_sampling() = request.sampling;
   start.mutable_sampling()->set_choice(sequence.choice());

@@ -82,7 +82,8 @@ absl::StatusOr<std::unique_ptr<grpc::Server>> Serve(const std::vector<Listener>&
 }
 
 cluster::WorkerGroup::Options GroupOptions(const CoordinatorServer::Options& options,
-                                           const ServedModel& model, ServingHealth& health) {
+                                           const ServedModel& model, ServingHealth& health,
+                                           std::function<void(const v1::StepResult&)> on_result) {
   cluster::WorkerGroup::Options group;
   group.membership.version = std::string(Version());
   group.membership.model_fingerprint = model.fingerprint;
@@ -92,6 +93,7 @@ cluster::WorkerGroup::Options GroupOptions(const CoordinatorServer::Options& opt
   group.model_bytes = model.bytes;
   group.sentence_end_bits = text::SentenceEndBits(*model.tokenizer);
   group.step_tokens = options.scheduler.step_tokens;
+  group.on_step_result = std::move(on_result);
   group.on_ready_changed = [&health](bool ready) { health.SetGroupReady(ready); };
   return group;
 }
@@ -132,7 +134,10 @@ CoordinatorServer::CoordinatorServer(const Options& options, std::unique_ptr<Ser
           SchedulerOptionsFor(options, *model_),
           std::make_shared<budget::LayerBudgetAllocator>(model_->config.num_kv_heads,
                                                          model_->config.sliding_windows))),
-      pump_(GroupOptions(options_, *model_, health_), *scheduler_),
+      pump_(GroupOptions(options_, *model_, health_,
+                         // metrics_ is there before the pump starts.
+                         [this](const v1::StepResult& result) { metrics_->OnStepResult(result); }),
+            *scheduler_),
       metrics_(std::make_shared<Metrics>([this] { return MetricsSnapshot(); })),
       tasks_(kTaskThreads, options.scheduler.max_waiting_requests),
       tokenizer_bundle_(*model_),
@@ -256,12 +261,13 @@ std::vector<std::string> CoordinatorServer::alias_addresses() const {
 Metrics::Snapshot CoordinatorServer::MetricsSnapshot() const {
   Metrics::Snapshot snapshot;
   snapshot.counts = scheduler_->counts();
-  for (const v1::WorkerStatus& worker : pump_.WorkerStatuses()) {
+  for (v1::WorkerStatus& worker : pump_.WorkerStatuses()) {
     if (worker.state() != cluster::StateName(cluster::Member::State::kReady)) continue;
     ++snapshot.num_workers_ready;
     const double used =
         1.0 - static_cast<double>(worker.free_pages()) / static_cast<double>(worker.total_pages());
     snapshot.kv_cache_usage = std::max(snapshot.kv_cache_usage, used);
+    snapshot.workers.push_back(std::move(worker));
   }
   return snapshot;
 }

@@ -10,6 +10,7 @@
 #include "common/retry_after.h"
 #include "common/status_macros.h"
 #include "coordinator/server/request_validation.h"
+#include "coordinator/server/trace_context.h"
 
 namespace kvec::coordinator::server {
 namespace {
@@ -34,12 +35,14 @@ void GenerateCall::Start(grpc::CallbackServerContext& context, const grpc::ByteB
   context_ = &context;
   self_ = shared_from_this();
   deadline_ = DeadlineOf(context);
+  trace_id_ = TraceIdOf(context);
   absl::Status status = serving_.calls.Begin();
   counted_ = status.ok();
   if (status.ok()) {
     status = serving_.tasks.Post([self = self_, request, arrival = absl::Now()] {
       if (absl::Status submitted = self->Submit(request, arrival); !submitted.ok()) {
-        VLOG(1) << "a request was refused: " << submitted.ToString();
+        VLOG(1) << "trace " << self->trace_id_ << ": a request was refused: "
+                << submitted.ToString();
         self->End(submitted);
       }
     });
@@ -59,9 +62,10 @@ absl::Status GenerateCall::Submit(const grpc::ByteBuffer& bytes, absl::Time arri
       ValidateRequest(original, serving_.model, serving_.default_cache, is_follow_up));
   request.deadline = deadline_;
   request.sink = shared_from_this();
+  request.trace_id = trace_id_;
   const std::string id = request.id;
-  VLOG(1) << id << ": " << request.prompt.size() << " prompt tokens, at most " << request.max_tokens
-          << " new ones, " << request.num_choices << " choices";
+  VLOG(1) << id << ", trace " << trace_id_ << ": " << request.prompt.size()
+          << " prompt tokens, at most " << request.max_tokens << " new ones, " << request.num_choices << " choices";
   {
     const std::lock_guard lock(mutex_);
     request_id_ = id;
@@ -145,8 +149,8 @@ void GenerateCall::OnDone(const absl::Status& status, const v1::Usage& usage) {
   serving_.metrics.OnRequestDone(status, usage);
   {
     const std::lock_guard lock(mutex_);
-    LOG(INFO) << request_id_ << ": " << (status.ok() ? "finished" : status.ToString()) << ", "
-              << usage.prompt_tokens() << " prompt and " << usage.completion_tokens()
+    LOG(INFO) << request_id_ << ", trace " << trace_id_ << ": "
+              << (status.ok() ? "finished" : status.ToString()) << ", " << usage.prompt_tokens() << " prompt and " << usage.completion_tokens()
               << " generated tokens";
     if (status.ok()) queue_->AddUsage(usage);
   }

@@ -1,5 +1,6 @@
 #include "coordinator/server/inference_service.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -21,6 +22,8 @@
 
 namespace kvec::coordinator::server {
 namespace {
+
+constexpr uint32_t kMaxRequestStatuses = 1000;
 
 class InferenceProtocol final : public GenerateProtocol {
  public:
@@ -139,6 +142,10 @@ grpc::ServerUnaryReactor* InferenceService::GetStatus(grpc::CallbackServerContex
   response->set_prefix_cache_queries(counts.prefix_cache_queries);
   response->set_prefix_cache_hits(counts.prefix_cache_hits);
   response->set_num_sessions(counts.num_sessions);
+  for (v1::RequestStatus& status : serving_.scheduler.RequestStatuses(
+           std::min(request->max_requests(), kMaxRequestStatuses), absl::Now())) {
+    *response->add_requests() = std::move(status);
+  }
   return Reply(context, absl::OkStatus());
 }
 

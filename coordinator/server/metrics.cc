@@ -1,5 +1,6 @@
 #include "coordinator/server/metrics.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -36,6 +37,27 @@ prometheus::MetricFamily Single(prometheus::MetricType type, std::string name, s
     metric.gauge.value = value;
   }
   return {std::move(name), std::move(help), type, {std::move(metric)}};
+}
+
+// Pages of each worker by who has them; the states add up to all.
+prometheus::MetricFamily PagesByState(prometheus::MetricType type, std::string name,
+                                      std::string help,
+                                      const std::vector<v1::WorkerStatus>& workers) {
+  prometheus::MetricFamily family{std::move(name), std::move(help), type, {}};
+  for (const v1::WorkerStatus& worker : workers) {
+    const std::pair<const char*, uint64_t> states[] = {
+        {"used", worker.total_pages() - worker.free_pages()},
+        {"cached", std::min(worker.cached_pages(), worker.free_pages())},
+        {"free", worker.free_pages() - std::min(worker.cached_pages(), worker.free_pages())}};
+    for (const auto& [state, pages] : states) {
+      prometheus::ClientMetric& metric = family.metric.emplace_back();
+      metric.label = {{"stage", std::to_string(worker.stage())},
+                      {"rank", std::to_string(worker.rank())},
+                      {"state", state}};
+      metric.gauge.value = static_cast<double>(pages);
+    }
+  }
+  return family;
 }
 
 // FINISH_REASON_STOP → "stop".
@@ -86,7 +108,8 @@ Metrics::Metrics(std::function<Snapshot()> snapshot)
                           .Name("kvec_evicted_tokens_total")
                           .Help("Prompt tokens evicted, mean over heads and layers")
                           .Register(registry_)
-                          .Add({})) {}
+                          .Add({})),
+      steps_(registry_) {}
 
 void Metrics::OnRequestDone(const absl::Status& status, const v1::Usage& usage) {
   if (!status.ok()) {
@@ -136,6 +159,10 @@ std::vector<prometheus::MetricFamily> Metrics::Collect() const {
   families.push_back(Single(MetricType::Gauge, "kvec_kv_cache_usage_perc",
                             "Share of the tightest worker's pages that are held, 0 to 1",
                             snapshot.kv_cache_usage));
+  families.push_back(PagesByState(MetricType::Gauge, "kvec_kv_pages",
+                                  "Pages of a worker that requests hold (used), that prefixes and "
+                                  "idle sessions hold until they are needed (cached), and others",
+                                  snapshot.workers));
   families.push_back(Single(MetricType::Gauge, "kvec_num_sessions",
                             "Sessions that a request may continue", counts.num_sessions));
   families.push_back(Single(MetricType::Gauge, "kvec_num_workers_ready",

@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "coordinator/scheduler/scheduler.h"
+#include "coordinator/server/step_metrics.h"
 #include "kvec/v1/inference.pb.h"
 #include "prometheus/collectable.h"
 #include "prometheus/counter.h"
@@ -22,6 +23,7 @@ class Metrics final : public prometheus::Collectable {
     scheduler::SchedulerCounts counts;
     double kv_cache_usage = 0;  // share of the tightest worker's pages
     int num_workers_ready = 0;
+    std::vector<v1::WorkerStatus> workers;  // that are ready
   };
 
   // `snapshot` is asked at every scrape, from the scraping thread.
@@ -31,6 +33,8 @@ class Metrics final : public prometheus::Collectable {
   void OnRequestDone(const absl::Status& status, const v1::Usage& usage);
   // A choice of it has finished.
   void OnChoiceFinished(v1::FinishReason reason);
+  // A worker has executed a Step.
+  void OnStepResult(const v1::StepResult& result) { steps_.OnStepResult(result); }
 
   std::vector<prometheus::MetricFamily> Collect() const override;
   // The numbers of this moment.
@@ -56,6 +60,7 @@ class Metrics final : public prometheus::Collectable {
   prometheus::Histogram& coverage_;
   prometheus::Histogram& attention_mass_kept_;
   prometheus::Counter& evicted_tokens_;
+  StepMetrics steps_;
 };
 
 }  // namespace kvec::coordinator::server

@@ -261,6 +261,11 @@ absl::Status Worker::FormGroup(const v1::FormGroup& form, Stream& stream) {
 
 absl::Status Worker::ExecuteStep(const v1::Step& step, Stream& stream) {
   if (step.group_epoch() != group_epoch_) return absl::OkStatus();
+  for (const v1::SequenceStart& start : step.starts()) {
+    VLOG(1) << start.request_id() << ", trace " << start.trace_id() << ": starts as sequence "
+            << start.sequence_id() << " in Step " << step.step_id() << ", " << start.prompt_tokens()
+            << " prompt tokens, " << start.cached_token_ids_size() << " of them cached";
+  }
   step_trace_.BeginStep(step);
   const trace::ScopedRecording recording(step_trace_.recorder());
   KVEC_ASSIGN_OR_RETURN(v1::StepResult result, engine_->Execute(step));

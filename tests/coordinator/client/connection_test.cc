@@ -1,5 +1,6 @@
 #include "coordinator/client/connection.h"
 
+#include <cstdlib>
 #include <fstream>
 
 #include "gmock/gmock.h"
@@ -38,6 +39,19 @@ TEST_F(ConnectionTest, SendsNoneThatItDoesNotHave) {
   ASSERT_TRUE(connection.ok()) << connection.status();
   ASSERT_TRUE((*connection)->GetModel().ok());
   EXPECT_EQ(coordinator_.header("authorization"), "");
+}
+
+TEST_F(ConnectionTest, HandsOnTheTraceItIsPartOf) {
+  const std::string parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+  setenv("TRACEPARENT", parent.c_str(), 1);
+  const auto traced = Connection::Open(options_);
+  setenv("TRACEPARENT", "no\nheader", 1);
+  const auto untraced = Connection::Open(options_);
+  unsetenv("TRACEPARENT");
+  ASSERT_TRUE((*traced)->GetModel().ok());
+  EXPECT_EQ(coordinator_.header("traceparent"), parent);
+  ASSERT_TRUE((*untraced)->GetModel().ok());
+  EXPECT_EQ(coordinator_.header("traceparent"), "");
 }
 
 TEST_F(ConnectionTest, SendsNoTokenToAnotherMachineUnencrypted) {

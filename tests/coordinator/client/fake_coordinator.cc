@@ -19,6 +19,11 @@ FakeCoordinator::FakeCoordinator(Answer answer, Health health) : answer_(std::mo
 
 FakeCoordinator::~FakeCoordinator() { server_->Shutdown(); }
 
+void FakeCoordinator::FailStatusFrom(uint32_t call) {
+  absl::MutexLock lock(&mutex_);
+  failing_from_ = call;
+}
+
 void FakeCoordinator::SetServing() { server_->GetHealthCheckService()->SetServingStatus(true); }
 
 std::vector<v1::GenerateRequest> FakeCoordinator::requests() const {
@@ -75,10 +80,29 @@ grpc::Status FakeCoordinator::GetModel(grpc::ServerContext* context, const v1::G
   return grpc::Status::OK;
 }
 
-grpc::Status FakeCoordinator::GetStatus(grpc::ServerContext*, const v1::GetStatusRequest*,
+grpc::Status FakeCoordinator::GetStatus(grpc::ServerContext*, const v1::GetStatusRequest* request,
                                         v1::GetStatusResponse* response) {
+  uint32_t calls = 0;
+  {
+    absl::MutexLock lock(&mutex_);
+    calls = ++num_status_calls_;
+    if (calls >= failing_from_) return {grpc::StatusCode::UNAVAILABLE, "not now"};
+  }
   response->set_serving(true);
+  response->set_num_requests_running(1);
   response->set_num_requests_waiting(3);
+  response->set_uptime_seconds(2 * calls);
+  response->set_steps(10 * calls);
+  response->set_generated_tokens(100 * calls);
+  if (request->max_requests() > 0) {
+    v1::RequestStatus& status = *response->add_requests();
+    status.set_request_id("r-1");
+    status.set_state("decode");
+    status.set_prompt_tokens(40);
+    status.set_prompt_tokens_fed(40);
+    status.set_generated_tokens(12);
+    status.set_num_choices(1);
+  }
   for (int i = 0; i < 2; ++i) {
     v1::WorkerStatus* worker = response->add_workers();
     worker->set_worker_id(absl::StrCat("worker-", i));

@@ -1,6 +1,7 @@
 #ifndef KVEC_TESTS_COORDINATOR_CLIENT_FAKE_COORDINATOR_H_
 #define KVEC_TESTS_COORDINATOR_CLIENT_FAKE_COORDINATOR_H_
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -30,6 +31,8 @@ class FakeCoordinator : public v1::Inference::Service {
 
   const std::string& target() const { return target_; }
   void SetServing();
+  // GetStatus fails from this call on; the first is 1.
+  void FailStatusFrom(uint32_t call);
   // All Generate requests so far.
   std::vector<v1::GenerateRequest> requests() const;
   // The header of this name in the last GetModel call; empty: it had none.
@@ -53,6 +56,8 @@ class FakeCoordinator : public v1::Inference::Service {
   mutable absl::Mutex mutex_;
   std::vector<v1::GenerateRequest> requests_ ABSL_GUARDED_BY(mutex_);
   std::multimap<std::string, std::string> headers_ ABSL_GUARDED_BY(mutex_);
+  uint32_t num_status_calls_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint32_t failing_from_ ABSL_GUARDED_BY(mutex_) = UINT32_MAX;
   std::string target_;
   std::unique_ptr<grpc::Server> server_;
 };

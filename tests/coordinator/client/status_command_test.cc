@@ -1,3 +1,4 @@
+#include <memory>
 #include <thread>
 
 #include "gmock/gmock.h"
@@ -10,6 +11,7 @@ namespace kvec::coordinator::client {
 namespace {
 
 using testing::HasSubstr;
+using testing::Not;
 
 TEST(StatusCommandTest, ShowsModelQueuesAndWorkers) {
   FakeCoordinator coordinator(AnswerWith({}));
@@ -31,6 +33,29 @@ TEST(StatusCommandTest, PrintsOneJsonObject) {
   EXPECT_EQ(json.at("model").at("has_chat_template"), false);
   EXPECT_EQ(json.at("num_requests_waiting"), 3);
   EXPECT_EQ(json.at("workers").at(1).at("free_pages"), 60);
+}
+
+TEST(StatusCommandTest, WatchesWithRatesAndRequests) {
+  FakeCoordinator coordinator(AnswerWith({}));
+  const CommandResult result = RunKvec({"status", "--target", coordinator.target(), "--watch",
+                                        "--interval", "0.1", "--count", "2"});
+  EXPECT_EQ(result.exit_code, ExitCode::kDone) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("worker-1"));
+  EXPECT_THAT(result.out, HasSubstr("r-1      decode      40   40         12        1"));
+  EXPECT_THAT(result.out, HasSubstr("and 3 more"));
+  // Between the two looks: 10 Steps, 100 generated tokens, 2 seconds by the coordinator's clock.
+  EXPECT_THAT(result.out, HasSubstr("50.0 generated tokens/s, 5.0 steps/s"));
+  EXPECT_THAT(result.out, Not(HasSubstr("\x1b")));  // no terminal
+}
+
+TEST(StatusCommandTest, GoesOnWatchingWhileThereIsNoAnswer) {
+  auto coordinator = std::make_unique<FakeCoordinator>(AnswerWith({}));
+  const std::string target = coordinator->target();
+  coordinator->FailStatusFrom(2);
+  const CommandResult result =
+      RunKvec({"status", "--target", target, "--watch", "--interval", "0.1", "--count", "3"});
+  EXPECT_EQ(result.exit_code, ExitCode::kDone);
+  EXPECT_THAT(result.out, HasSubstr(target + ": not now\n" + target + ": not now\n"));
 }
 
 TEST(StatusCommandTest, WaitsUntilTheWorkersServe) {
