@@ -14,7 +14,7 @@ namespace kvec::security {
 namespace {
 
 constexpr size_t kHashDigits = 64;
-// Each call compares with all of them: 40 ns each.
+// Each call compares with all of them, which takes 55 ns each.
 constexpr size_t kMaxTokens = 10'000;
 
 }  // namespace

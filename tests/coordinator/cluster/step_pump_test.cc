@@ -1,5 +1,6 @@
 #include "coordinator/cluster/step_pump.h"
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -131,7 +132,11 @@ class ThreadWorker : public WorkerLink {
     } else if (message.has_step()) {
       absl::StatusOr<v1::StepResult> result = executor_->Execute(message.step());
       CHECK(result.ok()) << result.status();
-      if (message.step().trace()) result->add_spans()->set_name("step");
+      if (message.step().trace()) {
+        v1::TraceSpan& span = *result->add_spans();
+        span.set_name("step");
+        span.set_step_id(message.step().step_id());
+      }
       *answer.mutable_step_result() = *std::move(result);
     } else {
       answer.mutable_group_aborted();
@@ -156,12 +161,16 @@ class StepPumpTest : public testing::Test {
     pump_.Start();
   }
 
-  static WorkerGroup::Options GroupOptions() {
+  WorkerGroup::Options GroupOptions() {
     WorkerGroup::Options options;
     options.membership.heartbeat_timeout = absl::Hours(1);
     options.sliding_windows = {0};
     options.model_bytes = {.layers = {1}, .cache = {0}};
     options.step_tokens = 512;
+    options.on_step_result = [this](const v1::StepResult& result) {
+      ++num_results_;
+      if (!result.spans().empty()) ++num_sampled_;
+    };
     return options;
   }
 
@@ -192,6 +201,8 @@ class StepPumpTest : public testing::Test {
     return sink;
   }
 
+  std::atomic<int> num_results_ = 0;
+  std::atomic<int> num_sampled_ = 0;
   const std::unique_ptr<scheduler::Scheduler> scheduler_;
   StepPump pump_;
   std::vector<std::shared_ptr<ThreadWorker>> workers_;
@@ -250,6 +261,16 @@ TEST_F(StepPumpTest, TracesTheStepsOfRunningRequests) {
   EXPECT_EQ(trace.rows(1).name(), "first");
   EXPECT_EQ(trace.rows(1).spans_size(), 4);
   EXPECT_TRUE(sink->AwaitDone().has_value());
+}
+
+TEST_F(StepPumpTest, SamplesTheSpansOfOneStepASecond) {
+  const absl::Time begin = absl::Now();
+  AttachWorker("first");
+  const auto sink = Submit("sampled", 200);
+  ASSERT_TRUE(sink->AwaitDone().has_value());
+  EXPECT_GE(num_results_, 200);
+  EXPECT_GE(num_sampled_, 1);
+  EXPECT_LE(num_sampled_, 1 + absl::ToDoubleSeconds(absl::Now() - begin));
 }
 
 TEST_F(StepPumpTest, ATraceEndsAtItsDeadlineAndWhenThePumpStops) {

@@ -5,9 +5,12 @@
 #include <memory>
 #include <string>
 
+#include "common/security/secret.h"
 #include "common/version.h"
 #include "gmock/gmock.h"
+#include "grpcpp/generic/generic_stub.h"
 #include "gtest/gtest.h"
+#include "tests/common/model/temp_folder.h"
 #include "tests/coordinator/server/server_fixture.h"
 
 namespace kvec::coordinator::server {
@@ -267,6 +270,55 @@ TEST_F(CoordinatorServerTest, ATraceOfAClientThatLeavesMakesRoomForAnother) {
   });
   server_->Stop(absl::ZeroDuration());
   waiting.wait();
+}
+
+// Of a call of any method, with an empty request.
+grpc::Status CallMethod(const std::shared_ptr<grpc::Channel>& channel, const std::string& method,
+                        const std::string& authorization = "") {
+  grpc::GenericStub stub(channel);
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
+  if (!authorization.empty()) context.AddMetadata("authorization", authorization);
+  grpc::CompletionQueue queue;
+  const grpc::Slice empty;
+  const auto call = stub.PrepareUnaryCall(&context, method, grpc::ByteBuffer(&empty, 1), &queue);
+  call->StartCall();
+  grpc::ByteBuffer response;
+  grpc::Status status;
+  call->Finish(&response, &status, nullptr);
+  void* tag = nullptr;
+  bool ok = false;
+  queue.Next(&tag, &ok);
+  return status;
+}
+
+TEST_F(CoordinatorServerTest, AsksForATokenInEveryServiceButHealth) {
+  const TempFolder folder;
+  CoordinatorServer::Options options;
+  options.tokens_file = folder.Write("tokens", security::Sha256Hex("one"));
+  options.local_listen = "unix:" + folder.File("socket");
+  options.aliases = {{"kvec-64", "127.0.0.1:0", {}}};
+  StartServer(options);
+  const auto alias =
+      grpc::CreateChannel(server_->alias_addresses().at(0), grpc::InsecureChannelCredentials());
+  const auto local = grpc::CreateChannel(options.local_listen, grpc::InsecureChannelCredentials());
+  for (const char* method :
+       {"/kvec.v1.Inference/GetModel", "/kvec.v1.Inference/GetStatus", "/kvec.v1.Inference/Trace",
+        "/kvec.v1.Inference/Generate", "/vllm.grpc.engine.VllmEngine/HealthCheck",
+        "/vllm.grpc.engine.VllmEngine/GetServerInfo", "/vllm.grpc.engine.VllmEngine/Abort",
+        "/no.such.Service/Method"}) {
+    EXPECT_EQ(CallMethod(channel_, method).error_code(), grpc::StatusCode::UNAUTHENTICATED)
+        << method;
+    EXPECT_EQ(CallMethod(alias, method).error_code(), grpc::StatusCode::UNAUTHENTICATED) << method;
+    EXPECT_NE(CallMethod(channel_, method, "Bearer one").error_code(),
+              grpc::StatusCode::UNAUTHENTICATED)
+        << method;
+    EXPECT_NE(CallMethod(local, method).error_code(), grpc::StatusCode::UNAUTHENTICATED) << method;
+  }
+  EXPECT_TRUE(CallMethod(channel_, "/kvec.v1.Inference/GetModel", "Bearer one").ok());
+  EXPECT_TRUE(CallMethod(local, "/kvec.v1.Inference/GetModel").ok());
+  EXPECT_TRUE(CallMethod(channel_, "/grpc.health.v1.Health/Check").ok());
+  EXPECT_TRUE(CallMethod(alias, "/grpc.health.v1.Health/Check").ok());
 }
 
 }  // namespace

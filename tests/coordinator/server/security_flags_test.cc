@@ -63,6 +63,18 @@ TEST_F(SecurityFlagsTest, InsecureAllowsBoth) {
   ExpectRefusal("--local-listen: 0.0.0.0:50053 is not on the loopback");
 }
 
+TEST_F(SecurityFlagsTest, AliasesAreProtectedAsTheClientsPortIsOrOnTheLoopback) {
+  options_.aliases = {{"kvec", "10.0.0.1:50061", {}}};
+  ExpectRefusal("--alias: 10.0.0.1:50061 is beyond the loopback and not encrypted");
+  flags_.local_aliases = true;
+  ExpectRefusal("--local-aliases: 10.0.0.1:50061 is not on the loopback");
+  flags_.insecure = true;
+  ExpectRefusal("--local-aliases: 10.0.0.1:50061 is not on the loopback");
+  options_.aliases[0].listen = "127.0.0.1:50061";
+  EXPECT_TRUE(Apply().ok());
+  EXPECT_TRUE(options_.local_aliases);
+}
+
 TEST_F(SecurityFlagsTest, AJoinTokenOfTheEnvironmentGivesWayToAFile) {
   setenv("KVEC_JOIN_TOKEN", "two words", 1);
   ExpectRefusal("KVEC_JOIN_TOKEN: the token has a space");
