@@ -8,8 +8,8 @@
 
 namespace kvec {
 
-// Marks a refusal that is worth another try, and when: at the earliest after `pause`, which is kept in
-// whole milliseconds.
+// Marks a refusal that is worth another try, and when: at the earliest after `pause`, which is kept
+// in whole milliseconds.
 void SetRetryAfter(absl::Duration pause, absl::Status& status);
 
 // Null: not marked.

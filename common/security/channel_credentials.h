@@ -22,8 +22,8 @@ struct ClientTls {
   bool is_on() const { return enabled || !ca.empty() || !certificate.empty(); }
 };
 
-// INVALID_ARGUMENT or the system's error when a file can't be used. Adds to `arguments` what else the
-// channel must be made with.
+// INVALID_ARGUMENT or the system's error when a file can't be used. Adds to `arguments` what else
+// the channel must be made with.
 absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeChannelCredentials(
     const ClientTls& tls, grpc::ChannelArguments& arguments);
 

@@ -16,7 +16,8 @@ constexpr uint32_t kLoopbackNet = 127;
 }  // namespace
 
 bool IsLocalAddress(absl::string_view address) {
-  if (absl::StartsWith(address, "unix:") || absl::StartsWith(address, "unix-abstract:")) return true;
+  if (absl::StartsWith(address, "unix:") || absl::StartsWith(address, "unix-abstract:"))
+    return true;
   absl::string_view host = address.substr(0, address.rfind(':'));
   if (absl::EqualsIgnoreCase(host, "localhost")) return true;
   in_addr v4 = {};

@@ -49,9 +49,8 @@ absl::StatusOr<std::string> ReadSmallFile(const std::string& path, size_t max_by
 absl::Status CheckToken(absl::string_view token) {
   if (token.empty()) return absl::InvalidArgumentError("the token is empty");
   if (token.size() > kMaxTokenBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("the token has ", token.size(),
-                                                   " bytes, at most ", kMaxTokenBytes,
-                                                   " are allowed"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the token has ", token.size(), " bytes, at most ", kMaxTokenBytes, " are allowed"));
   }
   if (!std::all_of(token.begin(), token.end(), absl::ascii_isgraph)) {
     return absl::InvalidArgumentError(

@@ -19,8 +19,8 @@ struct ServerTls {
   std::string client_ca;  // peers must show a certificate of one of these; empty: none is asked for
 };
 
-// What a listener asks of its peers; with a guard of every call, see TokenProcessor. INVALID_ARGUMENT
-// or the system's error when a file can't be used.
+// What a listener asks of its peers; with a guard of every call, see TokenProcessor.
+// INVALID_ARGUMENT or the system's error when a file can't be used.
 absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeServerCredentials(
     const ServerTls& tls, std::shared_ptr<TokenGuard> guard);
 

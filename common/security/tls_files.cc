@@ -31,8 +31,7 @@ int NoPassword(char* buffer, int size, int writing, void* data) { return -1; }
 // handshakes would find them.
 absl::StatusOr<Certificate> ReadCertificate(const std::string& path) {
   KVEC_ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(path));
-  const std::unique_ptr<BIO, Free> bio(
-      BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
+  const std::unique_ptr<BIO, Free> bio(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
   Certificate certificate(PEM_read_bio_X509(bio.get(), nullptr, &NoPassword, nullptr));
   ERR_clear_error();
   if (certificate != nullptr) return certificate;
@@ -44,8 +43,7 @@ absl::StatusOr<Certificate> ReadCertificate(const std::string& path) {
 absl::Status CheckIdentityFiles(const std::string& certificate_path, const std::string& key_path) {
   KVEC_ASSIGN_OR_RETURN(const Certificate certificate, ReadCertificate(certificate_path));
   KVEC_ASSIGN_OR_RETURN(const std::string text, ReadSmallFile(key_path));
-  const std::unique_ptr<BIO, Free> bio(
-      BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
+  const std::unique_ptr<BIO, Free> bio(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
   const std::unique_ptr<EVP_PKEY, Free> key(
       PEM_read_bio_PrivateKey(bio.get(), nullptr, &NoPassword, nullptr));
   const bool fits = key != nullptr && X509_check_private_key(certificate.get(), key.get()) == 1;

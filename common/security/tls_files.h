@@ -9,8 +9,8 @@
 
 namespace kvec::security {
 
-// Whether PEM files can be used: gRPC reads them by itself, later, and then only logs what is wrong.
-// Errors name the file.
+// Whether PEM files can be used: gRPC reads them by itself, later, and then only logs what is
+// wrong. Errors name the file.
 
 // A chain of certificates, this side's first, and its private key, not encrypted, which fit.
 absl::Status CheckIdentityFiles(const std::string& certificate, const std::string& key);

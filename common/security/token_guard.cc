@@ -33,8 +33,7 @@ absl::StatusOr<std::shared_ptr<TokenGuard>> TokenGuard::OfHashFile(std::string p
   return OfFile(std::move(path), &TokenHashes::Parse, std::move(clock));
 }
 
-absl::StatusOr<std::shared_ptr<TokenGuard>> TokenGuard::OfTokenFile(std::string path,
-                                                                    Clock clock) {
+absl::StatusOr<std::shared_ptr<TokenGuard>> TokenGuard::OfTokenFile(std::string path, Clock clock) {
   return OfFile(std::move(path), &ParseToken, std::move(clock));
 }
 

@@ -20,9 +20,10 @@
 
 namespace kvec::security {
 
-// Knows which bearer tokens a listener takes. Those of a file are read again when it changes, within
-// a second; while it is unreadable or malformed the last ones stay in force, and the log says so.
-// Owned by the listener's credentials, called by gRPC's threads for every call. Thread-safe.
+// Knows which bearer tokens a listener takes. Those of a file are read again when it changes,
+// within a second; while it is unreadable or malformed the last ones stay in force, and the log
+// says so. Owned by the listener's credentials, called by gRPC's threads for every call.
+// Thread-safe.
 class TokenGuard {
  public:
   using Clock = std::function<absl::Time()>;
@@ -54,7 +55,10 @@ class TokenGuard {
   };
 
   TokenGuard(std::string path, Parser parse, Clock clock, TokenHashes tokens)
-      : path_(std::move(path)), parse_(parse), clock_(std::move(clock)), tokens_(std::move(tokens)) {}
+      : path_(std::move(path)),
+        parse_(parse),
+        clock_(std::move(clock)),
+        tokens_(std::move(tokens)) {}
 
   static absl::StatusOr<std::shared_ptr<TokenGuard>> OfFile(std::string path, Parser parse,
                                                             Clock clock);

@@ -27,7 +27,8 @@ absl::StatusOr<TokenHashes> TokenHashes::Parse(absl::string_view text) {
     line = absl::StripAsciiWhitespace(line);
     if (line.empty() || line.front() == '#') continue;
     const absl::string_view hash = line.substr(0, line.find_first_of(" \t"));
-    if (hash.size() != kHashDigits || !std::all_of(hash.begin(), hash.end(), absl::ascii_isxdigit)) {
+    if (hash.size() != kHashDigits ||
+        !std::all_of(hash.begin(), hash.end(), absl::ascii_isxdigit)) {
       return absl::InvalidArgumentError(
           absl::StrCat("line ", number, ": does not begin with a SHA-256 of ", kHashDigits,
                        " hexadecimal digits; `kvec token` makes such lines"));

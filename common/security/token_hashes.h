@@ -9,14 +9,14 @@
 
 namespace kvec::security {
 
-// The bearer tokens that a server takes, as SHA-256 only: whoever reads the file they come from can't
-// use them. Plain hashes are enough as the tokens are random (MakeToken), not passwords.
+// The bearer tokens that a server takes, as SHA-256 only: whoever reads the file they come from
+// can't use them. Plain hashes are enough as the tokens are random (MakeToken), not passwords.
 class TokenHashes {
  public:
   TokenHashes() = default;
 
-  // A tokens file: a line per token, its SHA-256 in 64 hexadecimal digits and a name, if it has one.
-  // Empty lines and those that begin with # don't count. INVALID_ARGUMENT names the line, but
+  // A tokens file: a line per token, its SHA-256 in 64 hexadecimal digits and a name, if it has
+  // one. Empty lines and those that begin with # don't count. INVALID_ARGUMENT names the line, but
   // doesn't repeat it: it may be a token that somebody wrote there by mistake.
   //
   //   2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae  alice

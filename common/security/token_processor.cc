@@ -20,8 +20,7 @@ absl::string_view View(grpc::string_ref text) { return {text.data(), text.size()
 grpc::Status TokenProcessor::Process(const InputMetadata& metadata, grpc::AuthContext* context,
                                      OutputMetadata* consumed, OutputMetadata* response) {
   const auto path = metadata.find(":path");
-  const bool is_open =
-      path != metadata.end() && absl::StartsWith(View(path->second), kOpenService);
+  const bool is_open = path != metadata.end() && absl::StartsWith(View(path->second), kOpenService);
   const auto [first, last] = metadata.equal_range(kAuthorization);
   for (auto entry = first; entry != last; ++entry) {
     consumed->emplace(kAuthorization, std::string(entry->second.data(), entry->second.size()));

@@ -12,8 +12,8 @@
 #include "coordinator/client/coverage_command.h"
 #include "coordinator/client/generate_command.h"
 #include "coordinator/client/status_command.h"
-#include "coordinator/client/trace_command.h"
 #include "coordinator/client/token_command.h"
+#include "coordinator/client/trace_command.h"
 
 namespace kvec::coordinator::client {
 namespace {

@@ -92,9 +92,7 @@ absl::StatusOr<std::unique_ptr<Connection>> Connection::Open(const ConnectionOpt
 }
 
 Connection::Connection(const std::string& target, std::shared_ptr<grpc::Channel> channel)
-    : target_(target),
-      channel_(std::move(channel)),
-      inference_(v1::Inference::NewStub(channel_)) {}
+    : target_(target), channel_(std::move(channel)), inference_(v1::Inference::NewStub(channel_)) {}
 
 absl::StatusOr<v1::GetModelResponse> Connection::GetModel() const {
   grpc::ClientContext context;

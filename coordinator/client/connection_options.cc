@@ -9,12 +9,14 @@ CLI::Option* AddConnectionOptions(CLI::App& command, ConnectionOptions& options)
                             ->type_name("HOST:PORT")
                             ->capture_default_str();
   security::AddClientTlsFlags(command, options.tls);
-  command.add_option("--token-file", options.token_file,
-                     "File with the bearer token (default: the environment's KVEC_TOKEN)")
+  command
+      .add_option("--token-file", options.token_file,
+                  "File with the bearer token (default: the environment's KVEC_TOKEN)")
       ->type_name("FILE")
       ->group("Security");
-  command.add_flag("--insecure", options.insecure,
-                   "Sends the token to another machine although nothing is encrypted")
+  command
+      .add_flag("--insecure", options.insecure,
+                "Sends the token to another machine although nothing is encrypted")
       ->group("Security");
   return target;
 }

@@ -61,9 +61,10 @@ void AddRequestOptions(CLI::App& command, v1::GenerateRequest& request) {
       ->type_name("N")
       ->group("Request");
   command
-      .add_option("--session,--session-id", *request.mutable_session_id(),
-                  "Leaves the cache to the next request of this id, whose prompt is only what comes "
-                  "after the text so far")
+      .add_option(
+          "--session,--session-id", *request.mutable_session_id(),
+          "Leaves the cache to the next request of this id, whose prompt is only what comes "
+          "after the text so far")
       ->type_name("ID")
       ->group("Request");
   command

@@ -9,8 +9,8 @@
 
 namespace kvec::coordinator::client {
 
-// Puts headers on every call of a channel. gRPC's own credentials for tokens don't work on a channel
-// that is not encrypted.
+// Puts headers on every call of a channel. gRPC's own credentials for tokens don't work on a
+// channel that is not encrypted.
 class HeaderInterceptorFactory final
     : public grpc::experimental::ClientInterceptorFactoryInterface {
  public:

@@ -16,8 +16,12 @@ int main(int argc, char** argv) {
   // gRPC would log each failed connection; the commands report what matters themselves.
   setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
   InterruptWatcher interrupts;
-  Terminal terminal{std::cin, std::cout, std::cerr, isatty(STDIN_FILENO) == 1,
-                    isatty(STDERR_FILENO) == 1, isatty(STDOUT_FILENO) == 1};
+  Terminal terminal{std::cin,
+                    std::cout,
+                    std::cerr,
+                    isatty(STDIN_FILENO) == 1,
+                    isatty(STDERR_FILENO) == 1,
+                    isatty(STDOUT_FILENO) == 1};
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   return static_cast<int>(RunCommandLine(arguments, terminal, &interrupts));
 }

@@ -31,8 +31,8 @@ StatusCommand::StatusCommand(CLI::App& program)
   command_->add_option("--wait-ready", wait_seconds_, "Waits this long for the workers to serve")
       ->type_name("SECONDS")
       ->check(CLI::NonNegativeNumber);
-  CLI::Option* json = command_->add_flag("--json", print_json_,
-                                         "Prints one JSON object instead of the table");
+  CLI::Option* json =
+      command_->add_flag("--json", print_json_, "Prints one JSON object instead of the table");
   CLI::Option* watch =
       command_->add_flag("--watch", watch_, "Shows it live, with requests and rates, until Ctrl-C")
           ->excludes(json);

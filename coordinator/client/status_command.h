@@ -14,8 +14,8 @@
 
 namespace kvec::coordinator::client {
 
-// `kvec status`: the model, the workers, pages, queues and requests; --wait-ready for scripts, --watch
-// for people.
+// `kvec status`: the model, the workers, pages, queues and requests; --wait-ready for scripts,
+// --watch for people.
 class StatusCommand {
  public:
   // Adds the subcommand; this object must outlive the parse.

@@ -146,12 +146,14 @@ std::string WatchTable(const v1::GetModelResponse& model, const v1::GetStatusRes
   std::string report = StatusTable(model, status);
   if (last.has_value()) {
     const double seconds = status.uptime_seconds() - last->uptime_seconds();
-    absl::StrAppendFormat(&report, "\nrates     %.1f prompt and %.1f generated tokens/s, %.1f steps/s\n",
+    absl::StrAppendFormat(&report,
+                          "\nrates     %.1f prompt and %.1f generated tokens/s, %.1f steps/s\n",
                           Rate(status.prompt_tokens(), last->prompt_tokens(), seconds),
                           Rate(status.generated_tokens(), last->generated_tokens(), seconds),
                           Rate(status.steps(), last->steps(), seconds));
   }
-  absl::StrAppend(&report, "\n", status.requests().empty() ? "no requests\n" : RequestTable(status));
+  absl::StrAppend(&report, "\n",
+                  status.requests().empty() ? "no requests\n" : RequestTable(status));
   return report;
 }
 

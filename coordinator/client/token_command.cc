@@ -53,7 +53,8 @@ TokenCommand::TokenCommand(CLI::App& program)
   command_->footer(kExamples);
   command_->add_option("--name", name_, "Whose it is, for those who read the tokens file");
   command_->add_option("--append", append_, "Adds the line to this file")->type_name("FILE");
-  command_->add_flag("--hash", hash_, "Reads a token from the standard input instead of making one");
+  command_->add_flag("--hash", hash_,
+                     "Reads a token from the standard input instead of making one");
 }
 
 absl::Status TokenCommand::Run(Terminal& terminal) {
@@ -66,7 +67,8 @@ absl::Status TokenCommand::Run(Terminal& terminal) {
   } else {
     token = security::MakeToken();
   }
-  const std::string line = absl::StrCat(security::Sha256Hex(token), name_.empty() ? "" : "  ", name_);
+  const std::string line =
+      absl::StrCat(security::Sha256Hex(token), name_.empty() ? "" : "  ", name_);
   if (!append_.empty()) {
     KVEC_RETURN_IF_ERROR(Append(append_, line + "\n"));
   } else {

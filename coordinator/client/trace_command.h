@@ -5,8 +5,8 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
-#include "coordinator/client/interrupt_watcher.h"
 #include "coordinator/client/connection_options.h"
+#include "coordinator/client/interrupt_watcher.h"
 #include "coordinator/client/terminal.h"
 #include "kvec/v1/inference.pb.h"
 

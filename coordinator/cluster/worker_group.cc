@@ -152,7 +152,8 @@ std::vector<v1::WorkerStatus> WorkerGroup::Statuses(absl::Time now) const {
     if (status.state() == StateName(Member::State::kReady) && index < free_pages.size() &&
         index < cached_pages.size()) {
       // Reports lag behind what is cached.
-      status.set_free_pages(std::min(status.total_pages(), free_pages[index] + cached_pages[index]));
+      status.set_free_pages(
+          std::min(status.total_pages(), free_pages[index] + cached_pages[index]));
       status.set_cached_pages(cached_pages[index]);
     }
   }
@@ -251,8 +252,8 @@ std::vector<uint64_t> WorkerGroup::ChooseWorkers() {
     candidate.id = id;
     candidate.host = member->registration.host();
     if (member->placement.num_stages() > 0) {
-      candidate.last_seat = static_cast<int>(
-          member->placement.stage() * options_.shape.num_ranks + member->placement.rank());
+      candidate.last_seat = static_cast<int>(member->placement.stage() * options_.shape.num_ranks +
+                                             member->placement.rank());
     }
   }
   return SeatWorkers(options_.shape, candidates);
@@ -269,8 +270,7 @@ void WorkerGroup::TryForm(absl::Time now) {
   for (uint64_t id : group_) {
     form.add_comm_addresses(membership_.Find(id)->registration.comm_address());
   }
-  const std::vector<v1::Placement> placements =
-      PlaceWorkers(options_.shape, options_.model_bytes);
+  const std::vector<v1::Placement> placements = PlaceWorkers(options_.shape, options_.model_bytes);
   for (size_t i = 0; i < group_.size(); ++i) {
     Member* member = membership_.Find(group_[i]);
     member->state = Member::State::kLoading;

@@ -29,8 +29,8 @@ uint64_t PageLedger::PeakOf(const Reservation& reservation, uint32_t worker) con
   const PrefillBound& bound = *reservation.prefill;
   // How the selected entries are shared out to workers is not known.
   const uint64_t num_heads = demand.num_full_heads();
-  const uint64_t max_entries = std::max(num_heads * bound.max_rows,
-                                        bound.max_selected + num_heads * bound.more_rows);
+  const uint64_t max_entries =
+      std::max(num_heads * bound.max_rows, bound.max_selected + num_heads * bound.more_rows);
   return demand.BoundedPeak(reservation.num_rows, max_chunk_rows_, max_entries);
 }
 
@@ -128,8 +128,8 @@ bool PageLedger::Resume(uint64_t sequence_id, uint32_t num_rows) {
   for (uint32_t w = 0; w < num_workers(); ++w) {
     // One page per head more than at the end: windows may begin a page earlier on the way.
     const uint64_t held = account.workers[w].charge;
-    charges.push_back(std::max(held, PagesAtMost(account, w, num_rows, step_rows) +
-                                         workers_[w].demand.OnePerHead()));
+    charges.push_back(std::max(
+        held, PagesAtMost(account, w, num_rows, step_rows) + workers_[w].demand.OnePerHead()));
     more.push_back(charges.back() - held);
   }
   if (!MakeFree(more)) {
@@ -154,9 +154,9 @@ bool PageLedger::Reserve(uint64_t sequence_id, const Reservation& reservation,
     on_worker.copy_pages = CopyPages(w, num_blocks, reservation.eviction);
     on_worker.charge = peak + reservation.num_forks * worker.demand.OnePerHead() -
                        num_blocks * worker.demand.OnePerHead() + on_worker.copy_pages;
-    needed.push_back(on_worker.charge + static_cast<uint64_t>(
-                                            keep_free_share *
-                                            static_cast<double>(worker.capacity.total_pages)));
+    needed.push_back(
+        on_worker.charge +
+        static_cast<uint64_t>(keep_free_share * static_cast<double>(worker.capacity.total_pages)));
   }
   prefixes_.Use(reservation.block_ids);  // what it shares is not reclaimed for it
   if (!MakeFree(needed)) {
@@ -189,8 +189,8 @@ PageLedger::KeptBlocks PageLedger::KeepBlocks(uint64_t sequence_id,
   if (!MakeFree(more_copies)) return kept;
   while (account.num_blocks < most_blocks) {
     const uint64_t parent_id = account.block_ids.empty() ? 0 : account.block_ids.back();
-    const uint64_t id = prefixes_.Add(
-        parent_id, tokens.subspan(account.num_blocks * kPageTokens, kPageTokens));
+    const uint64_t id =
+        prefixes_.Add(parent_id, tokens.subspan(account.num_blocks * kPageTokens, kPageTokens));
     if (id == 0) break;
     account.block_ids.push_back(id);
     kept.block_ids.push_back(id);

@@ -119,16 +119,16 @@ class PageLedger {
   absl::Status OnFreePages(uint32_t worker, uint64_t free_pages, uint64_t used_at_most);
 
   struct Bytes {
-    uint64_t pages = 0;    // whole pages
-    uint64_t entries = 0;  // entries in them; those of a KV head on several ranks once
+    uint64_t pages = 0;       // whole pages
+    uint64_t entries = 0;     // entries in them; those of a KV head on several ranks once
     uint64_t peak_pages = 0;  // whole pages, the most that were held at a time
   };
   // What a sequence holds on all workers; pages that forks share are counted for the first one
   // asked for only.
   Bytes TakeBytes(uint64_t sequence_id);
 
-  // Whether pages can be shared between requests: not where some slide out of a window, which a later
-  // request would miss.
+  // Whether pages can be shared between requests: not where some slide out of a window, which a
+  // later request would miss.
   bool can_share() const { return can_share_; }
   const PrefixIndex& prefixes() const { return prefixes_; }
   // Per worker, in kept blocks that no sequence uses and in idle sequences.

@@ -70,8 +70,7 @@ absl::Status ResultReader::ReadPages(uint32_t worker, StepInFlight& step,
   }
   for (const v1::EvictionReport& eviction : result.evictions()) {
     WorkInFlight* work = step.Find(eviction.sequence_id());
-    if (work == nullptr || !work->plan.is_evicted ||
-        eviction.position() != work->plan.rows_after) {
+    if (work == nullptr || !work->plan.is_evicted || eviction.position() != work->plan.rows_after) {
       return absl::InternalError(absl::StrCat("step ", step.step_id(), ": eviction of sequence ",
                                               eviction.sequence_id(), " at ", eviction.position(),
                                               " was not ordered"));

@@ -46,10 +46,10 @@ absl::Status FollowUp(const Session& session, Request& request) {
   const size_t num_tokens = session.tokens.size() + request.prompt.size();
   const size_t max_tokens = request.fills_context ? 1 : request.max_tokens;
   if (num_tokens + max_tokens > request.context_length) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "session_id: ", session.id, ": ", session.tokens.size(), " tokens, a prompt of ",
-        request.prompt.size(), " and ", max_tokens, " new ones exceed the context of ",
-        request.context_length));
+    return absl::InvalidArgumentError(
+        absl::StrCat("session_id: ", session.id, ": ", session.tokens.size(),
+                     " tokens, a prompt of ", request.prompt.size(), " and ", max_tokens,
+                     " new ones exceed the context of ", request.context_length));
   }
   if (request.fills_context) {
     request.max_tokens = request.context_length - static_cast<uint32_t>(num_tokens);
@@ -213,9 +213,9 @@ absl::Status ContinuousScheduler::Add(Request request, std::shared_ptr<Session> 
     // A follow-up's tokens would be in its way: what a follow-up adds is kept whole.
     if (state->session != nullptr &&
         state->schedule.Next(state->prompt_tokens()) != EvictionSchedule::kNever) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "cache.decode_interval_tokens: session ", state->session->id,
-          " can't be evicted from while it generates"));
+      return absl::InvalidArgumentError(absl::StrCat("cache.decode_interval_tokens: session ",
+                                                     state->session->id,
+                                                     " can't be evicted from while it generates"));
     }
   }
   if (group_ != nullptr) KVEC_RETURN_IF_ERROR(group_->ledger.CheckFits(LeastNeed(*state)));

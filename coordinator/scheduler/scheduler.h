@@ -27,14 +27,14 @@ struct WorkerCapacity {
 };
 
 struct SchedulerOptions {
-  // Of a layer of the model: ranks may hold the same one. 0: as many as the workers of the first stage
-  // hold together.
+  // Of a layer of the model: ranks may hold the same one. 0: as many as the workers of the first
+  // stage hold together.
   uint32_t num_kv_heads = 0;
   uint32_t step_tokens = 512;  // rows of a Step at most
   // Prompt rows of a Step at most while any sequence decodes: bounds the decodes' stall.
   uint32_t mixed_prompt_tokens = 256;
   uint32_t max_running_sequences = 256;  // at most step_tokens count
-  uint32_t max_prompt_tokens = 0;         // of a request, without its session's; 0: any number
+  uint32_t max_prompt_tokens = 0;        // of a request, without its session's; 0: any number
   uint32_t max_waiting_requests = 1024;
   uint64_t max_waiting_tokens = 1 << 22;  // prompt tokens
   uint32_t max_steps_in_flight = 2;       // or the number of stages + 1 if that is more
@@ -68,8 +68,8 @@ class Scheduler {
   // Queues a request. RESOURCE_EXHAUSTED at once when the queue is full, or when the request could
   // never fit the group's pages (without a group it waits, and ends so when one is ready that is
   // too small); ALREADY_EXISTS for the id of another one; INVALID_ARGUMENT for a prompt beyond
-  // max_prompt_tokens, an unknown cache policy, and for what a session has no room for; ABORTED while
-  // another request uses the session.
+  // max_prompt_tokens, an unknown cache policy, and for what a session has no room for; ABORTED
+  // while another request uses the session.
   virtual absl::Status Submit(Request request, absl::Time now) = 0;
 
   // Whether a request can follow up on this session.

@@ -78,7 +78,8 @@ uint32_t Sequence::max_cached_rows() const {
   if (next_scored_ < request_.prompt_tokens() || request_.schedule.has_prefill()) return 0;
   uint32_t own_rows = 1;
   if (!request_.schedule.is_empty()) {
-    own_rows = std::max({own_rows, request.cache.observation_window(), request.cache.wide_window()});
+    own_rows =
+        std::max({own_rows, request.cache.observation_window(), request.cache.wide_window()});
   }
   const uint32_t prompt_tokens = request_.first_prompt_tokens();
   return prompt_tokens - std::min(prompt_tokens, own_rows);

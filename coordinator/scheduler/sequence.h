@@ -78,8 +78,8 @@ class Sequence {
   // No result of what was queued will come any more.
   void ForgetUnanswered();
 
-  // Queues the next chunk, at most max_rows > 0 of the known tokens, and describes it. It ends where
-  // an eviction is due. State kChunks.
+  // Queues the next chunk, at most max_rows > 0 of the known tokens, and describes it. It ends
+  // where an eviction is due. State kChunks.
   uint32_t NextChunkRows(uint32_t max_rows) const;
   WorkPlan QueueChunk(uint32_t num_rows, v1::SequenceWork& work);
   // Queues the token that the sequence's last Step samples. State kDecode.
@@ -99,8 +99,8 @@ class Sequence {
   bool OnScored(uint32_t position);
   void OnScoresAnswered() { --num_unanswered_; }
 
-  // The prompt's end is queued and its eviction is not: its budgets wait for curves, or the prompt is
-  // read again. Nothing else is fed until it is.
+  // The prompt's end is queued and its eviction is not: its budgets wait for curves, or the prompt
+  // is read again. Nothing else is fed until it is.
   bool eviction_due() const { return eviction_due_; }
   void set_eviction_due(bool is_due) { eviction_due_ = is_due; }
   // Prompt tokens that are still to be read again before the eviction that is due.

@@ -18,8 +18,8 @@ class WaitQueue {
   WaitQueue(uint32_t max_requests, uint64_t max_tokens)
       : max_requests_(max_requests), max_tokens_(max_tokens) {}
 
-  // RESOURCE_EXHAUSTED when one more request with this prompt would be beyond the bounds; to be tried
-  // again after as long as the first one has waited (common/retry_after.h).
+  // RESOURCE_EXHAUSTED when one more request with this prompt would be beyond the bounds; to be
+  // tried again after as long as the first one has waited (common/retry_after.h).
   absl::Status CheckRoom(uint32_t prompt_tokens, absl::Time now) const;
 
   void Add(Sequence* sequence);

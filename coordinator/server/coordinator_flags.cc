@@ -47,8 +47,9 @@ void AddNetworkFlags(CLI::App& app, CoordinatorFlags& flags) {
                  "policy in every request. For gateways, whose users choose a model's name; may be "
                  "given several times. --listen serves that protocol too, with the default policy")
       ->allow_extra_args(false);
-  app.add_option("--metrics-listen", flags.metrics_listen,
-                 "HOST:PORT of Prometheus' /metrics, not encrypted and open to all (default: none)");
+  app.add_option(
+      "--metrics-listen", flags.metrics_listen,
+      "HOST:PORT of Prometheus' /metrics, not encrypted and open to all (default: none)");
   app.add_option("--max-request-mib", flags.max_request_mib,
                  "Larger requests get RESOURCE_EXHAUSTED")
       ->capture_default_str()

@@ -141,9 +141,8 @@ CoordinatorServer::CoordinatorServer(const Options& options, std::unique_ptr<Ser
       metrics_(std::make_shared<Metrics>([this] { return MetricsSnapshot(); })),
       tasks_(kTaskThreads, options.scheduler.max_waiting_requests),
       tokenizer_bundle_(*model_),
-      serving_{*model_, *scheduler_, pump_,   calls_,
-               *metrics_, tasks_,    health_, tokenizer_bundle_,
-               options_.default_cache},
+      serving_{*model_,           *scheduler_,           pump_, calls_, *metrics_, tasks_, health_,
+               tokenizer_bundle_, options_.default_cache},
       inference_service_(serving_),
       engine_service_(serving_, EngineOptions(options_, model_->name, v1::CachePolicy())),
       cluster_service_(pump_) {}
@@ -192,12 +191,10 @@ absl::Status CoordinatorServer::ListenForAlias(
     const ModelAlias& alias, std::shared_ptr<grpc::ServerCredentials> credentials) {
   AliasServer& server = alias_servers_.emplace_back();
   server.service = std::make_unique<VllmEngineService>(
-      serving_,
-      EngineOptions(options_, absl::StrCat(model_->name, "@", alias.name), alias.cache));
-  KVEC_ASSIGN_OR_RETURN(
-      server.server,
-      Serve({{alias.listen, std::move(credentials)}}, {server.service.get()},
-            {options_.max_request_bytes, options_.max_streams}, &server.address));
+      serving_, EngineOptions(options_, absl::StrCat(model_->name, "@", alias.name), alias.cache));
+  KVEC_ASSIGN_OR_RETURN(server.server,
+                        Serve({{alias.listen, std::move(credentials)}}, {server.service.get()},
+                              {options_.max_request_bytes, options_.max_streams}, &server.address));
   health_.Attach(server.server->GetHealthCheckService(), {VllmEngine::service_full_name()});
   return absl::OkStatus();
 }
@@ -209,9 +206,8 @@ absl::Status CoordinatorServer::ListenForWorkers() {
   } else if (!options_.join_token.empty()) {
     guard = security::TokenGuard::OfToken(options_.join_token);
   }
-  KVEC_ASSIGN_OR_RETURN(
-      const auto credentials,
-      security::MakeServerCredentials(options_.cluster_tls, std::move(guard)));
+  KVEC_ASSIGN_OR_RETURN(const auto credentials,
+                        security::MakeServerCredentials(options_.cluster_tls, std::move(guard)));
   KVEC_ASSIGN_OR_RETURN(cluster_server_,
                         Serve({{options_.cluster_listen, credentials}}, {&cluster_service_},
                               {kMaxClusterMessageBytes, kMaxClusterStreams}, &cluster_address_));

@@ -39,14 +39,14 @@ class CoordinatorServer {
     std::string metrics_listen;  // empty: no metrics endpoint
     // A second address for clients, which asks them for nothing; empty: none.
     std::string local_listen;
-    bool local_aliases = false;   // ask for nothing, too
-    security::ServerTls tls;      // of `listen` and the aliases
-    std::string tokens_file;      // see security::TokenHashes; empty: clients are not asked
+    bool local_aliases = false;  // ask for nothing, too
+    security::ServerTls tls;     // of `listen` and the aliases
+    std::string tokens_file;     // see security::TokenHashes; empty: clients are not asked
     security::ServerTls cluster_tls;
     std::string join_token_file;  // with the token that workers must have
     std::string join_token;       // the same where there is no file; empty: they are not asked
     int max_request_bytes = 4 << 20;
-    int max_streams = 4096;          // calls at a time of one connection
+    int max_streams = 4096;  // calls at a time of one connection
     cluster::ParallelShape shape;
     absl::Duration heartbeat_timeout = absl::Seconds(10);
     scheduler::SchedulerOptions scheduler;

@@ -41,8 +41,8 @@ void GenerateCall::Start(grpc::CallbackServerContext& context, const grpc::ByteB
   if (status.ok()) {
     status = serving_.tasks.Post([self = self_, request, arrival = absl::Now()] {
       if (absl::Status submitted = self->Submit(request, arrival); !submitted.ok()) {
-        VLOG(1) << "trace " << self->trace_id_ << ": a request was refused: "
-                << submitted.ToString();
+        VLOG(1) << "trace " << self->trace_id_
+                << ": a request was refused: " << submitted.ToString();
         self->End(submitted);
       }
     });
@@ -65,7 +65,8 @@ absl::Status GenerateCall::Submit(const grpc::ByteBuffer& bytes, absl::Time arri
   request.trace_id = trace_id_;
   const std::string id = request.id;
   VLOG(1) << id << ", trace " << trace_id_ << ": " << request.prompt.size()
-          << " prompt tokens, at most " << request.max_tokens << " new ones, " << request.num_choices << " choices";
+          << " prompt tokens, at most " << request.max_tokens << " new ones, "
+          << request.num_choices << " choices";
   {
     const std::lock_guard lock(mutex_);
     request_id_ = id;
@@ -150,8 +151,8 @@ void GenerateCall::OnDone(const absl::Status& status, const v1::Usage& usage) {
   {
     const std::lock_guard lock(mutex_);
     LOG(INFO) << request_id_ << ", trace " << trace_id_ << ": "
-              << (status.ok() ? "finished" : status.ToString()) << ", " << usage.prompt_tokens() << " prompt and " << usage.completion_tokens()
-              << " generated tokens";
+              << (status.ok() ? "finished" : status.ToString()) << ", " << usage.prompt_tokens()
+              << " prompt and " << usage.completion_tokens() << " generated tokens";
     if (status.ok()) queue_->AddUsage(usage);
   }
   End(status);

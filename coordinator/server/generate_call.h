@@ -64,7 +64,7 @@ class GenerateCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   std::shared_ptr<GenerateCall> self_;
   bool counted_ = false;  // by serving_.calls
   absl::Time deadline_ = absl::InfiniteFuture();
-  std::string trace_id_;  // of the call, from Start on
+  std::string trace_id_;       // of the call, from Start on
   grpc::ByteBuffer outgoing_;  // being written
 
   std::mutex mutex_;

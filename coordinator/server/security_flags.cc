@@ -59,10 +59,11 @@ absl::Status CheckExposure(const Protection& listener) {
 }  // namespace
 
 void AddSecurityFlags(CLI::App& app, SecurityFlags& flags) {
-  AddTlsFlags(app, "--tls-", "Clients", flags.tls,
-              "Encrypts the clients' port: PEM file with the certificate and its chain. Certificates, "
-              "keys and tokens are read again when their files change; replace files, don't edit "
-              "them");
+  AddTlsFlags(
+      app, "--tls-", "Clients", flags.tls,
+      "Encrypts the clients' port: PEM file with the certificate and its chain. Certificates, "
+      "keys and tokens are read again when their files change; replace files, don't edit "
+      "them");
   AddFile(app, "--tokens", flags.tokens,
           "Clients must send a bearer token whose SHA-256 is in this file, made by `kvec token`; "
           "grpc.health.v1 alone stays open");
@@ -70,14 +71,16 @@ void AddSecurityFlags(CLI::App& app, SecurityFlags& flags) {
                  "A second port for clients, HOST:PORT on the loopback or unix:PATH, that is not "
                  "encrypted and asks for nothing: for a gateway or a probe beside the coordinator")
       ->group(kGroup);
-  app.add_flag("--local-aliases", flags.local_aliases,
-               "Every --alias is on the loopback and asks for nothing, too: vLLM's gateways know no "
-               "tokens. Without it aliases ask for what the clients' port does")
+  app.add_flag(
+         "--local-aliases", flags.local_aliases,
+         "Every --alias is on the loopback and asks for nothing, too: vLLM's gateways know no "
+         "tokens. Without it aliases ask for what the clients' port does")
       ->group(kGroup);
   AddTlsFlags(app, "--cluster-tls-", "Workers", flags.cluster_tls,
               "Encrypts the workers' port. What workers send each other is never encrypted");
-  AddFile(app, "--join-token-file", flags.join_token_file,
-          "Workers must send the token in this file (default: in the environment's KVEC_JOIN_TOKEN)");
+  AddFile(
+      app, "--join-token-file", flags.join_token_file,
+      "Workers must send the token in this file (default: in the environment's KVEC_JOIN_TOKEN)");
   app.add_flag("--insecure", flags.insecure,
                "Allows addresses beyond the loopback that are not encrypted or take anybody")
       ->group(kGroup);
@@ -112,12 +115,11 @@ absl::Status ApplySecurity(const SecurityFlags& flags, CoordinatorServer::Option
   for (const ModelAlias& alias : options.aliases) {
     KVEC_RETURN_IF_ERROR(check_client_address("--alias", alias.listen));
   }
-  return CheckExposure(
-      {"--cluster-listen", options.cluster_listen, !flags.cluster_tls.certificate.empty(),
-       "--cluster-tls-cert",
-       !options.join_token_file.empty() || !options.join_token.empty() ||
-           !flags.cluster_tls.client_ca.empty(),
-       "--join-token-file or --cluster-tls-client-ca"});
+  return CheckExposure({"--cluster-listen", options.cluster_listen,
+                        !flags.cluster_tls.certificate.empty(), "--cluster-tls-cert",
+                        !options.join_token_file.empty() || !options.join_token.empty() ||
+                            !flags.cluster_tls.client_ca.empty(),
+                        "--join-token-file or --cluster-tls-client-ca"});
 }
 
 }  // namespace kvec::coordinator::server

@@ -23,8 +23,8 @@ struct SecurityFlags {
 void AddSecurityFlags(CLI::App& app, SecurityFlags& flags);
 
 // Takes them over into `options`, whose addresses are set, with the join token of the environment
-// variable KVEC_JOIN_TOKEN where no file has it. INVALID_ARGUMENT for an address beyond the loopback
-// that is not encrypted or takes anybody, unless flags.insecure; it names the flags.
+// variable KVEC_JOIN_TOKEN where no file has it. INVALID_ARGUMENT for an address beyond the
+// loopback that is not encrypted or takes anybody, unless flags.insecure; it names the flags.
 absl::Status ApplySecurity(const SecurityFlags& flags, CoordinatorServer::Options& options);
 
 }  // namespace kvec::coordinator::server

@@ -11,8 +11,8 @@ const Buckets kTimeBuckets = {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.0
                               0.05,   0.1,     0.25,   0.5,   1,      2.5,   5,    10};
 
 // Spans that a worker may report (README, "Traces"); others are no labels. Some are inside others.
-constexpr const char* kPhases[] = {"layers", "head",   "sample",  "eviction",
-                                   "curves", "second reading"};
+constexpr const char* kPhases[] = {"layers",   "head",   "sample",
+                                   "eviction", "curves", "second reading"};
 // Waiting for peers, or exchanging with them.
 constexpr const char* kCollectives[] = {"all-reduce", "gather logits", "exchange",    "send",
                                         "receive",    "share tokens",  "await tokens"};

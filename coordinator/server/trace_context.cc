@@ -45,9 +45,10 @@ std::string TraceIdOf(const grpc::CallbackServerContext& context) {
     if (!id.empty()) return id;
   }
   absl::BitGen random;
-  return absl::StrCat(absl::Hex(absl::Uniform<uint64_t>(absl::IntervalClosed, random, 1, UINT64_MAX),
-                                absl::kZeroPad16),
-                      absl::Hex(absl::Uniform<uint64_t>(random), absl::kZeroPad16));
+  return absl::StrCat(
+      absl::Hex(absl::Uniform<uint64_t>(absl::IntervalClosed, random, 1, UINT64_MAX),
+                absl::kZeroPad16),
+      absl::Hex(absl::Uniform<uint64_t>(random), absl::kZeroPad16));
 }
 
 }  // namespace kvec::coordinator::server

@@ -9,12 +9,12 @@
 
 namespace kvec::coordinator::server {
 
-// The trace id in a W3C traceparent header, 32 hexadecimal digits; empty when the header is not one:
-// "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".
+// The trace id in a W3C traceparent header, 32 hexadecimal digits; empty when the header is not
+// one: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".
 std::string ParseTraceId(absl::string_view traceparent);
 
-// The trace id of a call: that of its header traceparent, or a new one when it has none. It stands in
-// the log lines of the request, also the workers'.
+// The trace id of a call: that of its header traceparent, or a new one when it has none. It stands
+// in the log lines of the request, also the workers'.
 std::string TraceIdOf(const grpc::CallbackServerContext& context);
 
 }  // namespace kvec::coordinator::server

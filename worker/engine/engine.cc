@@ -154,10 +154,9 @@ absl::StatusOr<std::unique_ptr<cache::SequenceCache>> Engine::MakeCache(
 absl::Status Engine::Start(const v1::SequenceStart& start) {
   KVEC_ASSIGN_OR_RETURN(auto cache, MakeCache(start));
   if (cache->num_tokens() != start.cached_token_ids_size()) {
-    return absl::InternalError(absl::StrCat("sequence ", start.sequence_id(), ": ",
-                                            start.cached_token_ids_size(),
-                                            " cached_token_ids, the cache holds ",
-                                            cache->num_tokens()));
+    return absl::InternalError(
+        absl::StrCat("sequence ", start.sequence_id(), ": ", start.cached_token_ids_size(),
+                     " cached_token_ids, the cache holds ", cache->num_tokens()));
   }
   auto sequence = std::make_unique<Sequence>(start, std::move(cache));
   KVEC_RETURN_IF_ERROR(evictor_->Prepare(*sequence));
@@ -202,10 +201,9 @@ absl::StatusOr<Sequence*> Engine::Find(uint64_t id) {
 absl::Status Engine::EvictDue(const v1::Step& step, std::vector<v1::EvictionReport>& reports) {
   for (const v1::EvictionOrder& order : step.evictions()) {
     KVEC_ASSIGN_OR_RETURN(Sequence* const sequence, Find(order.sequence_id()));
-    const bool is_read_first =
-        std::any_of(step.readings().begin(), step.readings().end(), [&](const auto& reading) {
-          return reading.sequence_id() == order.sequence_id();
-        });
+    const bool is_read_first = std::any_of(
+        step.readings().begin(), step.readings().end(),
+        [&](const auto& reading) { return reading.sequence_id() == order.sequence_id(); });
     if (sequence->next_position() < order.position() || is_read_first) continue;
     KVEC_ASSIGN_OR_RETURN(reports.emplace_back(), evictor_->Evict(order, *sequence));
   }

@@ -19,7 +19,8 @@ namespace kvec::worker::engine {
 // Runs a sequence's prompt once more behind itself, chunk by chunk, and notes the largest attention
 // that each cached token gets from it: what somebody who repeats the prompt looks at, whatever
 // will be asked about it (Kim et al., "KVzip: Query-Agnostic KV Cache Compression with Context
-// Reconstruction"). The sequence's cache stays as it is. Owned by the engine, called from its thread.
+// Reconstruction"). The sequence's cache stays as it is. Owned by the engine, called from its
+// thread.
 class SecondReader {
  public:
   // All arguments must outlive the reader.

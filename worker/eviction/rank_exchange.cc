@@ -92,8 +92,7 @@ float* RankExchange::WriteMaximum(absl::Span<const float> means, const RankScore
   return end;
 }
 
-float* RankExchange::WriteRows(const ScoreNeeds& needs, const RankScores& scores,
-                               float* to) const {
+float* RankExchange::WriteRows(const ScoreNeeds& needs, const RankScores& scores, float* to) const {
   for (const absl::Span<const float> means : scores.query_head_means) {
     for (int i = 0; i < mine().num_kv_heads; ++i) {
       const int kv_head = mine().first_kv_head + i;
@@ -154,8 +153,8 @@ absl::StatusOr<LayerScores> RankExchange::Join(const ScoreNeeds& needs, const Ra
   float* const begin = rows_.data() + stride * static_cast<size_t>(rank_);
   // Ranks with fewer rows fill up with zeros.
   std::fill(WriteRows(needs, mine, begin), begin + stride, 0.0f);
-  KVEC_RETURN_IF_ERROR(AllGather(
-      {reinterpret_cast<uint8_t*>(rows_.data()), rows_.size() * sizeof(float)}));
+  KVEC_RETURN_IF_ERROR(
+      AllGather({reinterpret_cast<uint8_t*>(rows_.data()), rows_.size() * sizeof(float)}));
   ReadRows(needs, n, stride);
 
   LayerScores scores;

@@ -34,8 +34,8 @@ absl::Span<uint8_t> Bytes(Tensor x) {
 absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(
     const ModelConfig& config, const ModelWeights& weights, const kernels::HeadShape& heads,
     kernels::Device& device, kernels::KvArena& arena, const Options& options) {
-  auto transformer = std::unique_ptr<Transformer>(
-      new Transformer(config, weights, heads, device, arena, options));
+  auto transformer =
+      std::unique_ptr<Transformer>(new Transformer(config, weights, heads, device, arena, options));
   KVEC_RETURN_IF_ERROR(transformer->AllocateActivations());
   return transformer;
 }
@@ -79,8 +79,8 @@ absl::Status Transformer::AllocateActivations() {
 
 absl::Status Transformer::CheckBatch(const TokenBatch& batch) const {
   if (batch.num_rows() > options_.max_rows) {
-    return absl::InvalidArgumentError(absl::StrCat("step: ", batch.num_rows(),
-                                                   " rows, at most ", options_.max_rows));
+    return absl::InvalidArgumentError(
+        absl::StrCat("step: ", batch.num_rows(), " rows, at most ", options_.max_rows));
   }
   for (int32_t id : batch.token_ids) {
     if (id < 0 || id >= config_.vocab_size) {
@@ -179,11 +179,10 @@ absl::Status Transformer::RunAttention(int layer, const TokenBatch& batch) {
 
   KVEC_RETURN_IF_ERROR(
       device_.RmsNorm(hidden, weights.attention_norm.data(), config_.rms_norm_eps, normed));
-  KVEC_RETURN_IF_ERROR(device_.MatMul(*weights.qkv, normed, weights.qkv_bias.data(),
-                                      MatMulMode::kOverwrite, qkv));
-  const kernels::QkNorm norm{weights.q_norm.data(), weights.k_norm.data(), config_.rms_norm_eps};
   KVEC_RETURN_IF_ERROR(
-      device_.NormAndRotate(qkv, heads_, norm, angles, config_.rope_pairing));
+      device_.MatMul(*weights.qkv, normed, weights.qkv_bias.data(), MatMulMode::kOverwrite, qkv));
+  const kernels::QkNorm norm{weights.q_norm.data(), weights.k_norm.data(), config_.rms_norm_eps};
+  KVEC_RETURN_IF_ERROR(device_.NormAndRotate(qkv, heads_, norm, angles, config_.rope_pairing));
   KVEC_RETURN_IF_ERROR(KeepQueries(layer, batch));
   KVEC_RETURN_IF_ERROR(device_.AppendKv(qkv, heads_, batch.positions, layer_batch, arena_));
   KVEC_RETURN_IF_ERROR(device_.Attention(qkv, heads_, layer_batch, arena_,
@@ -197,8 +196,8 @@ absl::Status Transformer::KeepQueries(int layer, const TokenBatch& batch) {
     if (rows.query_window == nullptr) continue;
     Tensor queries = qkv_.Rows(rows.row_begin, rows.num_rows);
     queries.cols = heads_.num_heads * heads_.head_dim;
-    KVEC_RETURN_IF_ERROR(rows.query_window->Store(
-        device_, layer - weights_.range().first, batch.positions[rows.row_begin], queries));
+    KVEC_RETURN_IF_ERROR(rows.query_window->Store(device_, layer - weights_.range().first,
+                                                  batch.positions[rows.row_begin], queries));
   }
   return absl::OkStatus();
 }

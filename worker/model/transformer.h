@@ -48,8 +48,8 @@ struct TokenBatch {
 class Transformer {
  public:
   struct Options {
-    int max_rows = 0;          // of a batch
-    int max_logit_rows = 64;   // computed at a time
+    int max_rows = 0;                              // of a batch
+    int max_logit_rows = 64;                       // computed at a time
     std::atomic<uint64_t>* layers_done = nullptr;  // counts layers run; outlives the transformer
   };
 
@@ -58,12 +58,9 @@ class Transformer {
   using LogitsConsumer = absl::FunctionRef<absl::Status(kernels::Tensor logits, int begin)>;
 
   // All arguments must outlive the result.
-  static absl::StatusOr<std::unique_ptr<Transformer>> Create(const ModelConfig& config,
-                                                             const ModelWeights& weights,
-                                                             const kernels::HeadShape& heads,
-                                                             kernels::Device& device,
-                                                             kernels::KvArena& arena,
-                                                             const Options& options);
+  static absl::StatusOr<std::unique_ptr<Transformer>> Create(
+      const ModelConfig& config, const ModelWeights& weights, const kernels::HeadShape& heads,
+      kernels::Device& device, kernels::KvArena& arena, const Options& options);
 
   // Lends it the group that the rest of the model is in; null: there is no rest. Outlives its use.
   void SetComm(comm::GroupComm* comm) { comm_ = comm; }
@@ -79,7 +76,11 @@ class Transformer {
   Transformer(const ModelConfig& config, const ModelWeights& weights,
               const kernels::HeadShape& heads, kernels::Device& device, kernels::KvArena& arena,
               const Options& options)
-      : config_(config), weights_(weights), heads_(heads), device_(device), arena_(arena),
+      : config_(config),
+        weights_(weights),
+        heads_(heads),
+        device_(device),
+        arena_(arena),
         options_(options) {}
 
   absl::Status AllocateActivations();

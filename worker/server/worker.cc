@@ -36,16 +36,13 @@ bool IsRefusal(const absl::Status& status) {
 }  // namespace
 
 Worker::Worker(const ModelFiles& files, kernels::Device& device, Options options)
-    : files_(files),
-      device_(device),
-      options_(std::move(options)),
-      comm_slot_(options_.comm) {}
+    : files_(files), device_(device), options_(std::move(options)), comm_slot_(options_.comm) {}
 
 absl::Status Worker::Serve(const std::string& address) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
-  // A coordinator that is not there yet is asked for often: connecting is cheap, and everything waits
-  // for it. gRPC's own pauses grow to minutes.
+  // A coordinator that is not there yet is asked for often: connecting is cheap, and everything
+  // waits for it. gRPC's own pauses grow to minutes.
   const auto milliseconds = [](absl::Duration duration) {
     return static_cast<int>(absl::ToInt64Milliseconds(duration));
   };
@@ -104,7 +101,8 @@ absl::Status Worker::RunAttachment(const std::string& address, grpc::Channel& ch
   KVEC_ASSIGN_OR_RETURN(const std::string join_token,
                         security::ReadToken(options_.join_token_file, kJoinTokenVariable));
   if (!join_token.empty()) context.AddMetadata("authorization", "Bearer " + join_token);
-  // No set_wait_for_ready: it would also hide why there is no connection, a certificate for instance.
+  // No set_wait_for_ready: it would also hide why there is no connection, a certificate for
+  // instance.
   AwaitConnection(channel);
   {
     absl::MutexLock lock(&mutex_);
@@ -224,16 +222,15 @@ absl::Status Worker::LoadShare(const v1::FormGroup& form) {
   }
   engine_.reset();
   KVEC_ASSIGN_OR_RETURN(
-      engine_, engine::Engine::Create(
-                   files_, device_,
-                   {.layers = {static_cast<int>(placement.first_layer()),
-                               static_cast<int>(placement.num_layers())},
-                    .rank = static_cast<int>(placement.rank()),
-                    .num_ranks = static_cast<int>(placement.num_ranks()),
-                    .max_step_tokens = options_.max_step_tokens,
-                    .kv_bytes = KvBytes(form),
-                    .kv_type = options_.kv_type},
-                   progress_));
+      engine_, engine::Engine::Create(files_, device_,
+                                      {.layers = {static_cast<int>(placement.first_layer()),
+                                                  static_cast<int>(placement.num_layers())},
+                                       .rank = static_cast<int>(placement.rank()),
+                                       .num_ranks = static_cast<int>(placement.num_ranks()),
+                                       .max_step_tokens = options_.max_step_tokens,
+                                       .kv_bytes = KvBytes(form),
+                                       .kv_type = options_.kv_type},
+                                      progress_));
   engine_placement_ = placement;
   return absl::OkStatus();
 }
@@ -251,10 +248,9 @@ absl::Status Worker::FormGroup(const v1::FormGroup& form, Stream& stream) {
   ready.mutable_group_ready()->set_group_epoch(group_epoch_);
   const v1::Placement& placement = form.placement();
   LOG(INFO) << "group " << group_epoch_ << " ready: layers " << placement.first_layer() << " … "
-            << placement.first_layer() + placement.num_layers() - 1 << ", rank "
-            << placement.rank() << " of " << placement.num_ranks() << ", "
-            << ready.group_ready().total_pages() << " pages of "
-            << ready.group_ready().page_bytes() << " bytes";
+            << placement.first_layer() + placement.num_layers() - 1 << ", rank " << placement.rank()
+            << " of " << placement.num_ranks() << ", " << ready.group_ready().total_pages()
+            << " pages of " << ready.group_ready().page_bytes() << " bytes";
   Send(stream, ready);
   return absl::OkStatus();
 }

@@ -30,10 +30,10 @@ class Worker {
   struct Options {
     std::string worker_id;
     std::string host;
-    std::string device;       // "cpu"
+    std::string device;  // "cpu"
     int threads = 1;
     int max_step_tokens = 512;
-    int64_t kv_bytes = 0;          // of the arena; 0: from what the worker holds, as AutomaticKvBytes
+    int64_t kv_bytes = 0;  // of the arena; 0: from what the worker holds, as AutomaticKvBytes
     uint64_t available_bytes = 0;  // of the memory that the arena is in; for kv_bytes 0
     kernels::KvType kv_type = kernels::KvType::kBF16;
     comm::CommEndpoint::Options comm;

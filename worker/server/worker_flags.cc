@@ -35,17 +35,19 @@ void AddFlags(CLI::App& app, WorkerFlags& flags) {
       ->check(CLI::Range(0, 1024));
   app.add_option("--isa", flags.isa,
                  "Instruction set: scalar, avx2 or avx512 (default: the best of this processor)");
-  app.add_option("--kv-bytes", flags.kv_bytes,
-                 "Size of the KV arena in bytes (default: this worker's part of 16 sequences of the "
-                 "whole context, at most half of the free memory, which the group's workers on this "
-                 "host share)")
+  app.add_option(
+         "--kv-bytes", flags.kv_bytes,
+         "Size of the KV arena in bytes (default: this worker's part of 16 sequences of the "
+         "whole context, at most half of the free memory, which the group's workers on this "
+         "host share)")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--kv-pages", flags.kv_pages,
                  "Size of the KV arena in pages of 16 tokens of one KV head of one layer")
       ->check(CLI::NonNegativeNumber);
-  app.add_option("--kv-type", flags.kv_type,
-                 "Type of cached keys and values: auto (f16), bf16, f16, f32, or int8: half the memory "
-                 "of f16")
+  app.add_option(
+         "--kv-type", flags.kv_type,
+         "Type of cached keys and values: auto (f16), bf16, f16, f32, or int8: half the memory "
+         "of f16")
       ->capture_default_str();
   app.add_option("--max-step-tokens", flags.max_step_tokens,
                  "Rows of a Step at most; not below the coordinator's --step-tokens")
@@ -56,8 +58,9 @@ void AddFlags(CLI::App& app, WorkerFlags& flags) {
                  "host, else TCP), shared-memory or tcp; none is encrypted")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "shared-memory", "tcp"}));
-  app.add_option("--comm-interface", flags.comm_interface,
-                 "Network interface for TCP, eth0 (default: the one that leads to the coordinator)");
+  app.add_option(
+      "--comm-interface", flags.comm_interface,
+      "Network interface for TCP, eth0 (default: the one that leads to the coordinator)");
   app.add_option("--comm-timeout", flags.comm_timeout_seconds,
                  "Seconds until a worker that does not answer another one breaks the group")
       ->capture_default_str()

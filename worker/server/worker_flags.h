@@ -21,9 +21,9 @@ struct WorkerFlags {
   std::string join_token_file;
   std::string worker_id;  // empty: host name and process id
   std::string device = "cpu";
-  int threads = 0;        // 0: all processors this process may use
-  std::string isa;        // empty: the best
-  int64_t kv_bytes = 0;   // 0: from kv_pages, or by itself
+  int threads = 0;       // 0: all processors this process may use
+  std::string isa;       // empty: the best
+  int64_t kv_bytes = 0;  // 0: from kv_pages, or by itself
   int64_t kv_pages = 0;
   std::string kv_type = "auto";
   int max_step_tokens = 512;
@@ -47,8 +47,7 @@ absl::StatusOr<kernels::KvType> ResolveKvType(const std::string& name);
 absl::StatusOr<comm::CommEndpoint::Options> ResolveComm(const WorkerFlags& flags);
 
 // The arena's size that kv_bytes or kv_pages asks for; 0: neither does.
-int64_t RequestedKvBytes(const WorkerFlags& flags, const ModelConfig& config,
-                         kernels::KvType type);
+int64_t RequestedKvBytes(const WorkerFlags& flags, const ModelConfig& config, kernels::KvType type);
 
 // What a worker holds of each sequence, and what it may take.
 struct KvShare {

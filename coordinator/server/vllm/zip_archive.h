@@ -13,8 +13,8 @@ struct ArchiveFile {
   std::string content;
 };
 
-// A zip archive of these files, one at least, stored without compression: they are made on request, and
-// compressing them would take seconds. INTERNAL when memory is out.
+// A zip archive of these files, one at least, stored without compression: they are made on request,
+// and compressing them would take seconds. INTERNAL when memory is out.
 absl::StatusOr<std::string> ZipArchive(absl::Span<const ArchiveFile> files);
 
 }  // namespace kvec::coordinator::server::vllm

@@ -58,7 +58,8 @@ TestAuthority::Certificate TestAuthority::Make(const std::string& common_name,
   X509_gmtime_adj(X509_getm_notBefore(certificate.get()), -kValidSeconds);
   X509_gmtime_adj(X509_getm_notAfter(certificate.get()), kValidSeconds);
   X509_NAME_add_entry_by_txt(X509_get_subject_name(certificate.get()), "CN", MBSTRING_ASC,
-                             reinterpret_cast<const unsigned char*>(common_name.c_str()), -1, -1, 0);
+                             reinterpret_cast<const unsigned char*>(common_name.c_str()), -1, -1,
+                             0);
   X509* const signer = issuer == nullptr ? certificate.get() : issuer;
   X509_set_issuer_name(certificate.get(), X509_get_subject_name(signer));
   X509_set_pubkey(certificate.get(), key);

@@ -1,5 +1,5 @@
-// server_credentials, channel_credentials, token_processor and plaintext_credentials, which are of use
-// together only: real servers and clients over the loopback.
+// server_credentials, channel_credentials, token_processor and plaintext_credentials, which are of
+// use together only: real servers and clients over the loopback.
 
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
@@ -104,7 +104,9 @@ class CredentialsTest : public testing::Test {
     return v1::Inference::NewStub(channel)->GetModel(context.get(), {}, &response);
   }
 
-  grpc::Status Call(const Client& client) { return GetModel(Dial(client.tls), client.authorization); }
+  grpc::Status Call(const Client& client) {
+    return GetModel(Dial(client.tls), client.authorization);
+  }
 
   // New connections are tried until a call ends with this code.
   void AwaitCall(const ClientTls& tls, StatusCode code) {

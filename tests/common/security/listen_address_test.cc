@@ -6,9 +6,9 @@ namespace kvec::security {
 namespace {
 
 TEST(ListenAddressTest, KnowsWhatOnlyThisMachineReaches) {
-  for (const char* address : {"127.0.0.1:50051", "127.3.2.1:0", "localhost:1", "LocalHost:1",
-                              "[::1]:50051", "unix:/run/kvec.sock", "unix:relative",
-                              "unix-abstract:kvec"}) {
+  for (const char* address :
+       {"127.0.0.1:50051", "127.3.2.1:0", "localhost:1", "LocalHost:1", "[::1]:50051",
+        "unix:/run/kvec.sock", "unix:relative", "unix-abstract:kvec"}) {
     EXPECT_TRUE(IsLocalAddress(address)) << address;
   }
 }

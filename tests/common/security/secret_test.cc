@@ -53,8 +53,7 @@ TEST(SecretTest, RefusesWhatCanBeNoTokenWithoutRepeatingIt) {
     EXPECT_THAT(status.message(), HasSubstr(path));
     EXPECT_THAT(status.message(), Not(HasSubstr("hush")));
   }
-  EXPECT_EQ(ReadToken(folder.File("none"), kVariable).status().code(),
-            absl::StatusCode::kNotFound);
+  EXPECT_EQ(ReadToken(folder.File("none"), kVariable).status().code(), absl::StatusCode::kNotFound);
 }
 
 TEST(SecretTest, ReadsNoMoreOfAFileThanIsAllowed) {

@@ -133,8 +133,7 @@ TEST_F(TokenGuardTest, AnEmptiedFileRevokesAll) {
 TEST_F(TokenGuardTest, OpensNoFileThatIsUnusable) {
   EXPECT_EQ(TokenGuard::OfHashFile(folder_.File("none")).status().code(),
             absl::StatusCode::kNotFound);
-  const absl::Status status =
-      TokenGuard::OfHashFile(folder_.Write("tokens", "secret")).status();
+  const absl::Status status = TokenGuard::OfHashFile(folder_.Write("tokens", "secret")).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(status.message(), HasSubstr("/tokens: line 1: "));
 }

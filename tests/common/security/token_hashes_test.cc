@@ -13,9 +13,9 @@ using testing::HasSubstr;
 using testing::Not;
 
 TEST(TokenHashesTest, TakesTheTokensOfItsLinesAndNoOthers) {
-  const absl::StatusOr<TokenHashes> tokens = TokenHashes::Parse(absl::StrCat(
-      "# for the shop\n\n", Sha256Hex("one"), "  alice of the shop\n  ",
-      absl::AsciiStrToUpper(Sha256Hex("two")), "\t-\r\n", Sha256Hex("three")));
+  const absl::StatusOr<TokenHashes> tokens = TokenHashes::Parse(
+      absl::StrCat("# for the shop\n\n", Sha256Hex("one"), "  alice of the shop\n  ",
+                   absl::AsciiStrToUpper(Sha256Hex("two")), "\t-\r\n", Sha256Hex("three")));
   ASSERT_TRUE(tokens.ok()) << tokens.status();
   EXPECT_EQ(tokens->size(), 3);
   for (const char* token : {"one", "two", "three"}) EXPECT_TRUE(tokens->Contains(token)) << token;
@@ -35,9 +35,10 @@ TEST(TokenHashesTest, AnEmptyFileTakesNothing) {
 
 TEST(TokenHashesTest, NamesAMalformedLineWithoutRepeatingIt) {
   const std::string good = Sha256Hex("one");
-  for (const std::string& line : {std::string("kvec_secret"), absl::StrCat(good.substr(1), " secret"),
-                                  absl::StrCat(good, "0"), absl::StrCat("g", good.substr(1)),
-                                  absl::StrCat(good, ":secret")}) {
+  for (const std::string& line :
+       {std::string("kvec_secret"), absl::StrCat(good.substr(1), " secret"),
+        absl::StrCat(good, "0"), absl::StrCat("g", good.substr(1)),
+        absl::StrCat(good, ":secret")}) {
     const absl::Status status = TokenHashes::Parse(absl::StrCat(good, "\n", line, "\n")).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << line;
     EXPECT_THAT(status.message(), HasSubstr("line 2: "));

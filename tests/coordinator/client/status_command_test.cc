@@ -37,8 +37,8 @@ TEST(StatusCommandTest, PrintsOneJsonObject) {
 
 TEST(StatusCommandTest, WatchesWithRatesAndRequests) {
   FakeCoordinator coordinator(AnswerWith({}));
-  const CommandResult result = RunKvec({"status", "--target", coordinator.target(), "--watch",
-                                        "--interval", "0.1", "--count", "2"});
+  const CommandResult result = RunKvec(
+      {"status", "--target", coordinator.target(), "--watch", "--interval", "0.1", "--count", "2"});
   EXPECT_EQ(result.exit_code, ExitCode::kDone) << result.err;
   EXPECT_THAT(result.out, HasSubstr("worker-1"));
   EXPECT_THAT(result.out, HasSubstr("r-1      decode      40   40         12        1"));

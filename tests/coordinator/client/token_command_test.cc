@@ -65,8 +65,7 @@ TEST(TokenCommandTest, RefusesWhatCanBeNoToken) {
     EXPECT_EQ(result.out, "");
   }
   EXPECT_EQ(RunKvec({"token", "--name", "a\nb"}).exit_code, ExitCode::kFailed);
-  EXPECT_EQ(RunKvec({"token", "--append", "/no/such/folder/tokens"}).exit_code,
-            ExitCode::kFailed);
+  EXPECT_EQ(RunKvec({"token", "--append", "/no/such/folder/tokens"}).exit_code, ExitCode::kFailed);
 }
 
 }  // namespace

@@ -37,9 +37,7 @@ class RecordingScheduler : public scheduler::Scheduler {
   absl::Time NextDeadline() const override { return absl::InfiniteFuture(); }
   void ExpireDeadlines(absl::Time) override {}
   scheduler::SchedulerCounts counts() const override { return {}; }
-  std::vector<v1::RequestStatus> RequestStatuses(uint32_t, absl::Time) const override {
-    return {};
-  }
+  std::vector<v1::RequestStatus> RequestStatuses(uint32_t, absl::Time) const override { return {}; }
   std::vector<uint64_t> free_pages() const override {
     return group.has_value() ? std::vector<uint64_t>(group->workers.size(), 7)
                              : std::vector<uint64_t>();

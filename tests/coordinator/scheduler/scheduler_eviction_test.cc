@@ -106,9 +106,8 @@ absl::Status AnswerSpoilt(std::shared_ptr<const BudgetAllocator> budgets,
 }
 
 TEST(SchedulerEvictionTest, RefusesAResultWithoutTheCurves) {
-  const absl::Status status =
-      AnswerSpoilt(std::make_shared<CurveAllocator>(),
-                   [](v1::StepResult& result) { result.clear_curves(); });
+  const absl::Status status = AnswerSpoilt(std::make_shared<CurveAllocator>(),
+                                           [](v1::StepResult& result) { result.clear_curves(); });
   EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
   EXPECT_THAT(std::string(status.message()), HasSubstr("0 curves of 1"));
 }
@@ -164,7 +163,8 @@ TEST(SchedulerEvictionTest, LetsOneOfTwoReplaysThatWaitForEachOtherGoFirst) {
   for (size_t i = 0; i < requests.size(); ++i) {
     ASSERT_TRUE(sinks[i]->done().has_value());
     EXPECT_TRUE(sinks[i]->done()->ok()) << *sinks[i]->done();
-    EXPECT_EQ(sinks[i]->choice(0).tokens, RunAlone(requests[i], 0, ScheduleOf(requests[i]), 0).tokens);
+    EXPECT_EQ(sinks[i]->choice(0).tokens,
+              RunAlone(requests[i], 0, ScheduleOf(requests[i]), 0).tokens);
   }
   EXPECT_EQ(sinks[1]->usage().preemptions(), 1);
 }

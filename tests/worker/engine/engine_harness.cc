@@ -21,8 +21,8 @@ std::unique_ptr<kernels::Device> MakeCpuDevice(const EngineHarness::Options& opt
 EngineHarness::EngineHarness(const std::string& model_path, const Options& options)
     : EngineHarness(model_path, MakeCpuDevice(options), options) {}
 
-EngineHarness::EngineHarness(const std::string& model_path,
-                             std::unique_ptr<kernels::Device> device, const Options& options)
+EngineHarness::EngineHarness(const std::string& model_path, std::unique_ptr<kernels::Device> device,
+                             const Options& options)
     : device_(std::move(device)) {
   auto files = ModelFiles::Open(model_path);
   EXPECT_TRUE(files.ok()) << files.status();

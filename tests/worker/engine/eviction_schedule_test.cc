@@ -223,7 +223,8 @@ TEST_P(EvictionScheduleTest, HoldsNoMoreThanTheBoundOnTheWay) {
   uint64_t bound = 0;
   const uint64_t heads = harness.config().num_kv_heads;
   for (int window : harness.config().sliding_windows) {
-    bound += heads * (window > 0 ? window + kernels::kPageTokens : 76) / kernels::kPageTokens + heads;
+    bound +=
+        heads * (window > 0 ? window + kernels::kPageTokens : 76) / kernels::kPageTokens + heads;
   }
   EXPECT_LE(run.peak_pages, bound);
   harness.Free(1);
