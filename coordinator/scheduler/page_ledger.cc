@@ -13,8 +13,9 @@ uint64_t PagesOfGrowth(uint32_t num_rows) { return (num_rows + kPageTokens - 1) 
 
 }  // namespace
 
-PageLedger::PageLedger(std::vector<WorkerCapacity> workers, uint32_t max_chunk_rows)
-    : max_chunk_rows_(max_chunk_rows) {
+PageLedger::PageLedger(std::vector<WorkerCapacity> workers, uint32_t max_chunk_rows,
+                       PrefixFeeds* feeds)
+    : max_chunk_rows_(max_chunk_rows), prefixes_(feeds) {
   for (WorkerCapacity& capacity : workers) {
     PageDemand demand(capacity.num_kv_heads, capacity.sliding_windows);
     const uint64_t total_pages = capacity.total_pages;

@@ -28,8 +28,9 @@ namespace kvec::coordinator::scheduler {
 // nobody uses are reclaimed before anything is said not to fit.
 class PageLedger {
  public:
-  // Sequences grow by at most max_chunk_rows in a Step.
-  PageLedger(std::vector<WorkerCapacity> workers, uint32_t max_chunk_rows);
+  // Sequences grow by at most max_chunk_rows in a Step. `feeds` may be null: see PrefixIndex.
+  PageLedger(std::vector<WorkerCapacity> workers, uint32_t max_chunk_rows,
+             PrefixFeeds* feeds = nullptr);
 
   // What an eviction leaves on all workers.
   struct EvictionBound {

@@ -93,11 +93,11 @@ PageLedger::Reservation LeastNeed(const RequestState& request) {
 struct Group {
   Group(uint64_t group_epoch, std::vector<WorkerCapacity> workers, const SchedulerOptions& options,
         RequestTable& requests, SessionTable& sessions, const BudgetAllocator* budgets,
-        StepComposer::Totals& totals, uint64_t& num_generated)
+        StepComposer::Totals& totals, PrefixFeeds& feeds, uint64_t& num_generated)
       : epoch(group_epoch),
         num_stages(NumStages(workers)),
         num_kv_heads(NumKvHeads(options, workers)),
-        ledger(std::move(workers), options.step_tokens),
+        ledger(std::move(workers), options.step_tokens, &feeds),
         steps(ledger.num_workers()),
         composer(options, num_stages, requests, sessions, ledger, totals),
         reader(num_kv_heads, requests, ledger, budgets, num_generated) {}
@@ -129,6 +129,7 @@ class ContinuousScheduler : public Scheduler {
   absl::Status OnStepResult(uint32_t worker, const v1::StepResult& result, absl::Time now) override;
   absl::Time NextDeadline() const override;
   void ExpireDeadlines(absl::Time now) override;
+  absl::Status Subscribe(const std::shared_ptr<PrefixFeed>& feed) override;
   SchedulerCounts counts() const override;
   std::vector<v1::RequestStatus> RequestStatuses(uint32_t max_requests,
                                                  absl::Time now) const override;
@@ -148,6 +149,7 @@ class ContinuousScheduler : public Scheduler {
   mutable std::mutex mutex_;
   SessionTable sessions_ ABSL_GUARDED_BY(mutex_);
   RequestTable requests_ ABSL_GUARDED_BY(mutex_);
+  PrefixFeeds prefix_feeds_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<Group> group_ ABSL_GUARDED_BY(mutex_);  // null: none
   uint64_t last_arrival_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t last_step_id_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -241,7 +243,7 @@ void ContinuousScheduler::OnGroupReady(uint64_t epoch, std::vector<WorkerCapacit
   if (group_ != nullptr) requests_.SuspendAll();
   sessions_.Advance(now);
   group_ = std::make_unique<Group>(epoch, std::move(workers), options_, requests_, sessions_,
-                                   budgets_.get(), totals_, num_generated_);
+                                   budgets_.get(), totals_, prefix_feeds_, num_generated_);
   for (const std::shared_ptr<RequestState>& request : requests_.All()) {
     const absl::Status fits = group_->ledger.CheckFits(LeastNeed(*request));
     if (!fits.ok()) requests_.Finish(*request, fits);
@@ -297,6 +299,13 @@ void ContinuousScheduler::ExpireDeadlines(absl::Time now) {
     requests_.Finish(*request, absl::DeadlineExceededError(absl::StrCat(
                                    "request ", request->request.id, ": deadline has passed")));
   }
+}
+
+absl::Status ContinuousScheduler::Subscribe(const std::shared_ptr<PrefixFeed>& feed) {
+  const std::lock_guard lock(mutex_);
+  KVEC_RETURN_IF_ERROR(prefix_feeds_.Add(feed));
+  feed->Restart(group_ == nullptr ? std::vector<PrefixEvent>() : group_->ledger.prefixes().State());
+  return absl::OkStatus();
 }
 
 SchedulerCounts ContinuousScheduler::counts() const {

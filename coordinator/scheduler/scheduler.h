@@ -11,6 +11,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "coordinator/scheduler/budget_allocator.h"
+#include "coordinator/scheduler/prefix_feed.h"
 #include "coordinator/scheduler/request.h"
 #include "kvec/v1/cluster.pb.h"
 
@@ -98,6 +99,10 @@ class Scheduler {
   // The earliest deadline of requests and sessions; the pump wakes then and calls ExpireDeadlines.
   virtual absl::Time NextDeadline() const = 0;
   virtual void ExpireDeadlines(absl::Time now) = 0;
+
+  // The feed gets what the prefix cache holds, as a new beginning, and then every change, until it
+  // is dropped. RESOURCE_EXHAUSTED when there are too many.
+  virtual absl::Status Subscribe(const std::shared_ptr<PrefixFeed>& feed) = 0;
 
   virtual SchedulerCounts counts() const = 0;
   // Of at most `max_requests` requests, the oldest first.

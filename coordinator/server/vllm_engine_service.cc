@@ -8,6 +8,7 @@
 #include "common/status_macros.h"
 #include "common/version.h"
 #include "coordinator/server/generate_call.h"
+#include "coordinator/server/kv_events_call.h"
 #include "coordinator/server/message_parsing.h"
 #include "coordinator/server/unary_reply.h"
 #include "coordinator/server/vllm/request_translation.h"
@@ -18,8 +19,6 @@ namespace kvec::coordinator::server {
 namespace {
 
 namespace engine = ::vllm::grpc::engine;
-
-constexpr int kPageTokens = 16;
 
 class VllmProtocol final : public GenerateProtocol {
  public:
@@ -73,6 +72,14 @@ grpc::ServerWriteReactor<smg::grpc::common::GetTokenizerChunk>* VllmEngineServic
   return call.get();
 }
 
+grpc::ServerWriteReactor<smg::grpc::common::KvEventBatch>* VllmEngineService::SubscribeKvEvents(
+    grpc::CallbackServerContext* context,
+    const smg::grpc::common::SubscribeKvEventsRequest* request) {
+  const auto call = std::make_shared<KvEventsCall>(request->start_sequence_number());
+  call->Start(serving_.scheduler);
+  return call.get();
+}
+
 grpc::ServerUnaryReactor* VllmEngineService::HealthCheck(grpc::CallbackServerContext* context,
                                                          const engine::HealthCheckRequest* request,
                                                          engine::HealthCheckResponse* response) {
@@ -115,7 +122,7 @@ grpc::ServerUnaryReactor* VllmEngineService::GetServerInfo(
   response->set_uptime_seconds(absl::ToDoubleSeconds(absl::Now() - start_));
   response->set_server_type("vllm-grpc");  // the protocol's name
   response->set_data_parallel_size(1);
-  response->set_block_size(kPageTokens);
+  response->set_block_size(scheduler::kPageTokens);
   response->set_max_num_seqs(static_cast<int32_t>(options_.max_running_sequences));
   return Reply(context, absl::OkStatus());
 }

@@ -19,10 +19,11 @@ using VllmEngine = ::vllm::grpc::engine::VllmEngine;
 // vLLM's engine protocol, as the gateway smg speaks it: what brings OpenAI's HTTP API to kvec. gRPC
 // calls it from its threads.
 class VllmEngineService final
-    : public VllmEngine::WithRawCallbackMethod_Generate<VllmEngine::WithCallbackMethod_HealthCheck<
-          VllmEngine::WithCallbackMethod_GetModelInfo<VllmEngine::WithCallbackMethod_GetServerInfo<
-              VllmEngine::WithCallbackMethod_GetLoads<VllmEngine::WithCallbackMethod_GetTokenizer<
-                  VllmEngine::WithCallbackMethod_Abort<VllmEngine::Service>>>>>>> {
+    : public VllmEngine::WithRawCallbackMethod_Generate<
+          VllmEngine::WithCallbackMethod_HealthCheck<VllmEngine::WithCallbackMethod_GetModelInfo<
+              VllmEngine::WithCallbackMethod_GetServerInfo<VllmEngine::WithCallbackMethod_GetLoads<
+                  VllmEngine::WithCallbackMethod_GetTokenizer<VllmEngine::WithCallbackMethod_Abort<
+                      VllmEngine::WithCallbackMethod_SubscribeKvEvents<VllmEngine::Service>>>>>>>> {
  public:
   struct Options {
     std::string served_name;  // by which clients ask for it
@@ -55,6 +56,9 @@ class VllmEngineService final
   grpc::ServerUnaryReactor* Abort(grpc::CallbackServerContext* context,
                                   const ::vllm::grpc::engine::AbortRequest* request,
                                   ::vllm::grpc::engine::AbortResponse* response) override;
+  grpc::ServerWriteReactor<smg::grpc::common::KvEventBatch>* SubscribeKvEvents(
+      grpc::CallbackServerContext* context,
+      const smg::grpc::common::SubscribeKvEventsRequest* request) override;
 
  private:
   ServingContext& serving_;

@@ -268,6 +268,28 @@ class FailuresTest(unittest.TestCase):
             self.assertEqual(waiting.wait(DEADLINE_SECONDS), 0)
             self.assertNotEqual(create(model=NAME, prompt=STORY, max_tokens=5).choices[0].text, "")
 
+    def test_a_prompt_goes_where_its_prefix_is_cached(self):
+        with Service(MODEL, FLAGS) as one, Service(MODEL, FLAGS) as other, \
+                Gateway([one.target, other.target], num_models=1) as gateway:
+            prompts = [f"Story {i}: " + f"word{i} and another one " * 30 for i in range(6)]
+            # Not through the gateway: only the coordinators can tell it where the prompts are.
+            for i, prompt in enumerate(prompts):
+                with grpc.insecure_channel((one, other)[i % 2].target) as channel:
+                    request = inference_pb2.GenerateRequest(text=prompt)
+                    request.stopping.max_tokens = 1
+                    list(inference_pb2_grpc.InferenceStub(channel).Generate(request))
+
+            def is_found(prompt):
+                usage = gateway.client.completions.create(model=NAME, prompt=prompt,
+                                                          max_tokens=1).usage
+                details = usage.prompt_tokens_details
+                return details is not None and details.cached_tokens > 64
+
+            # Events are on their way for a moment.
+            wait_until(lambda: is_found(prompts[0]) and is_found(prompts[1]), "the events")
+            for prompt in prompts[2:]:
+                self.assertTrue(is_found(prompt), prompt)
+
     def test_a_stream_goes_on_when_a_worker_dies(self):
         with serving() as (service, gateway):
             def answer(on_text=lambda: None):

@@ -36,6 +36,9 @@ class RecordingScheduler : public scheduler::Scheduler {
   }
   absl::Time NextDeadline() const override { return absl::InfiniteFuture(); }
   void ExpireDeadlines(absl::Time) override {}
+  absl::Status Subscribe(const std::shared_ptr<scheduler::PrefixFeed>&) override {
+    return absl::OkStatus();
+  }
   scheduler::SchedulerCounts counts() const override { return {}; }
   std::vector<v1::RequestStatus> RequestStatuses(uint32_t, absl::Time) const override { return {}; }
   std::vector<uint64_t> free_pages() const override {

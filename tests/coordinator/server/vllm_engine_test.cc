@@ -18,6 +18,9 @@ namespace kvec::coordinator::server {
 namespace {
 
 namespace engine = ::vllm::grpc::engine;
+using ::smg::grpc::common::KvEventBatch;
+using ::smg::grpc::common::SubscribeKvEventsRequest;
+using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -275,7 +278,7 @@ TEST_F(VllmEngineTest, WhatIsNotOfferedIsUnimplementedAtOnce) {
   StartEngine();
   for (const char* method :
        {"/sglang.grpc.scheduler.SglangScheduler/HealthCheck", "/trtllm.TrtllmService/HealthCheck",
-        "/vllm.grpc.engine.VllmEngine/SubscribeKvEvents", "/vllm.grpc.engine.VllmEngine/Embed"}) {
+        "/vllm.grpc.engine.VllmEngine/FlushCache", "/vllm.grpc.engine.VllmEngine/Embed"}) {
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
     grpc::CompletionQueue queue;
@@ -290,6 +293,68 @@ TEST_F(VllmEngineTest, WhatIsNotOfferedIsUnimplementedAtOnce) {
     ASSERT_TRUE(queue.Next(&tag, &ok));
     EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED) << method;
   }
+}
+
+TEST_F(VllmEngineTest, TellsWhatThePrefixCacheHolds) {
+  StartEngine();
+  auto worker = AttachWorker({.script = Repeat("x")});
+  const std::string prompt(40, 'a');
+  EXPECT_THAT(Ask(Request(prompt, 2)).completes, SizeIs(1));
+  grpc::ClientContext context;
+  SubscribeKvEventsRequest request;
+  request.set_start_sequence_number(5);
+  const auto stream = engine_->SubscribeKvEvents(&context, request);
+  KvEventBatch batch;
+  ASSERT_TRUE(stream->Read(&batch));
+  EXPECT_EQ(batch.sequence_number(), 5);
+  ASSERT_EQ(batch.events_size(), 2);
+  EXPECT_TRUE(batch.events(0).has_cleared());
+  ASSERT_EQ(batch.events(1).stored().blocks_size(), 2);
+  EXPECT_THAT(batch.events(1).stored().blocks(1).token_ids(), Each('a'));
+
+  EXPECT_THAT(Ask(Request(prompt + std::string(20, 'b'), 2)).completes, SizeIs(1));
+  ASSERT_TRUE(stream->Read(&batch));
+  ASSERT_EQ(batch.events_size(), 1);
+  EXPECT_EQ(batch.events(0).stored().blocks_size(), 1);
+  EXPECT_TRUE(batch.events(0).stored().has_parent_block_hash());
+
+  worker->Disconnect();
+  ASSERT_TRUE(stream->Read(&batch));
+  EXPECT_TRUE(batch.events(0).has_cleared());
+  context.TryCancel();
+  EXPECT_FALSE(stream->Read(&batch));
+}
+
+TEST_F(VllmEngineTest, SubscribersThatLeaveMakeRoomForOthers) {
+  StartEngine();
+  KvEventBatch batch;
+  const absl::Time deadline = absl::Now() + absl::Seconds(20);
+  for (size_t num_told = 0; num_told < 3 * scheduler::PrefixFeeds::kMaxFeeds;) {
+    ASSERT_LT(absl::Now(), deadline);  // one that has left is forgotten a moment later
+    grpc::ClientContext context;
+    const auto stream = engine_->SubscribeKvEvents(&context, {});
+    if (stream->Read(&batch)) ++num_told;
+    context.TryCancel();
+  }
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientReader<KvEventBatch>>> streams;
+  grpc::Status status;
+  while (status.ok() && streams.size() <= scheduler::PrefixFeeds::kMaxFeeds) {
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    streams.push_back(engine_->SubscribeKvEvents(contexts.back().get(), {}));
+    if (!streams.back()->Read(&batch)) status = streams.back()->Finish();
+  }
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+}
+
+TEST_F(VllmEngineTest, AServerEndsWithASubscriber) {
+  StartEngine();
+  grpc::ClientContext context;
+  const auto stream = engine_->SubscribeKvEvents(&context, {});
+  KvEventBatch batch;
+  ASSERT_TRUE(stream->Read(&batch));
+  server_->Stop(absl::Seconds(60));
+  EXPECT_FALSE(stream->Read(&batch));
 }
 
 TEST_F(VllmEngineTest, EachAliasHasAListenerAndAName) {
