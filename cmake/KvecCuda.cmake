@@ -34,6 +34,10 @@ if(KVEC_CUDA AND NOT KVEC_SANITIZE)  # AUTO is true, too; sanitizers cannot look
     set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
     set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
     set(CMAKE_CUDA_STANDARD 20)
+    # CUDA 13 has no nvToolsExt, which CMake 3.25 takes for granted when it marks it deprecated.
+    if(NOT TARGET CUDA::nvToolsExt)
+      add_library(CUDA::nvToolsExt INTERFACE IMPORTED)
+    endif()
     find_package(CUDAToolkit REQUIRED)
     set(KVEC_HAS_CUDA ON)
   elseif(NOT KVEC_CUDA STREQUAL AUTO)
