@@ -21,7 +21,8 @@ v1::WorkerStatus StatusOf(const Member& member) {
   status.set_worker_id(member.registration.worker_id());
   status.set_host(member.registration.host());
   status.set_device(member.registration.device());
-  status.set_state(std::string(StateName(member.state)));
+  status.set_state(
+      std::string(StateName(member.is_leaving ? Member::State::kDraining : member.state)));
   status.set_stage(member.placement.stage());
   status.set_rank(member.placement.rank());
   status.set_first_layer(member.placement.first_layer());
@@ -137,7 +138,7 @@ void Membership::Remove(uint64_t id, absl::Time now) {
 std::vector<uint64_t> Membership::Spares() const {
   std::vector<uint64_t> ids;
   for (const auto& [id, member] : members_) {
-    if (member.state == Member::State::kAttached) ids.push_back(id);
+    if (member.state == Member::State::kAttached && !member.is_leaving) ids.push_back(id);
   }
   return ids;
 }

@@ -25,7 +25,7 @@ struct Member {
     kLoading,    // got FormGroup
     kReady,
     kAborting,  // got AbortGroup, and has not answered yet
-    kDraining,  // said that it leaves
+    kDraining,  // leaves, and its stream is being closed
   };
 
   State state = State::kConnected;
@@ -34,8 +34,9 @@ struct Member {
   v1::Placement placement;  // in the current or last group
   v1::GroupReady ready;
   v1::Heartbeat heartbeat;
-  absl::Time heard_at;  // any message
-  absl::Time alive_at;  // idle, or got ahead inside a Step
+  bool is_leaving = false;  // said so, and is in a group yet: kDraining comes when it is let go
+  absl::Time heard_at;      // any message
+  absl::Time alive_at;      // idle, or got ahead inside a Step
   double last_step_ms = 0;
 
   // For logs and errors: "worker w1", or "a worker" before it has registered.
@@ -72,7 +73,7 @@ class Membership {
 
   void Remove(uint64_t id, absl::Time now);
 
-  // Members in state kAttached, the longest attached first.
+  // Members in state kAttached that don't leave, the longest attached first.
   std::vector<uint64_t> Spares() const;
 
   std::vector<uint64_t> Silent(absl::Time now) const;

@@ -172,6 +172,7 @@ void WorkerGroup::OnRegister(uint64_t id, const v1::Register& registration, absl
   }
   LOG(INFO) << member->Name() << ": attached from " << registration.host() << ", device "
             << registration.device();
+  LetLeaversGo(now);
   TryForm(now);
 }
 
@@ -210,6 +211,7 @@ void WorkerGroup::OnStepResult(uint64_t id, const v1::StepResult& result, absl::
   }
   failures_in_a_row_ = 0;
   options_.on_step_result(result);
+  LetLeaversGo(now);
 }
 
 void WorkerGroup::OnWorkerError(uint64_t id, const v1::WorkerError& error, absl::Time now) {
@@ -222,9 +224,34 @@ void WorkerGroup::OnWorkerError(uint64_t id, const v1::WorkerError& error, absl:
 
 void WorkerGroup::OnLeaving(uint64_t id, absl::Time now) {
   Member* member = membership_.Find(id);
-  if (InGroup(id)) Break(absl::StrCat(member->Name(), " leaves"), now);
-  member->state = Member::State::kDraining;
-  member->link->Close(absl::OkStatus());
+  member->is_leaving = true;
+  LOG(INFO) << member->Name() << ": leaves";
+  if (InGroup(id)) {
+    LetLeaversGo(now);
+  } else {
+    LetGo(*member);
+  }
+}
+
+void WorkerGroup::LetGo(Member& member) {
+  member.state = Member::State::kDraining;
+  member.link->Close(absl::OkStatus());
+}
+
+void WorkerGroup::LetLeaversGo(absl::Time now) {
+  std::vector<Member*> leavers;
+  for (uint64_t id : group_) {
+    Member* member = membership_.Find(id);
+    if (member->is_leaving) leavers.push_back(member);
+  }
+  if (leavers.empty()) return;
+  if (ready_ && membership_.Spares().size() < leavers.size() &&
+      scheduler_.counts().num_running > 0) {
+    scheduler_.HoldStarts();
+    return;
+  }
+  Break(absl::StrCat(leavers.front()->Name(), " leaves"), now);
+  for (Member* member : leavers) LetGo(*member);
   TryForm(now);
 }
 

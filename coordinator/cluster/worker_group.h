@@ -78,8 +78,12 @@ class WorkerGroup {
   void OnLeaving(uint64_t id, absl::Time now);
   void OnGroupAborted(uint64_t id, const v1::GroupAborted& aborted, absl::Time now);
 
+  // Closes the streams of the group's workers that leave, which breaks it, unless requests are
+  // running that would have to wait for others.
+  void LetLeaversGo(absl::Time now);
+  void LetGo(Member& member);
   void TryForm(absl::Time now);
-  // The longest attached spares that fill a group, by their places in it; empty: too few.
+  // Spares that fill a group, by their places in it; empty: too few.
   std::vector<uint64_t> ChooseWorkers();
   // Drops the group and has its remaining workers abort it.
   void Break(absl::string_view reason, absl::Time now);

@@ -124,6 +124,7 @@ class ContinuousScheduler : public Scheduler {
   bool HasSession(absl::string_view session_id) const override;
   void Cancel(absl::string_view request_id, absl::Status reason, absl::Time now) override;
   void OnGroupReady(uint64_t epoch, std::vector<WorkerCapacity> workers, absl::Time now) override;
+  void HoldStarts() override;
   void OnGroupLost(absl::Time now) override;
   std::optional<v1::Step> NextStep(absl::Time now) override;
   absl::Status OnStepResult(uint32_t worker, const v1::StepResult& result, absl::Time now) override;
@@ -248,6 +249,11 @@ void ContinuousScheduler::OnGroupReady(uint64_t epoch, std::vector<WorkerCapacit
     const absl::Status fits = group_->ledger.CheckFits(LeastNeed(*request));
     if (!fits.ok()) requests_.Finish(*request, fits);
   }
+}
+
+void ContinuousScheduler::HoldStarts() {
+  const std::lock_guard lock(mutex_);
+  if (group_ != nullptr) group_->composer.HoldStarts();
 }
 
 void ContinuousScheduler::OnGroupLost(absl::Time now) {

@@ -84,6 +84,9 @@ class Scheduler {
   virtual void OnGroupReady(uint64_t epoch, std::vector<WorkerCapacity> workers,
                             absl::Time now) = 0;
 
+  // The group is soon to be given up: of the waiting requests none is started on it.
+  virtual void HoldStarts() = 0;
+
   // The group is gone. Running requests wait for the next one and are replayed there; nothing that
   // was delivered is delivered twice.
   virtual void OnGroupLost(absl::Time now) = 0;

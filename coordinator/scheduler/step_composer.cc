@@ -172,7 +172,7 @@ void StepComposer::AddChunks() {
   }
   uint32_t rows = MaxPromptRows();
   auto resident = unfinished.begin();
-  bool can_start = true;
+  bool can_start = !holds_starts_;
   while (rows > 0) {
     Sequence* waiting = can_start ? requests_.queue().head() : nullptr;
     const bool has_resident = resident != unfinished.end();

@@ -21,13 +21,13 @@ namespace kvec::coordinator::scheduler {
 //   a decode token of every sequence of one micro-batch, by rank; when pages run dry the sequence
 //   of the lowest rank is preempted; forks of choices whose prompt is through; chunks of known
 //   tokens, by rank, of resident sequences and of waiting ones, which start when their whole prompt
-//   fits. Evictions of prompts that a Step before has ended come before the chunks. Nobody overtakes a waiting sequence that does not fit: small requests can't starve a
-//   large one.
+//   fits. Evictions of prompts that a Step before has ended come before the chunks. Nobody
+//   overtakes a waiting sequence that does not fit: small requests can't starve a large one.
 // Guarded by the scheduler's lock; the referenced parts must outlive it.
 class StepComposer {
  public:
   struct Totals {
-    uint64_t prompt_tokens = 0;  // queued, replays not counted
+    uint64_t prompt_tokens = 0;         // queued, replays not counted
     uint64_t prefix_cache_queries = 0;  // prompt tokens looked for in the cache
     uint64_t prefix_cache_hits = 0;     // and found there
     uint64_t last_sequence_id = 0;
@@ -43,6 +43,9 @@ class StepComposer {
     std::vector<WorkInFlight> work;
     bool is_empty() const;
   };
+
+  // From now on waiting sequences stay where they are.
+  void HoldStarts() { holds_starts_ = true; }
 
   // num_in_flight: Steps sent and not yet answered.
   Composed Compose(size_t num_in_flight, absl::Time now);
@@ -82,7 +85,8 @@ class StepComposer {
   uint32_t AddChunk(Sequence& sequence, uint32_t max_rows);
   // Has the workers keep what is complete of the prompt, for prompts to come.
   void KeepPrompt(const Sequence& sequence, uint32_t num_rows);
-  // Orders the eviction that is due after the work, or the curves that it waits for, if there is one.
+  // Orders the eviction that is due after the work, or the curves that it waits for, if there is
+  // one.
   void OrderEviction(Sequence& sequence, v1::SequenceWork& work, WorkPlan& plan);
   // Has prompts read again whose evictions are due, and orders those that nothing is missing for.
   void AddDueEvictions();
@@ -101,6 +105,7 @@ class StepComposer {
   PageLedger& ledger_;
   Totals& totals_;
 
+  bool holds_starts_ = false;
   uint32_t last_micro_batch_ = 0;
   std::vector<ForkParent> fork_parents_;  // whose forks are still to be made
 
@@ -108,8 +113,8 @@ class StepComposer {
   Composed composed_;
   absl::Time now_;
   uint32_t rows_left_ = 0;
-  uint32_t num_prompt_rows_ = 0;  // read again so far
-  std::vector<Sequence*> evicted_;  // whose eviction was due
+  uint32_t num_prompt_rows_ = 0;                       // read again so far
+  std::vector<Sequence*> evicted_;                     // whose eviction was due
   bool is_decoding_ = false;                           // some sequence, of whichever micro-batch
   std::vector<std::vector<Sequence*>> micro_batches_;  // [num_stages], by rank; that want to decode
 };

@@ -65,16 +65,8 @@ class Service:
 
     def __enter__(self):
         self.log = tempfile.TemporaryFile()
-        self.coordinator = start(
-            "kvec-coordinator", "--model", self.model, "--listen", f"{self.address}:0",
-            "--cluster-listen", f"{self.address}:0", *self.coordinator_flags, host=self.host,
-            env=self.env, stdout=subprocess.PIPE, stderr=self.log, text=True)
         try:
-            words = self.coordinator.stdout.readline().split()
-            if len(words) < 6:
-                raise AssertionError(f"no ready line from the coordinator, but {words}")
-            self.target, self.cluster = words[3], words[5]
-            self.aliases = dict(zip(words[7::3], words[8::3]))  # name → address
+            self.start_coordinator(f"{self.address}:0", f"{self.address}:0")
             for _ in range(self.num_workers):
                 self.start_worker()
             self.wait_ready()
@@ -97,6 +89,23 @@ class Service:
             self.log.seek(0)
             print(self.log.read().decode(errors="replace")[-8000:], file=sys.stderr)
         self.log.close()
+
+    def start_coordinator(self, listen, cluster_listen):
+        self.coordinator = start(
+            "kvec-coordinator", "--model", self.model, "--listen", listen,
+            "--cluster-listen", cluster_listen, *self.coordinator_flags, host=self.host,
+            env=self.env, stdout=subprocess.PIPE, stderr=self.log, text=True)
+        words = self.coordinator.stdout.readline().split()
+        if len(words) < 6:
+            raise AssertionError(f"no ready line from the coordinator, but {words}")
+        self.target, self.cluster = words[3], words[5]
+        self.aliases = dict(zip(words[7::3], words[8::3]))  # name → address
+
+    def kill_coordinator(self):
+        """As a crash does it: SIGKILL."""
+        self.coordinator.kill()
+        self.coordinator.wait()
+        self.coordinator.stdout.close()
 
     def start_worker(self):
         host = self.network.hosts[1 + len(self.workers)] if self.network else None

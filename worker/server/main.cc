@@ -3,13 +3,16 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <string.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <iostream>
 #include <string>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "common/logging.h"
 #include "common/status_macros.h"
 #include "worker/server/device_factory.h"
@@ -57,13 +60,20 @@ absl::Status Run(const WorkerFlags& flags, const sigset_t& stop_signals) {
             << options.threads << " threads";
 
   Worker worker(*files, *made.device, options);
+  std::atomic<bool> has_ended = false;
   std::thread signals([&] {
     int signal = 0;
     sigwait(&stop_signals, &signal);
+    if (has_ended) return;
+    LOG(INFO) << options.worker_id << ": leaving: " << strsignal(signal);
+    worker.Leave();
+    // Until it is gone, its time is up, or somebody insists.
+    const timespec grace = absl::ToTimespec(absl::Seconds(flags.drain_seconds));
+    sigtimedwait(&stop_signals, nullptr, &grace);
     worker.Stop();
   });
   const absl::Status status = worker.Serve(flags.coordinator);
-  // Serve may have ended by itself: let the signal thread end too.
+  has_ended = true;
   pthread_kill(signals.native_handle(), SIGTERM);
   signals.join();
   return status;

@@ -63,7 +63,7 @@ absl::Status Worker::Serve(const std::string& address) {
     const absl::Time begin = absl::Now();
     const absl::Status status = RunAttachment(address, *channel, *stub);
     absl::MutexLock lock(&mutex_);
-    if (stopping_) return absl::OkStatus();
+    if (is_ending()) return absl::OkStatus();
     if (IsRefusal(status)) return status;
     // While nobody listens there it would be the same line again and again.
     if (status != last_status) {
@@ -71,10 +71,15 @@ absl::Status Worker::Serve(const std::string& address) {
     }
     last_status = status;
     if (absl::Now() - begin > options_.max_backoff) backoff = kFirstBackoff;
-    mutex_.AwaitWithTimeout(absl::Condition(&stopping_), backoff);
-    if (stopping_) return absl::OkStatus();
+    mutex_.AwaitWithTimeout(absl::Condition(this, &Worker::is_ending), backoff);
+    if (is_ending()) return absl::OkStatus();
     backoff = std::min(2 * backoff, options_.max_backoff);
   }
+}
+
+void Worker::Leave() {
+  absl::MutexLock lock(&mutex_);
+  leaving_ = true;
 }
 
 void Worker::Stop() {
@@ -88,7 +93,7 @@ void Worker::AwaitConnection(grpc::Channel& channel) {
   while (absl::Now() < deadline) {
     if (channel.WaitForConnected(absl::ToChronoTime(absl::Now() + kStopCheck))) return;
     absl::MutexLock lock(&mutex_);
-    if (stopping_) return;
+    if (is_ending()) return;
   }
 }
 
@@ -106,7 +111,7 @@ absl::Status Worker::RunAttachment(const std::string& address, grpc::Channel& ch
   AwaitConnection(channel);
   {
     absl::MutexLock lock(&mutex_);
-    if (stopping_) return absl::OkStatus();
+    if (is_ending()) return absl::OkStatus();
     context_ = &context;
     attachment_ended_ = false;
   }
@@ -154,15 +159,21 @@ void Worker::ExecuteMessages(Stream& stream, StepQueue& queue) {
 }
 
 void Worker::SendHeartbeats(Stream& stream) {
+  bool said_leaving = false;
   while (true) {
+    v1::WorkerMessage message;
     {
       absl::MutexLock lock(&mutex_);
-      if (mutex_.AwaitWithTimeout(absl::Condition(&attachment_ended_),
-                                  options_.heartbeat_interval)) {
-        return;
-      }
+      const auto has_news = [&]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) {
+        return attachment_ended_ || (leaving_ && !said_leaving);
+      };
+      mutex_.AwaitWithTimeout(absl::Condition(&has_news), options_.heartbeat_interval);
+      if (attachment_ended_) return;
+      if (leaving_ && !said_leaving) message.mutable_leaving();
     }
-    Send(stream, HeartbeatMessage());
+    said_leaving = said_leaving || message.has_leaving();
+    if (!message.has_leaving()) message = HeartbeatMessage();
+    Send(stream, message);
   }
 }
 

@@ -47,10 +47,13 @@ class Worker {
   Worker(const ModelFiles& files, kernels::Device& device, Options options);
 
   // Attaches to the coordinator at `address` and serves until Stop; attaches again when the stream
-  // breaks. Returns OK after Stop, and an error only where another attempt is useless: the
+  // breaks. Returns OK after Stop or Leave, and an error only where another attempt is useless: the
   // coordinator refused this worker (FAILED_PRECONDITION, INVALID_ARGUMENT, UNAUTHENTICATED), or a
   // file of options.tls can't be used.
   absl::Status Serve(const std::string& address);
+
+  // Ends Serve as soon as the coordinator lets this worker go: see Leaving. Any thread.
+  void Leave();
 
   // Breaks the stream and ends Serve. Any thread.
   void Stop();
@@ -65,7 +68,9 @@ class Worker {
   void AwaitConnection(grpc::Channel& channel);
   void ReadMessages(Stream& stream, StepQueue& queue);
   void ExecuteMessages(Stream& stream, StepQueue& queue);
+  // And, once it is to leave, that.
   void SendHeartbeats(Stream& stream);
+  bool is_ending() const ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return stopping_ || leaving_; }
 
   absl::Status Handle(const v1::CoordinatorMessage& message, Stream& stream);
   absl::Status FormGroup(const v1::FormGroup& form, Stream& stream);
@@ -100,6 +105,7 @@ class Worker {
   absl::Mutex mutex_;
   grpc::ClientContext* context_ ABSL_GUARDED_BY(mutex_) = nullptr;  // of the attachment
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  bool leaving_ ABSL_GUARDED_BY(mutex_) = false;
   bool attachment_ended_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

@@ -65,6 +65,12 @@ void AddFlags(CLI::App& app, WorkerFlags& flags) {
                  "Seconds until a worker that does not answer another one breaks the group")
       ->capture_default_str()
       ->check(CLI::Range(1, 86400));
+  app.add_option(
+         "--drain-seconds", flags.drain_seconds,
+         "After SIGTERM or Ctrl-C: how long running requests may go on where no spare worker "
+         "takes this one's place; another signal ends it at once")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 3600.0));
   app.add_option("--log-level", flags.log_level, "debug, info, warning or error")
       ->capture_default_str();
 }

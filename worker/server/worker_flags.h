@@ -21,8 +21,9 @@ struct WorkerFlags {
   std::string join_token_file;
   std::string worker_id;  // empty: host name and process id
   std::string device = "cpu";
-  int threads = 0;       // 0: all processors this process may use
-  std::string isa;       // empty: the best
+  int threads = 0;  // 0: all processors this process may use
+  std::string isa;  // empty: the best
+  double drain_seconds = 30;
   int64_t kv_bytes = 0;  // 0: from kv_pages, or by itself
   int64_t kv_pages = 0;
   std::string kv_type = "auto";

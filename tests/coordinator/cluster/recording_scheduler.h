@@ -24,6 +24,7 @@ class RecordingScheduler : public scheduler::Scheduler {
                     absl::Time) override {
     group = Group{epoch, std::move(workers)};
   }
+  void HoldStarts() override { holds_starts = true; }
   bool HasSession(absl::string_view) const override { return false; }
   void OnGroupLost(absl::Time) override {
     group.reset();
@@ -39,7 +40,7 @@ class RecordingScheduler : public scheduler::Scheduler {
   absl::Status Subscribe(const std::shared_ptr<scheduler::PrefixFeed>&) override {
     return absl::OkStatus();
   }
-  scheduler::SchedulerCounts counts() const override { return {}; }
+  scheduler::SchedulerCounts counts() const override { return current_counts; }
   std::vector<v1::RequestStatus> RequestStatuses(uint32_t, absl::Time) const override { return {}; }
   std::vector<uint64_t> free_pages() const override {
     return group.has_value() ? std::vector<uint64_t>(group->workers.size(), 7)
@@ -52,6 +53,8 @@ class RecordingScheduler : public scheduler::Scheduler {
 
   std::optional<Group> group;
   int num_lost = 0;
+  bool holds_starts = false;
+  scheduler::SchedulerCounts current_counts;
   std::vector<uint32_t> result_workers;
   absl::Status result_status;
 };

@@ -301,5 +301,24 @@ TEST(SchedulerStepsTest, AnAnswerEndsWhenEveryWorkerHasToldWhatItHolds) {
   }
 }
 
+TEST(SchedulerStepsTest, AGroupThatIsToBeGivenUpEndsWhatRunsAndStartsNothing) {
+  SchedulerDriver driver(SmallSteps());
+  driver.FormGroup(OneWorker(100));
+  const auto running = driver.Submit(MakeRequest("running", 16, 5));
+  driver.SendAndAnswer();
+  driver.scheduler().HoldStarts();
+  const auto waiting = driver.Submit(MakeRequest("waiting", 16, 5));
+  driver.RunToEnd();
+  ASSERT_TRUE(running->done().has_value());
+  EXPECT_TRUE(running->done()->ok());
+  EXPECT_FALSE(waiting->done().has_value());
+  EXPECT_EQ(driver.scheduler().counts().num_running, 0u);
+  driver.LoseGroup();
+  driver.FormGroup(OneWorker(100));
+  driver.RunToEnd();
+  ASSERT_TRUE(waiting->done().has_value());
+  EXPECT_TRUE(waiting->done()->ok());
+}
+
 }  // namespace
 }  // namespace kvec::coordinator::scheduler

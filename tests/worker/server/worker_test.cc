@@ -232,6 +232,32 @@ TEST_F(WorkerTest, WaitsForACoordinatorThatListensLater) {
   thread_.join();
 }
 
+TEST_F(WorkerTest, SaysThatItLeavesAndGoesOnUntilItIsLetGo) {
+  Form(1);
+  worker_->Leave();
+  EXPECT_TRUE(coordinator_.Next()->has_leaving());
+  coordinator_.Send(PromptStep(1, 1, 100));
+  EXPECT_EQ(coordinator_.Next()->step_result().step_id(), 1u);
+  coordinator_.CloseStream(grpc::Status::OK);
+  thread_.join();
+  EXPECT_TRUE(serve_status_.ok()) << serve_status_;
+}
+
+TEST_F(WorkerTest, LeavesAtOnceWhereThereIsNoCoordinator) {
+  ASSERT_TRUE(coordinator_.Next()->has_register_());
+  worker_->Stop();
+  thread_.join();
+  const int port = FakeCoordinator().port();  // free again
+  Worker::Options options;
+  options.worker_id = "alone";
+  options.kv_bytes = 1 << 20;
+  worker_ = std::make_unique<Worker>(*files_, *device_, options);
+  Serve("127.0.0.1:" + std::to_string(port));
+  worker_->Leave();
+  thread_.join();
+  EXPECT_TRUE(serve_status_.ok()) << serve_status_;
+}
+
 TEST_F(WorkerTest, EndsServeWithOkWhenStopped) {
   ASSERT_TRUE(coordinator_.Next()->has_register_());
   worker_->Stop();
