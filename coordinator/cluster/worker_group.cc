@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/logging.h"
 #include "coordinator/cluster/seating.h"
+#include "coordinator/cluster/shape_choice.h"
 
 namespace kvec::coordinator::cluster {
 namespace {
@@ -101,10 +102,10 @@ void WorkerGroup::OnTimeouts(absl::Time now) {
 
 absl::Time WorkerGroup::NextTimeout() const {
   absl::Time next = membership_.NextTimeout();
-  if (group_.empty() && membership_.Spares().size() >= size_t(options_.shape.num_workers())) {
-    next = std::min(next, form_not_before_);
-  }
-  return next;
+  if (!group_.empty()) return next;
+  if (!WorkersForShape().empty()) return std::min(next, form_not_before_);
+  if (options_.shape.has_value() || membership_.Spares().empty()) return next;
+  return std::min(next, std::max(form_not_before_, choose_not_before_));
 }
 
 void WorkerGroup::SendStep(const v1::Step& step) {
@@ -148,7 +149,7 @@ std::vector<v1::WorkerStatus> WorkerGroup::Statuses(absl::Time now) const {
   const std::vector<uint64_t> free_pages = scheduler_.free_pages();
   const std::vector<uint64_t> cached_pages = scheduler_.cached_pages();
   for (v1::WorkerStatus& status : statuses) {
-    const size_t index = status.stage() * options_.shape.num_ranks + status.rank();
+    const size_t index = status.stage() * shape_->num_ranks + status.rank();
     if (status.state() == StateName(Member::State::kReady) && index < free_pages.size() &&
         index < cached_pages.size()) {
       // Reports lag behind what is cached.
@@ -172,6 +173,7 @@ void WorkerGroup::OnRegister(uint64_t id, const v1::Register& registration, absl
   }
   LOG(INFO) << member->Name() << ": attached from " << registration.host() << ", device "
             << registration.device();
+  choose_not_before_ = std::max(keep_shape_until_, now + options_.attach_patience);
   LetLeaversGo(now);
   TryForm(now);
 }
@@ -264,31 +266,62 @@ void WorkerGroup::OnGroupAborted(uint64_t id, const v1::GroupAborted& aborted, a
   }
   member->registration.set_comm_address(aborted.comm_address());
   member->state = Member::State::kAttached;
+  choose_not_before_ = keep_shape_until_;
   TryForm(now);
 }
 
-std::vector<uint64_t> WorkerGroup::ChooseWorkers() {
+std::vector<uint64_t> WorkerGroup::WorkersForShape() const {
   std::vector<uint64_t> spares = membership_.Spares();
-  const size_t num_workers = options_.shape.num_workers();
-  if (spares.size() < num_workers) return {};
-  spares.resize(num_workers);
+  if (!shape_.has_value() || spares.size() < static_cast<size_t>(shape_->num_workers())) return {};
+  spares.resize(shape_->num_workers());
+  return spares;
+}
+
+std::vector<uint64_t> WorkerGroup::ChooseShapeAndWorkers(absl::Time now) {
+  if (options_.shape.has_value() || now < choose_not_before_) return {};
+  std::vector<AvailableWorker> available;
+  for (uint64_t id : membership_.Spares()) {
+    const v1::Register& registration = membership_.Find(id)->registration;
+    available.push_back({.id = id,
+                         .host = registration.host(),
+                         .memory_bytes = registration.memory_bytes(),
+                         .shares_memory = registration.shares_memory()});
+  }
+  if (available.empty()) return {};
+  absl::StatusOr<ShapeChoice> choice = ChooseShape(available, options_.model, options_.model_bytes);
+  if (!choice.ok()) {
+    LOG(WARNING) << "no group: " << choice.status().message();
+    choose_not_before_ = absl::InfiniteFuture();  // until another worker attaches
+    return {};
+  }
+  shape_ = choice->shape;
+  LOG(INFO) << "shape: tp=" << shape_->num_ranks << ",pp=" << shape_->num_stages << " of "
+            << available.size() << " workers";
+  return std::move(choice->workers);
+}
+
+std::vector<uint64_t> WorkerGroup::ChooseWorkers(absl::Time now) {
+  std::vector<uint64_t> chosen = WorkersForShape();
+  if (chosen.empty()) chosen = ChooseShapeAndWorkers(now);
+  if (chosen.empty()) return {};
   std::vector<SeatCandidate> candidates;
-  for (uint64_t id : spares) {
+  for (uint64_t id : chosen) {
     const Member* member = membership_.Find(id);
+    const v1::Placement& last = member->placement;
     SeatCandidate& candidate = candidates.emplace_back();
     candidate.id = id;
     candidate.host = member->registration.host();
-    if (member->placement.num_stages() > 0) {
-      candidate.last_seat = static_cast<int>(member->placement.stage() * options_.shape.num_ranks +
-                                             member->placement.rank());
+    if (last.num_ranks() == static_cast<uint32_t>(shape_->num_ranks) &&
+        last.num_stages() == static_cast<uint32_t>(shape_->num_stages)) {
+      candidate.last_seat = static_cast<int>(last.stage() * last.num_ranks() + last.rank());
     }
   }
-  return SeatWorkers(options_.shape, candidates);
+  return SeatWorkers(*shape_, candidates);
 }
 
 void WorkerGroup::TryForm(absl::Time now) {
   if (!group_.empty() || now < form_not_before_) return;
-  group_ = ChooseWorkers();
+  group_ = ChooseWorkers(now);
   if (group_.empty()) return;
   ++epoch_;
   v1::FormGroup form;
@@ -297,7 +330,7 @@ void WorkerGroup::TryForm(absl::Time now) {
   for (uint64_t id : group_) {
     form.add_comm_addresses(membership_.Find(id)->registration.comm_address());
   }
-  const std::vector<v1::Placement> placements = PlaceWorkers(options_.shape, options_.model_bytes);
+  const std::vector<v1::Placement> placements = PlaceWorkers(*shape_, options_.model_bytes);
   for (size_t i = 0; i < group_.size(); ++i) {
     Member* member = membership_.Find(group_[i]);
     member->state = Member::State::kLoading;
@@ -322,6 +355,8 @@ void WorkerGroup::Break(absl::string_view reason, absl::Time now) {
     member->link->Send(std::move(message));
   }
   membership_.RestartTimeouts(now);
+  keep_shape_until_ = now + options_.shape_patience;
+  choose_not_before_ = keep_shape_until_;
   if (std::exchange(ready_, false)) {
     tracer_.EndGroup();
     scheduler_.OnGroupLost(now);

@@ -4,12 +4,14 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "common/model/model_config.h"
 #include "coordinator/cluster/membership.h"
 #include "coordinator/cluster/placement.h"
 #include "coordinator/cluster/step_tracer.h"
@@ -32,7 +34,13 @@ class WorkerGroup {
  public:
   struct Options {
     Membership::Options membership;
-    ParallelShape shape;
+    // None: the attached workers decide, see ChooseShape.
+    std::optional<ParallelShape> shape = ParallelShape();
+    // Without a shape: how long others are waited for after a worker has attached, and how long
+    // after a group was lost another shape is not thought of: its weights would all be read anew.
+    absl::Duration attach_patience = absl::Seconds(2);
+    absl::Duration shape_patience = absl::Seconds(30);
+    ModelConfig model;
     std::vector<uint32_t> sliding_windows;  // [num_layers], 0: full attention
     ModelBytes model_bytes;
     std::string sentence_end_bits;
@@ -45,7 +53,10 @@ class WorkerGroup {
 
   // `scheduler` must outlive it.
   WorkerGroup(Options options, scheduler::Scheduler& scheduler)
-      : options_(std::move(options)), scheduler_(scheduler), membership_(options_.membership) {}
+      : options_(std::move(options)),
+        scheduler_(scheduler),
+        membership_(options_.membership),
+        shape_(options_.shape) {}
 
   // A stream was opened; `id`s grow.
   void OnAttach(uint64_t id, std::shared_ptr<WorkerLink> link, absl::Time now);
@@ -83,8 +94,12 @@ class WorkerGroup {
   void LetLeaversGo(absl::Time now);
   void LetGo(Member& member);
   void TryForm(absl::Time now);
-  // Spares that fill a group, by their places in it; empty: too few.
-  std::vector<uint64_t> ChooseWorkers();
+  // Spares that fill a group, by their places in it; empty: too few. Sets shape_.
+  std::vector<uint64_t> ChooseWorkers(absl::Time now);
+  // The longest attached spares for shape_; empty: too few, or there is no shape yet.
+  std::vector<uint64_t> WorkersForShape() const;
+  // As ChooseWorkers, without places, of a group whose shape is to be chosen.
+  std::vector<uint64_t> ChooseShapeAndWorkers(absl::Time now);
   // Drops the group and has its remaining workers abort it.
   void Break(absl::string_view reason, absl::Time now);
   // Breaks the group for an error that its workers may run into again: waits before the next one.
@@ -102,11 +117,15 @@ class WorkerGroup {
   scheduler::Scheduler& scheduler_;
   Membership membership_;
   StepTracer tracer_;
-  std::vector<uint64_t> group_;  // stage-major; empty: no group
-  uint64_t epoch_ = 0;           // of the current or last group
+  std::optional<ParallelShape> shape_;  // of the group, the last or the next one
+  std::vector<uint64_t> group_;         // stage-major; empty: no group
+  uint64_t epoch_ = 0;                  // of the current or last group
   bool ready_ = false;
   int failures_in_a_row_ = 0;  // since the last good StepResult
   absl::Time form_not_before_ = absl::InfinitePast();
+  // Without options_.shape: when another shape may be chosen. Never: not of these workers.
+  absl::Time choose_not_before_ = absl::InfiniteFuture();
+  absl::Time keep_shape_until_ = absl::InfinitePast();
 };
 
 }  // namespace kvec::coordinator::cluster

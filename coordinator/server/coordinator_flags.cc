@@ -69,9 +69,11 @@ void AddNetworkFlags(CLI::App& app, CoordinatorFlags& flags) {
 }
 
 void AddSchedulingFlags(CLI::App& app, CoordinatorFlags& flags) {
-  app.add_option("--parallel", flags.parallel,
-                 "Shape of the group: tp ranks share every layer's heads, pp stages hold a part of "
-                 "the layers each; tp·pp workers make a group")
+  app.add_option(
+         "--parallel", flags.parallel,
+         "Shape of the group: tp ranks share every layer's heads, pp stages hold a part of "
+         "the layers each; tp·pp workers make a group. auto: as many as it takes to hold the "
+         "model in the memory of the workers that attach, ranks of a stage on one host")
       ->capture_default_str();
   app.add_option("--policy", flags.policy,
                  "Cache policy of requests that name none; without it kvec for those that have a "
@@ -184,11 +186,15 @@ absl::StatusOr<CoordinatorServer::Options> ServerOptions(const CoordinatorFlags&
     }
     options.aliases.push_back(*std::move(alias));
   }
-  absl::StatusOr<cluster::ParallelShape> shape = cluster::ParseParallelShape(flags.parallel);
-  if (!shape.ok()) {
-    return absl::InvalidArgumentError(absl::StrCat("--parallel: ", shape.status().message()));
+  if (flags.parallel == "auto") {
+    options.shape.reset();
+  } else {
+    absl::StatusOr<cluster::ParallelShape> shape = cluster::ParseParallelShape(flags.parallel);
+    if (!shape.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat("--parallel: ", shape.status().message()));
+    }
+    options.shape = *shape;
   }
-  options.shape = *shape;
   if (absl::Status status = ApplySecurity(flags.security, options); !status.ok()) return status;
   options.max_streams = static_cast<int>(flags.max_streams);
   options.max_request_bytes = static_cast<int>(flags.max_request_mib * kMibBytes);

@@ -89,6 +89,7 @@ cluster::WorkerGroup::Options GroupOptions(const CoordinatorServer::Options& opt
   group.membership.model_fingerprint = model.fingerprint;
   group.membership.heartbeat_timeout = options.heartbeat_timeout;
   group.shape = options.shape;
+  group.model = model.config;
   group.sliding_windows = model.SlidingWindows();
   group.model_bytes = model.bytes;
   group.sentence_end_bits = text::SentenceEndBits(*model.tokenizer);
@@ -115,7 +116,9 @@ scheduler::SchedulerOptions SchedulerOptionsFor(const CoordinatorServer::Options
 
 absl::StatusOr<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Start(
     const Options& options, std::unique_ptr<ServedModel> model) {
-  KVEC_RETURN_IF_ERROR(cluster::CheckParallelShape(options.shape, model->config));
+  if (options.shape.has_value()) {
+    KVEC_RETURN_IF_ERROR(cluster::CheckParallelShape(*options.shape, model->config));
+  }
   KVEC_RETURN_IF_ERROR(ResolveCachePolicy(v1::CachePolicy(), options.default_cache).status());
   for (const ModelAlias& alias : options.aliases) {
     const absl::Status status = ResolveCachePolicy(alias.cache, options.default_cache).status();

@@ -4,6 +4,7 @@
 #include <grpcpp/server.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -47,7 +48,8 @@ class CoordinatorServer {
     std::string join_token;       // the same where there is no file; empty: they are not asked
     int max_request_bytes = 4 << 20;
     int max_streams = 4096;  // calls at a time of one connection
-    cluster::ParallelShape shape;
+    // None: chosen by the workers that attach.
+    std::optional<cluster::ParallelShape> shape = cluster::ParallelShape();
     absl::Duration heartbeat_timeout = absl::Seconds(10);
     scheduler::SchedulerOptions scheduler;
     std::vector<ModelAlias> aliases;

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "common/logging.h"
 #include "common/status_macros.h"
@@ -33,8 +34,10 @@ absl::Status Run(const CoordinatorFlags& flags, const CoordinatorServer::Options
                  const sigset_t& stop_signals) {
   KVEC_ASSIGN_OR_RETURN(std::unique_ptr<ServedModel> model,
                         ServedModel::Load(flags.model, flags.model_name));
-  LOG(INFO) << "coordinator: version " << Version() << ", model " << model->name << ", "
-            << options.shape.num_workers() << " workers make a group";
+  LOG(INFO) << "coordinator: version " << Version() << ", model " << model->name
+            << (options.shape.has_value()
+                    ? absl::StrCat(", ", options.shape->num_workers(), " workers make a group")
+                    : "");
   KVEC_ASSIGN_OR_RETURN(const std::unique_ptr<CoordinatorServer> server,
                         CoordinatorServer::Start(options, std::move(model)));
   if (!server->metrics_address().empty()) {

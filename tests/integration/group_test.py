@@ -84,6 +84,16 @@ class GroupTest(unittest.TestCase):
                     if policy != "streaming":
                         self.assertGreater(usage["exchanged_bytes"], 0)
 
+    def test_the_workers_memory_decides_the_shape(self):
+        for memory_bytes, num_members in ((1 << 30, 1), (600 << 20, 2)):
+            with self.subTest(memory_bytes=memory_bytes), Service(
+                    MODEL, coordinator_flags=["--parallel", "auto"], num_workers=2,
+                    worker_flags=[*ONE_THREAD, "--memory-bytes", memory_bytes]) as service:
+                self.check_greedy(service)
+                states = sorted(worker["state"] for worker in service.status()["workers"])
+                self.assertEqual(states, ["ready"] * 2 if num_members == 2 else
+                                 ["attached", "ready"])
+
     def test_many_requests_at_a_time_get_the_answers_they_get_alone(self):
         prompts = [f"{i} lighthouses and {i * i} ships" for i in range(6)]
         for shape in ((2, 1), (1, 2), (2, 2)):

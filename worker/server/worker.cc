@@ -218,11 +218,11 @@ int64_t Worker::KvBytes(const v1::FormGroup& form) const {
       (config.num_kv_heads + num_ranks - 1) / num_ranks + (config.num_kv_heads % num_ranks ? 1 : 0);
   const std::vector<std::string> addresses(form.comm_addresses().begin(),
                                            form.comm_addresses().end());
-  return AutomaticKvBytes(
-      config, options_.kv_type,
-      {.num_layers = static_cast<int>(form.placement().num_layers()),
-       .num_kv_heads = std::min(num_kv_heads, config.num_kv_heads),
-       .available_bytes = options_.available_bytes / comm::NumOnThisHost(addresses)});
+  const uint64_t num_sharing = options_.shares_memory ? comm::NumOnThisHost(addresses) : 1;
+  return AutomaticKvBytes(config, options_.kv_type,
+                          {.num_layers = static_cast<int>(form.placement().num_layers()),
+                           .num_kv_heads = std::min(num_kv_heads, config.num_kv_heads),
+                           .available_bytes = options_.available_bytes / num_sharing});
 }
 
 absl::Status Worker::LoadShare(const v1::FormGroup& form) {
@@ -298,7 +298,8 @@ v1::WorkerMessage Worker::RegisterMessage() const {
   registration.set_host(options_.host);
   registration.set_device(options_.device);
   registration.set_model_fingerprint(files_.fingerprint());
-  registration.set_memory_bytes(GetAvailableMemoryBytes());
+  registration.set_memory_bytes(options_.available_bytes);
+  registration.set_shares_memory(options_.shares_memory);
   registration.set_threads(options_.threads);
   registration.set_comm_address(comm_slot_.address());
   return message;

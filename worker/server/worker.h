@@ -34,7 +34,8 @@ class Worker {
     int threads = 1;
     int max_step_tokens = 512;
     int64_t kv_bytes = 0;  // of the arena; 0: from what the worker holds, as AutomaticKvBytes
-    uint64_t available_bytes = 0;  // of the memory that the arena is in; for kv_bytes 0
+    uint64_t available_bytes = 0;  // of the memory that weights and arena are in
+    bool shares_memory = true;     // with the other workers of its host
     kernels::KvType kv_type = kernels::KvType::kBF16;
     comm::CommEndpoint::Options comm;
     security::ClientTls tls;

@@ -36,6 +36,11 @@ void AddFlags(CLI::App& app, WorkerFlags& flags) {
   app.add_option("--isa", flags.isa,
                  "Instruction set: scalar, avx2 or avx512 (default: the best of this processor)");
   app.add_option(
+         "--memory-bytes", flags.memory_bytes,
+         "Memory for weights and KV arena, as far as the coordinator chooses the group's shape "
+         "and this worker its arena (default: what is free on the device)")
+      ->check(CLI::PositiveNumber);
+  app.add_option(
          "--kv-bytes", flags.kv_bytes,
          "Size of the KV arena in bytes (default: this worker's part of 16 sequences of the "
          "whole context, at most half of the free memory, which the group's workers on this "

@@ -24,7 +24,8 @@ struct WorkerFlags {
   int threads = 0;  // 0: all processors this process may use
   std::string isa;  // empty: the best
   double drain_seconds = 30;
-  int64_t kv_bytes = 0;  // 0: from kv_pages, or by itself
+  uint64_t memory_bytes = 0;  // 0: what is free on the device
+  int64_t kv_bytes = 0;       // 0: from kv_pages, or by itself
   int64_t kv_pages = 0;
   std::string kv_type = "auto";
   int max_step_tokens = 512;

@@ -30,11 +30,19 @@ class RecordingLink : public WorkerLink {
 class WorkerGroupFixture : public testing::Test {
  protected:
   void MakeGroup(ParallelShape shape, absl::Duration heartbeat_timeout = absl::Seconds(10)) {
+    Make(shape, heartbeat_timeout);
+  }
+  void MakeGroupOfAnyShape() { Make(std::nullopt, absl::Hours(1)); }
+
+  void Make(std::optional<ParallelShape> shape, absl::Duration heartbeat_timeout) {
     WorkerGroup::Options options;
     options.membership.version = "1.0";
     options.membership.model_fingerprint = "model";
     options.membership.heartbeat_timeout = heartbeat_timeout;
     options.shape = shape;
+    options.model.num_layers = 5;
+    options.model.num_heads = 4;
+    options.model.num_kv_heads = 2;
     options.sliding_windows = {0, 512, 0, 512, 0};
     options.model_bytes = {.layers = {10, 10, 10, 10, 10}, .cache = {0, 0, 0, 0, 0}};
     options.sentence_end_bits = "bits";

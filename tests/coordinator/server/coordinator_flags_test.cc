@@ -29,9 +29,17 @@ TEST(CoordinatorFlagsTest, HasDefaultsForAllButTheModel) {
   EXPECT_EQ(options->listen, "127.0.0.1:50051");
   EXPECT_EQ(options->cluster_listen, "127.0.0.1:50052");
   EXPECT_EQ(options->metrics_listen, "");
-  EXPECT_EQ(options->shape.num_workers(), 1);
+  EXPECT_EQ(options->shape->num_workers(), 1);
   EXPECT_EQ(options->max_request_bytes, 4 << 20);
   EXPECT_EQ(options->heartbeat_timeout, absl::Seconds(10));
+}
+
+TEST(CoordinatorFlagsTest, LeavesTheShapeToTheWorkers) {
+  CoordinatorFlags flags;
+  ASSERT_EQ(Parse({"--model=m", "--parallel=auto"}, flags), std::nullopt);
+  const auto options = ServerOptions(flags);
+  ASSERT_TRUE(options.ok()) << options.status();
+  EXPECT_FALSE(options->shape.has_value());
 }
 
 TEST(CoordinatorFlagsTest, ReadsFlags) {
@@ -43,8 +51,8 @@ TEST(CoordinatorFlagsTest, ReadsFlags) {
             std::nullopt);
   const auto options = ServerOptions(flags);
   ASSERT_TRUE(options.ok()) << options.status();
-  EXPECT_EQ(options->shape.num_ranks, 2);
-  EXPECT_EQ(options->shape.num_stages, 3);
+  EXPECT_EQ(options->shape->num_ranks, 2);
+  EXPECT_EQ(options->shape->num_stages, 3);
   EXPECT_EQ(options->scheduler.step_tokens, 64);
   EXPECT_EQ(options->scheduler.max_running_sequences, 9);
   EXPECT_EQ(options->scheduler.max_waiting_requests, 5);
