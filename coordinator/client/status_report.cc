@@ -26,14 +26,34 @@ std::string PolicyName(const v1::CachePolicy& cache) {
   }
 }
 
+// "stage/rank", or, where there are several groups, "replica/stage/rank".
+std::string Place(const v1::WorkerStatus& worker, const v1::GetStatusResponse& status) {
+  std::string place = absl::StrCat(worker.stage(), "/", worker.rank());
+  return status.replicas_size() > 1 ? absl::StrCat(worker.replica(), "/", place) : place;
+}
+
+std::string ReplicaLines(const v1::GetStatusResponse& status) {
+  std::string lines;
+  if (status.replicas_size() < 2) return lines;
+  for (int i = 0; i < status.replicas_size(); ++i) {
+    const v1::ReplicaStatus& replica = status.replicas(i);
+    absl::StrAppend(&lines, "replica ", i, " ", replica.serving() ? "serves" : "waits", ", ",
+                    replica.num_requests_running(), " running, ", replica.num_requests_waiting(),
+                    " waiting, ", replica.num_tokens(), " tokens\n");
+  }
+  return lines;
+}
+
 std::string WorkerTable(const v1::GetStatusResponse& status) {
-  std::vector<std::vector<std::string>> rows = {{"worker", "host", "device", "state", "stage/rank",
+  std::vector<std::vector<std::string>> rows = {{"worker", "host", "device", "state",
+                                                 status.replicas_size() > 1 ? "replica/stage/rank"
+                                                                            : "stage/rank",
                                                  "layers", "pages used", "KV arena", "weights",
                                                  "resident", "last step"}};
   for (const v1::WorkerStatus& worker : status.workers()) {
     rows.push_back(
         {worker.worker_id(), worker.host(), worker.device(), worker.state(),
-         absl::StrCat(worker.stage(), "/", worker.rank()),
+         Place(worker, status),
          worker.num_layers() == 0 ? "-"
                                   : absl::StrCat(worker.first_layer(), "-",
                                                  worker.first_layer() + worker.num_layers() - 1),
@@ -76,7 +96,16 @@ Json RequestJson(const v1::RequestStatus& request) {
           {"num_choices", request.num_choices()},
           {"priority", request.priority()},
           {"policy", request.policy()},
-          {"age_seconds", request.age_seconds()}};
+          {"age_seconds", request.age_seconds()},
+          {"replica", request.replica()}};
+}
+
+Json ReplicaJson(const v1::ReplicaStatus& replica) {
+  return {{"serving", replica.serving()},
+          {"num_requests_running", replica.num_requests_running()},
+          {"num_requests_waiting", replica.num_requests_waiting()},
+          {"waiting_prompt_tokens", replica.waiting_prompt_tokens()},
+          {"num_tokens", replica.num_tokens()}};
 }
 
 Json ModelJson(const v1::GetModelResponse& model) {
@@ -100,6 +129,7 @@ Json WorkerJson(const v1::WorkerStatus& worker) {
           {"host", worker.host()},
           {"device", worker.device()},
           {"state", worker.state()},
+          {"replica", worker.replica()},
           {"stage", worker.stage()},
           {"rank", worker.rank()},
           {"first_layer", worker.first_layer()},
@@ -130,7 +160,7 @@ std::string StatusTable(const v1::GetModelResponse& model, const v1::GetStatusRe
       absl::FormatDuration(absl::Seconds(static_cast<int64_t>(status.uptime_seconds()))), "\n");
   absl::StrAppend(&report, "requests  ", status.num_requests_running(), " running, ",
                   status.num_requests_waiting(), " waiting with ", status.waiting_prompt_tokens(),
-                  " prompt tokens\n");
+                  " prompt tokens\n", ReplicaLines(status));
   absl::StrAppend(&report, "tokens    ", status.prompt_tokens(), " prompt, ",
                   status.generated_tokens(), " generated in ", status.steps(), " steps, ",
                   status.preemptions(), " preemptions, ", status.prefix_cache_hits(), " of ",
@@ -160,6 +190,10 @@ std::string WatchTable(const v1::GetModelResponse& model, const v1::GetStatusRes
 std::string StatusJson(const v1::GetModelResponse& model, const v1::GetStatusResponse& status) {
   Json workers = Json::array();
   for (const v1::WorkerStatus& worker : status.workers()) workers.push_back(WorkerJson(worker));
+  Json replicas = Json::array();
+  for (const v1::ReplicaStatus& replica : status.replicas()) {
+    replicas.push_back(ReplicaJson(replica));
+  }
   Json requests = Json::array();
   for (const v1::RequestStatus& request : status.requests()) {
     requests.push_back(RequestJson(request));
@@ -178,6 +212,7 @@ std::string StatusJson(const v1::GetModelResponse& model, const v1::GetStatusRes
                        {"prefix_cache_hits", status.prefix_cache_hits()},
                        {"num_sessions", status.num_sessions()},
                        {"model", ModelJson(model)},
+                       {"replicas", std::move(replicas)},
                        {"workers", std::move(workers)},
                        {"requests", std::move(requests)}};
   return report.dump();

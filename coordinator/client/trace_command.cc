@@ -34,6 +34,9 @@ TraceCommand::TraceCommand(CLI::App& program)
       ->type_name("SECONDS")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  command_->add_option("--replica", replica_, "Whose workers, where several groups serve")
+      ->type_name("N")
+      ->capture_default_str();
   command_->add_option("-o,--out", output_, "The trace, in Chrome's event format")
       ->type_name("FILE")
       ->capture_default_str();
@@ -44,6 +47,7 @@ absl::Status TraceCommand::Run(Terminal& terminal, InterruptWatcher* interrupts)
   v1::TraceRequest request;
   request.set_num_steps(num_steps_);
   request.set_max_seconds(max_seconds_);
+  request.set_replica(replica_);
   grpc::ClientContext context;
   const ScopedInterruptHandler cancel(interrupts, [&context] { context.TryCancel(); });
   v1::TraceResponse trace;

@@ -27,6 +27,7 @@ class TraceCommand {
   std::string output_ = "trace.json";
   uint32_t num_steps_ = 100;
   double max_seconds_ = 60;
+  uint32_t replica_ = 0;
 };
 
 }  // namespace kvec::coordinator::client

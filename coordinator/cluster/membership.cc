@@ -25,6 +25,7 @@ v1::WorkerStatus StatusOf(const Member& member) {
       std::string(StateName(member.is_leaving ? Member::State::kDraining : member.state)));
   status.set_stage(member.placement.stage());
   status.set_rank(member.placement.rank());
+  status.set_replica(member.replica);
   status.set_first_layer(member.placement.first_layer());
   status.set_num_layers(member.placement.num_layers());
   status.set_total_pages(member.ready.total_pages());
@@ -54,6 +55,11 @@ absl::string_view StateName(Member::State state) {
       return "draining";
   }
   return "unknown";
+}
+
+void Member::LetGo() {
+  state = State::kDraining;
+  link->Close(absl::OkStatus());
 }
 
 std::string Member::Name() const {
@@ -114,10 +120,6 @@ void Membership::Hear(Member& member, const v1::WorkerMessage& message, absl::Ti
     member.alive_at = now;
   }
   member.heartbeat = message.heartbeat();
-}
-
-void Membership::RestartTimeouts(absl::Time now) {
-  for (auto& [id, member] : members_) member.alive_at = now;
 }
 
 void Membership::Remove(uint64_t id, absl::Time now) {

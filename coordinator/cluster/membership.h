@@ -38,12 +38,16 @@ struct Member {
   absl::Time heard_at;      // any message
   absl::Time alive_at;      // idle, or got ahead inside a Step
   double last_step_ms = 0;
+  uint32_t replica = 0;  // of the current or last group
+
+  // Closes the stream of a worker that leaves.
+  void LetGo();
 
   // For logs and errors: "worker w1", or "a worker" before it has registered.
   std::string Name() const;
 };
 
-// Who is attached, and who still shows signs of life. Not thread-safe: WorkerGroup's thread.
+// Who is attached, and who still shows signs of life. Not thread-safe: ReplicaSet's thread.
 class Membership {
  public:
   struct Options {
@@ -67,9 +71,6 @@ class Membership {
   // Notes that the worker said something. A heartbeat from inside a Step counts as life only when
   // it shows progress since the last one.
   void Hear(Member& member, const v1::WorkerMessage& message, absl::Time now);
-
-  // Starts every member's timeout anew: a broken group's survivors were waiting for the lost one.
-  void RestartTimeouts(absl::Time now);
 
   void Remove(uint64_t id, absl::Time now);
 

@@ -15,6 +15,7 @@ namespace {
 
 constexpr int kMaxRanks = 1024;
 constexpr int kMaxStages = 1024;
+constexpr int kMaxReplicas = 64;
 
 // Keys and values are taken as 16 bits.
 constexpr uint64_t kKvNumberBytes = 2;
@@ -64,12 +65,21 @@ absl::StatusOr<ParallelShape> ParseParallelShape(absl::string_view text) {
   ParallelShape shape;
   for (absl::string_view part : absl::StrSplit(text, ',')) {
     const std::pair<absl::string_view, absl::string_view> pair = absl::StrSplit(part, '=');
-    int* field = pair.first == "tp" ? &shape.num_ranks : &shape.num_stages;
-    if (pair.first != "tp" && pair.first != "pp") {
-      return absl::InvalidArgumentError(
-          absl::StrCat("parallel shape \"", text, "\": \"", part, "\" is neither tp=N nor pp=N"));
+    int* field = nullptr;
+    int max = 0;
+    if (pair.first == "tp") {
+      field = &shape.num_ranks;
+      max = kMaxRanks;
+    } else if (pair.first == "pp") {
+      field = &shape.num_stages;
+      max = kMaxStages;
+    } else if (pair.first == "dp") {
+      field = &shape.num_replicas;
+      max = kMaxReplicas;
+    } else {
+      return absl::InvalidArgumentError(absl::StrCat("parallel shape \"", text, "\": \"", part,
+                                                     "\" is none of dp=N, tp=N and pp=N"));
     }
-    const int max = pair.first == "tp" ? kMaxRanks : kMaxStages;
     if (!absl::SimpleAtoi(pair.second, field) || *field < 1 || *field > max) {
       return absl::InvalidArgumentError(absl::StrCat("parallel shape \"", text, "\": ", pair.first,
                                                      " is a number from 1 to ", max, ", not \"",
@@ -77,6 +87,11 @@ absl::StatusOr<ParallelShape> ParseParallelShape(absl::string_view text) {
     }
   }
   return shape;
+}
+
+std::string ParallelShapeText(const ParallelShape& shape) {
+  return absl::StrCat("dp=", shape.num_replicas, ",tp=", shape.num_ranks,
+                      ",pp=", shape.num_stages);
 }
 
 absl::Status CheckParallelShape(const ParallelShape& shape, const ModelConfig& config) {

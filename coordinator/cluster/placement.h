@@ -2,6 +2,7 @@
 #define KVEC_COORDINATOR_CLUSTER_PLACEMENT_H_
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -14,15 +15,21 @@
 namespace kvec::coordinator::cluster {
 
 // How a group divides the model: stages hold layers, the ranks of a stage share each layer's heads.
+// And how many groups there are, each with a whole model.
 struct ParallelShape {
   int num_ranks = 1;   // tensor parallel
   int num_stages = 1;  // pipeline parallel
+  int num_replicas = 1;  // data parallel
 
+  // Of one replica.
   int num_workers() const { return num_ranks * num_stages; }
 };
 
-// "tp=2,pp=4"; either part may be missing. INVALID_ARGUMENT names what could not be read.
+// "dp=2,tp=2,pp=4"; parts may be missing. INVALID_ARGUMENT names what could not be read.
 absl::StatusOr<ParallelShape> ParseParallelShape(absl::string_view text);
+
+// As ParseParallelShape reads it.
+std::string ParallelShapeText(const ParallelShape& shape);
 
 // INVALID_ARGUMENT when the model has too few layers or heads to be divided like this: every rank
 // has a query head, but not all need have equally many, nor a KV head of their own.

@@ -71,32 +71,38 @@ uint64_t MemoryNeeded(const ParallelShape& shape, const ModelConfig& config,
   return static_cast<uint64_t>(needed);
 }
 
-// Workers for this shape, whole stages on each host; none when they don't fit there.
+// Workers for at most max_replicas groups, whole stages on each host; none when they don't fit there.
 std::vector<uint64_t> FindWorkers(const ParallelShape& shape, uint64_t needed,
-                                  const std::vector<Host>& hosts) {
+                                  const std::vector<Host>& hosts, int max_replicas) {
+  const size_t num_workers = shape.num_workers();
+  const size_t most = num_workers * max_replicas;
   std::vector<uint64_t> ids;
   for (const Host& host : hosts) {
-    int count = static_cast<int>(std::min(host.workers.size(), shape.num_workers() - ids.size()));
+    int count = static_cast<int>(std::min(host.workers.size(), most - ids.size()));
     count -= count % shape.num_ranks;
     while (count > 0 && MemoryOfEach(host, count) < needed) count -= shape.num_ranks;
     for (int i = 0; i < count; ++i) ids.push_back(host.workers[i]->id);
   }
-  if (ids.size() < static_cast<size_t>(shape.num_workers())) ids.clear();
+  ids.resize(ids.size() - ids.size() % num_workers);
   return ids;
 }
 
 }  // namespace
 
 absl::StatusOr<ShapeChoice> ChooseShape(const std::vector<AvailableWorker>& workers,
-                                        const ModelConfig& config, const ModelBytes& bytes) {
+                                        const ModelConfig& config, const ModelBytes& bytes,
+                                        int max_replicas) {
   const std::vector<Host> hosts = GroupByHost(workers);
   const int num_workers = static_cast<int>(workers.size());
   for (int size = 1; size <= num_workers; ++size) {
     for (int num_ranks = std::min(size, config.num_heads); num_ranks > 0; --num_ranks) {
-      const ParallelShape shape{.num_ranks = num_ranks, .num_stages = size / num_ranks};
+      ParallelShape shape{.num_ranks = num_ranks, .num_stages = size / num_ranks};
       if (size % num_ranks != 0 || shape.num_stages > config.num_layers) continue;
-      std::vector<uint64_t> ids = FindWorkers(shape, MemoryNeeded(shape, config, bytes), hosts);
-      if (!ids.empty()) return ShapeChoice{shape, std::move(ids)};
+      std::vector<uint64_t> ids =
+          FindWorkers(shape, MemoryNeeded(shape, config, bytes), hosts, max_replicas);
+      if (ids.empty()) continue;
+      shape.num_replicas = static_cast<int>(ids.size()) / size;
+      return ShapeChoice{shape, std::move(ids)};
     }
   }
   uint64_t memory_bytes = 0;

@@ -21,15 +21,17 @@ struct AvailableWorker {
 
 struct ShapeChoice {
   ParallelShape shape;
-  std::vector<uint64_t> workers;  // [num_workers] ids
+  std::vector<uint64_t> workers;  // [num_replicas * num_workers] ids
 };
 
 // The smallest group of these workers that holds the model: the weights in half of their memory,
 // and the cache by which stages are balanced in the other half. Ranks of a stage, which talk most,
 // are on one host; of equally small groups the one with most ranks is chosen, which answers
-// soonest. RESOURCE_EXHAUSTED when all together are too small.
+// soonest. And as many groups as the others make, at most max_replicas.
+// RESOURCE_EXHAUSTED when all together are too small.
 absl::StatusOr<ShapeChoice> ChooseShape(const std::vector<AvailableWorker>& workers,
-                                        const ModelConfig& config, const ModelBytes& bytes);
+                                        const ModelConfig& config, const ModelBytes& bytes,
+                                        int max_replicas);
 
 }  // namespace kvec::coordinator::cluster
 

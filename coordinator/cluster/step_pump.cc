@@ -8,11 +8,11 @@
 namespace kvec::coordinator::cluster {
 namespace {
 
-// One Step in so long reports its spans, for metrics.
+// One Step of a replica in so long reports its spans, for metrics.
 constexpr absl::Duration kSampleInterval = absl::Seconds(1);
 
 // Keeps `ready` up to date before anyone else hears of a change.
-WorkerGroup::Options Observed(WorkerGroup::Options options, std::atomic<bool>& ready) {
+ReplicaSet::Options Observed(ReplicaSet::Options options, std::atomic<bool>& ready) {
   options.on_ready_changed = [&ready, next = std::move(options.on_ready_changed)](bool value) {
     ready = value;
     next(value);
@@ -22,11 +22,14 @@ WorkerGroup::Options Observed(WorkerGroup::Options options, std::atomic<bool>& r
 
 }  // namespace
 
-StepPump::StepPump(WorkerGroup::Options options, scheduler::Scheduler& scheduler,
+StepPump::StepPump(ReplicaSet::Options options, std::vector<scheduler::Scheduler*> schedulers,
                    std::function<absl::Time()> now)
-    : scheduler_(scheduler),
+    : schedulers_(std::move(schedulers)),
       now_(std::move(now)),
-      group_(Observed(std::move(options), group_ready_), scheduler) {}
+      replicas_(Observed(std::move(options), group_ready_), schedulers_),
+      next_samples_(schedulers_.size(), absl::InfinitePast()) {
+  num_replicas_ = replicas_.num_replicas();
+}
 
 void StepPump::Start() {
   thread_ = std::thread([this] { Run(); });
@@ -74,7 +77,7 @@ void StepPump::Detach(uint64_t id) { Post({id, nullptr, std::nullopt}); }
 
 std::vector<v1::WorkerStatus> StepPump::WorkerStatuses() const {
   const std::lock_guard lock(group_mutex_);
-  return group_.Statuses(now_());
+  return replicas_.Statuses(now_());
 }
 
 absl::StatusOr<uint64_t> StepPump::StartTrace(const v1::TraceRequest& request,
@@ -83,7 +86,7 @@ absl::StatusOr<uint64_t> StepPump::StartTrace(const v1::TraceRequest& request,
   {
     const std::lock_guard lock(group_mutex_);
     id = ++last_trace_id_;
-    KVEC_RETURN_IF_ERROR(group_.tracer().Start(id, request, std::move(done), now_()));
+    KVEC_RETURN_IF_ERROR(replicas_.StartTrace(id, request, std::move(done), now_()));
   }
   Wake();  // there is another deadline
   return id;
@@ -91,7 +94,7 @@ absl::StatusOr<uint64_t> StepPump::StartTrace(const v1::TraceRequest& request,
 
 void StepPump::CancelTrace(uint64_t id) {
   const std::lock_guard lock(group_mutex_);
-  group_.tracer().Cancel(id);
+  replicas_.CancelTrace(id);
 }
 
 void StepPump::Post(Event event) {
@@ -137,10 +140,10 @@ void StepPump::ShutDown(std::vector<Event> events) {
     const absl::Time now = now_();
     const std::lock_guard lock(group_mutex_);
     for (Event& event : events) {
-      if (event.attached != nullptr) group_.OnAttach(event.id, std::move(event.attached), now);
+      if (event.attached != nullptr) replicas_.OnAttach(event.id, std::move(event.attached), now);
     }
-    group_.Shutdown(now);
-    group_.tracer().Finish();
+    replicas_.Shutdown(now);
+    replicas_.FinishTraces(absl::InfiniteFuture());
   }
   EndTraces();
 }
@@ -151,11 +154,18 @@ absl::Time StepPump::Turn(std::vector<Event> events) {
     const absl::Time now = now_();
     const std::lock_guard lock(group_mutex_);
     for (Event& event : events) Handle(std::move(event), now);
-    if (group_.NextTimeout() <= now) group_.OnTimeouts(now);
-    if (group_.tracer().deadline() <= now) group_.tracer().Finish();
-    if (scheduler_.NextDeadline() <= now) scheduler_.ExpireDeadlines(now);
-    SendSteps(now);
-    due = std::min({group_.NextTimeout(), group_.tracer().deadline(), scheduler_.NextDeadline()});
+    if (replicas_.NextTimeout() <= now) replicas_.OnTimeouts(now);
+    num_replicas_ = replicas_.num_replicas();
+    replicas_.FinishTraces(now);
+    for (size_t replica = 0; replica < schedulers_.size(); ++replica) {
+      scheduler::Scheduler& scheduler = *schedulers_[replica];
+      if (scheduler.NextDeadline() <= now) scheduler.ExpireDeadlines(now);
+      SendSteps(replica, now);
+    }
+    due = std::min(replicas_.NextTimeout(), replicas_.NextTraceDeadline());
+    for (const scheduler::Scheduler* scheduler : schedulers_) {
+      due = std::min(due, scheduler->NextDeadline());
+    }
   }
   EndTraces();
   return due;
@@ -163,31 +173,38 @@ absl::Time StepPump::Turn(std::vector<Event> events) {
 
 void StepPump::Handle(Event event, absl::Time now) {
   if (event.attached != nullptr) {
-    group_.OnAttach(event.id, std::move(event.attached), now);
-  } else if (!event.message.has_value()) {
-    group_.OnDetach(event.id, now);
-  } else if (event.message->has_step_result() && group_.tracer().is_on()) {
-    const absl::Time begin = now_();
-    group_.OnMessage(event.id, *event.message, now);
-    group_.TraceResult(event.id, event.message->step_result(), begin, now_());
-  } else {
-    group_.OnMessage(event.id, *event.message, now);
+    replicas_.OnAttach(event.id, std::move(event.attached), now);
+    return;
+  }
+  if (!event.message.has_value()) {
+    replicas_.OnDetach(event.id, now);
+    return;
+  }
+  WorkerGroup* group =
+      event.message->has_step_result() ? replicas_.GroupOf(event.id) : nullptr;
+  const bool is_traced = group != nullptr && group->tracer().is_on();
+  const absl::Time begin = is_traced ? now_() : now;
+  replicas_.OnMessage(event.id, *event.message, now);
+  // Unless the result was a reason to break the group.
+  if (is_traced && group->Contains(event.id)) {
+    group->TraceResult(event.id, event.message->step_result(), begin, now_());
   }
 }
 
-void StepPump::SendSteps(absl::Time now) {
+void StepPump::SendSteps(size_t replica, absl::Time now) {
+  WorkerGroup& group = replicas_.group(replica);
   while (true) {
-    const bool is_traced = group_.tracer().is_on();
+    const bool is_traced = group.tracer().is_on();
     const absl::Time begin = is_traced ? now_() : now;
-    std::optional<v1::Step> step = scheduler_.NextStep(now);
+    std::optional<v1::Step> step = schedulers_[replica]->NextStep(now);
     if (!step.has_value()) return;
     if (is_traced) {
-      group_.tracer().OnComposed(*step, begin, now_());
-    } else if (now >= next_sample_) {
+      group.tracer().OnComposed(*step, begin, now_());
+    } else if (now >= next_samples_[replica]) {
       step->set_trace(true);
-      next_sample_ = now + kSampleInterval;
+      next_samples_[replica] = now + kSampleInterval;
     }
-    group_.SendStep(*step);
+    group.SendStep(*step);
   }
 }
 
@@ -195,7 +212,7 @@ void StepPump::EndTraces() {
   std::vector<std::function<void()>> ended;
   {
     const std::lock_guard lock(group_mutex_);
-    ended = group_.tracer().TakeEnded();
+    ended = replicas_.TakeEndedTraces();
   }
   for (const auto& done : ended) done();
 }

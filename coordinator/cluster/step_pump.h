@@ -14,7 +14,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "coordinator/cluster/worker_group.h"
+#include "coordinator/cluster/replica_set.h"
 #include "coordinator/cluster/worker_link.h"
 #include "coordinator/scheduler/scheduler.h"
 #include "kvec/v1/cluster.pb.h"
@@ -22,12 +22,12 @@
 namespace kvec::coordinator::cluster {
 
 // The coordinator's one thread of control: hands what the workers' streams received to the
-// WorkerGroup and sends the Steps that the scheduler composes. Streams and calls only queue events
+// ReplicaSet and sends the Steps that the replicas' schedulers compose. Streams and calls only queue events
 // here, so no gRPC thread waits for the scheduler. Sleeps until an event, a Wake, or a deadline.
 class StepPump {
  public:
-  // `scheduler` must outlive it.
-  StepPump(WorkerGroup::Options options, scheduler::Scheduler& scheduler,
+  // As ReplicaSet.
+  StepPump(ReplicaSet::Options options, std::vector<scheduler::Scheduler*> schedulers,
            std::function<absl::Time()> now = absl::Now);
   ~StepPump() { Stop(); }
 
@@ -35,7 +35,7 @@ class StepPump {
   // Closes the workers' streams and ends the thread; a stream that is attached later is closed too.
   void Stop();
 
-  // The scheduler has new work, or a request of it was cancelled.
+  // A scheduler has new work, or a request of it was cancelled.
   void Wake();
 
   // A worker's stream, from any thread. Attach gives the id for the other two.
@@ -48,7 +48,10 @@ class StepPump {
   absl::StatusOr<uint64_t> StartTrace(const v1::TraceRequest& request, StepTracer::Done done);
   void CancelTrace(uint64_t id);
 
+  // Some replica's.
   bool group_ready() const { return group_ready_; }
+  // See ReplicaSet.
+  uint32_t num_replicas() const { return num_replicas_; }
   std::vector<v1::WorkerStatus> WorkerStatuses() const;
 
  private:
@@ -65,20 +68,21 @@ class StepPump {
   // One turn: events, deadlines, Steps. Returns when the next one is due without an event.
   absl::Time Turn(std::vector<Event> events);
   void Handle(Event event, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(group_mutex_);
-  void SendSteps(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(group_mutex_);
+  void SendSteps(size_t replica, absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(group_mutex_);
   void EndTraces();
   // The last turn: closes every stream.
   void ShutDown(std::vector<Event> events);
 
-  scheduler::Scheduler& scheduler_;
+  const std::vector<scheduler::Scheduler*> schedulers_;  // by replica
   const std::function<absl::Time()> now_;
   std::atomic<bool> group_ready_ = false;
+  std::atomic<uint32_t> num_replicas_ = 1;
 
   // std::mutex: ThreadSanitizer can't see into the packaged absl::Mutex.
-  mutable std::mutex group_mutex_;  // taken before the scheduler's own
-  WorkerGroup group_ ABSL_GUARDED_BY(group_mutex_);
+  mutable std::mutex group_mutex_;  // taken before the schedulers' own
+  ReplicaSet replicas_ ABSL_GUARDED_BY(group_mutex_);
   uint64_t last_trace_id_ ABSL_GUARDED_BY(group_mutex_) = 0;
-  absl::Time next_sample_ ABSL_GUARDED_BY(group_mutex_) = absl::InfinitePast();
+  std::vector<absl::Time> next_samples_ ABSL_GUARDED_BY(group_mutex_);  // by replica
 
   std::mutex queue_mutex_;
   std::condition_variable wake_;

@@ -5,8 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/logging.h"
-#include "coordinator/cluster/seating.h"
-#include "coordinator/cluster/shape_choice.h"
+#include "common/status_macros.h"
 
 namespace kvec::coordinator::cluster {
 namespace {
@@ -36,174 +35,64 @@ absl::Status CheckGroupReady(const Member& member, const v1::GroupReady& ready,
 
 }  // namespace
 
-void WorkerGroup::OnAttach(uint64_t id, std::shared_ptr<WorkerLink> link, absl::Time now) {
-  membership_.Add(id, std::move(link), now);
+bool WorkerGroup::Contains(uint64_t id) const {
+  return std::find(workers_.begin(), workers_.end(), id) != workers_.end();
 }
 
-void WorkerGroup::OnMessage(uint64_t id, const v1::WorkerMessage& message, absl::Time now) {
-  Member* member = membership_.Find(id);
-  if (member == nullptr) return;
-  membership_.Hear(*member, message, now);
-  if (member->state == Member::State::kConnected && !message.has_register_()) {
-    Drop(id, absl::InvalidArgumentError("the first message of a worker must be register"), now);
-    return;
+bool WorkerGroup::has_requests() const {
+  const scheduler::SchedulerCounts counts = scheduler_.counts();
+  return counts.num_running + counts.num_waiting > 0;
+}
+
+void WorkerGroup::Form(uint64_t epoch, const ParallelShape& shape, std::vector<uint64_t> workers) {
+  epoch_ = epoch;
+  num_ranks_ = shape.num_ranks;
+  workers_ = std::move(workers);
+  v1::FormGroup form;
+  form.set_group_epoch(epoch_);
+  form.set_sentence_end_bits(options_.sentence_end_bits);
+  form.set_num_replicas(shape.num_replicas);
+  for (uint64_t id : workers_) {
+    form.add_comm_addresses(membership_.Find(id)->registration.comm_address());
   }
-  switch (message.message_case()) {
-    case v1::WorkerMessage::kRegister:
-      OnRegister(id, message.register_(), now);
-      break;
-    case v1::WorkerMessage::kGroupReady:
-      OnGroupReady(id, message.group_ready(), now);
-      break;
-    case v1::WorkerMessage::kStepResult:
-      OnStepResult(id, message.step_result(), now);
-      break;
-    case v1::WorkerMessage::kError:
-      OnWorkerError(id, message.error(), now);
-      break;
-    case v1::WorkerMessage::kLeaving:
-      OnLeaving(id, now);
-      break;
-    case v1::WorkerMessage::kGroupAborted:
-      OnGroupAborted(id, message.group_aborted(), now);
-      break;
-    case v1::WorkerMessage::kHeartbeat:
-      break;
-    case v1::WorkerMessage::MESSAGE_NOT_SET:
-      Drop(id, absl::InvalidArgumentError("a message of the worker is empty"), now);
-      break;
-  }
-}
-
-void WorkerGroup::OnDetach(uint64_t id, absl::Time now) {
-  const Member* member = membership_.Find(id);
-  if (member == nullptr) return;
-  if (member->state == Member::State::kDraining) {
-    LOG(INFO) << member->Name() << ": left";
-    membership_.Remove(id, now);
-    return;
-  }
-  Drop(id, absl::UnavailableError("the worker's stream ended"), now);
-}
-
-void WorkerGroup::OnTimeouts(absl::Time now) {
-  for (uint64_t id : membership_.Silent(now)) {
-    // Losing one worker starts the others' timeouts anew, so ask again.
-    const Member* member = membership_.Find(id);
-    if (now - member->alive_at < options_.membership.heartbeat_timeout) continue;
-    Drop(id,
-         absl::UnavailableError(
-             absl::StrCat("no heartbeat with progress for ",
-                          absl::FormatDuration(options_.membership.heartbeat_timeout))),
-         now);
-  }
-  TryForm(now);
-}
-
-absl::Time WorkerGroup::NextTimeout() const {
-  absl::Time next = membership_.NextTimeout();
-  if (!group_.empty()) return next;
-  if (!WorkersForShape().empty()) return std::min(next, form_not_before_);
-  if (options_.shape.has_value() || membership_.Spares().empty()) return next;
-  return std::min(next, std::max(form_not_before_, choose_not_before_));
-}
-
-void WorkerGroup::SendStep(const v1::Step& step) {
-  if (!ready_ || step.group_epoch() != epoch_) return;
-  for (uint64_t id : group_) {
+  const std::vector<v1::Placement> placements = PlaceWorkers(shape, options_.model_bytes);
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    Member* member = membership_.Find(workers_[i]);
+    member->state = Member::State::kLoading;
+    member->replica = replica_;
+    member->placement = placements[i];
+    *form.mutable_placement() = placements[i];
     v1::CoordinatorMessage message;
-    *message.mutable_step() = step;
-    membership_.Find(id)->link->Send(std::move(message));
+    *message.mutable_form_group() = form;
+    member->link->Send(std::move(message));
   }
+  LOG(INFO) << "group " << epoch_ << ": replica " << replica_ << " formed of " << workers_.size()
+            << " workers";
 }
 
-void WorkerGroup::TraceResult(uint64_t id, const v1::StepResult& result, absl::Time begin,
-                              absl::Time now) {
-  if (!ready_ || !InGroup(id) || result.group_epoch() != epoch_) return;
-  tracer_.OnResult(IndexOf(id), result, begin, now);
-}
-
-std::vector<v1::TraceRow> WorkerGroup::TraceRows() {
-  std::vector<v1::TraceRow> rows;
-  for (uint64_t id : group_) {
-    const Member& member = *membership_.Find(id);
-    v1::TraceRow& row = rows.emplace_back();
-    row.set_name(member.registration.worker_id());
-    row.set_host(member.registration.host());
-    row.set_stage(member.placement.stage());
-    row.set_rank(member.placement.rank());
-  }
-  return rows;
-}
-
-void WorkerGroup::Shutdown(absl::Time now) {
-  Break("the coordinator shuts down", now);
-  for (const auto& [id, member] : membership_.members()) {
-    member.link->Close(absl::UnavailableError("the coordinator shuts down"));
-  }
-}
-
-std::vector<v1::WorkerStatus> WorkerGroup::Statuses(absl::Time now) const {
-  std::vector<v1::WorkerStatus> statuses = membership_.Statuses(now);
-  if (!ready_) return statuses;
-  const std::vector<uint64_t> free_pages = scheduler_.free_pages();
-  const std::vector<uint64_t> cached_pages = scheduler_.cached_pages();
-  for (v1::WorkerStatus& status : statuses) {
-    const size_t index = status.stage() * shape_->num_ranks + status.rank();
-    if (status.state() == StateName(Member::State::kReady) && index < free_pages.size() &&
-        index < cached_pages.size()) {
-      // Reports lag behind what is cached.
-      status.set_free_pages(
-          std::min(status.total_pages(), free_pages[index] + cached_pages[index]));
-      status.set_cached_pages(cached_pages[index]);
-    }
-  }
-  return statuses;
-}
-
-void WorkerGroup::OnRegister(uint64_t id, const v1::Register& registration, absl::Time now) {
+absl::Status WorkerGroup::OnGroupReady(uint64_t id, const v1::GroupReady& ready, absl::Time now) {
+  if (ready.group_epoch() != epoch_) return absl::OkStatus();  // of a group that is gone
   Member* member = membership_.Find(id);
-  if (member->state != Member::State::kConnected) {
-    Drop(id, absl::InvalidArgumentError("register: sent twice"), now);
-    return;
-  }
-  if (absl::Status status = membership_.Register(id, registration, now); !status.ok()) {
-    Drop(id, status, now);
-    return;
-  }
-  LOG(INFO) << member->Name() << ": attached from " << registration.host() << ", device "
-            << registration.device();
-  choose_not_before_ = std::max(keep_shape_until_, now + options_.attach_patience);
-  LetLeaversGo(now);
-  TryForm(now);
-}
-
-void WorkerGroup::OnGroupReady(uint64_t id, const v1::GroupReady& ready, absl::Time now) {
-  if (!InGroup(id) || ready.group_epoch() != epoch_) return;  // of a group that is gone
-  Member* member = membership_.Find(id);
-  if (absl::Status status = CheckGroupReady(*member, ready, options_.step_tokens); !status.ok()) {
-    Drop(id, status, now);
-    return;
-  }
+  KVEC_RETURN_IF_ERROR(CheckGroupReady(*member, ready, options_.step_tokens));
   member->ready = ready;
   member->state = Member::State::kReady;
   LOG(INFO) << member->Name() << ": ready in group " << epoch_ << ", " << ready.total_pages()
             << " pages of " << ready.page_bytes() << " bytes";
 
   std::vector<scheduler::WorkerCapacity> capacities;
-  for (uint64_t other : group_) {
+  for (uint64_t other : workers_) {
     const Member* worker = membership_.Find(other);
-    if (worker->state != Member::State::kReady) return;
+    if (worker->state != Member::State::kReady) return absl::OkStatus();
     capacities.push_back(CapacityOf(*worker));
   }
-  if (std::exchange(ready_, true)) return;
+  if (std::exchange(ready_, true)) return absl::OkStatus();
   tracer_.BeginGroup(TraceRows());
   scheduler_.OnGroupReady(epoch_, std::move(capacities), now);
-  options_.on_ready_changed(true);
+  return absl::OkStatus();
 }
 
 void WorkerGroup::OnStepResult(uint64_t id, const v1::StepResult& result, absl::Time now) {
-  if (!ready_ || !InGroup(id) || result.group_epoch() != epoch_) return;
+  if (!ready_ || result.group_epoch() != epoch_) return;
   Member* member = membership_.Find(id);
   member->last_step_ms = result.execute_ms();
   if (absl::Status status = scheduler_.OnStepResult(IndexOf(id), result, now); !status.ok()) {
@@ -213,154 +102,50 @@ void WorkerGroup::OnStepResult(uint64_t id, const v1::StepResult& result, absl::
   }
   failures_in_a_row_ = 0;
   options_.on_step_result(result);
-  LetLeaversGo(now);
 }
 
 void WorkerGroup::OnWorkerError(uint64_t id, const v1::WorkerError& error, absl::Time now) {
-  if (!InGroup(id) || error.group_epoch() != epoch_) return;
+  if (error.group_epoch() != epoch_) return;
   BreakAndPutOff(absl::StrCat(membership_.Find(id)->Name(), ": ",
                               absl::StatusCodeToString(static_cast<absl::StatusCode>(error.code())),
                               ": ", error.message()),
                  now);
 }
 
-void WorkerGroup::OnLeaving(uint64_t id, absl::Time now) {
-  Member* member = membership_.Find(id);
-  member->is_leaving = true;
-  LOG(INFO) << member->Name() << ": leaves";
-  if (InGroup(id)) {
-    LetLeaversGo(now);
-  } else {
-    LetGo(*member);
-  }
-}
-
-void WorkerGroup::LetGo(Member& member) {
-  member.state = Member::State::kDraining;
-  member.link->Close(absl::OkStatus());
-}
-
-void WorkerGroup::LetLeaversGo(absl::Time now) {
+bool WorkerGroup::LetLeaversGo(absl::Time now) {
   std::vector<Member*> leavers;
-  for (uint64_t id : group_) {
+  for (uint64_t id : workers_) {
     Member* member = membership_.Find(id);
     if (member->is_leaving) leavers.push_back(member);
   }
-  if (leavers.empty()) return;
+  if (leavers.empty()) return false;
   if (ready_ && membership_.Spares().size() < leavers.size() &&
       scheduler_.counts().num_running > 0) {
     scheduler_.HoldStarts();
-    return;
+    return false;
   }
   Break(absl::StrCat(leavers.front()->Name(), " leaves"), now);
-  for (Member* member : leavers) LetGo(*member);
-  TryForm(now);
-}
-
-void WorkerGroup::OnGroupAborted(uint64_t id, const v1::GroupAborted& aborted, absl::Time now) {
-  Member* member = membership_.Find(id);
-  if (member->state == Member::State::kDraining) return;
-  if (member->state != Member::State::kAborting) {
-    Drop(id, absl::InvalidArgumentError("group_aborted: no group was to be aborted"), now);
-    return;
-  }
-  member->registration.set_comm_address(aborted.comm_address());
-  member->state = Member::State::kAttached;
-  choose_not_before_ = keep_shape_until_;
-  TryForm(now);
-}
-
-std::vector<uint64_t> WorkerGroup::WorkersForShape() const {
-  std::vector<uint64_t> spares = membership_.Spares();
-  if (!shape_.has_value() || spares.size() < static_cast<size_t>(shape_->num_workers())) return {};
-  spares.resize(shape_->num_workers());
-  return spares;
-}
-
-std::vector<uint64_t> WorkerGroup::ChooseShapeAndWorkers(absl::Time now) {
-  if (options_.shape.has_value() || now < choose_not_before_) return {};
-  std::vector<AvailableWorker> available;
-  for (uint64_t id : membership_.Spares()) {
-    const v1::Register& registration = membership_.Find(id)->registration;
-    available.push_back({.id = id,
-                         .host = registration.host(),
-                         .memory_bytes = registration.memory_bytes(),
-                         .shares_memory = registration.shares_memory()});
-  }
-  if (available.empty()) return {};
-  absl::StatusOr<ShapeChoice> choice = ChooseShape(available, options_.model, options_.model_bytes);
-  if (!choice.ok()) {
-    LOG(WARNING) << "no group: " << choice.status().message();
-    choose_not_before_ = absl::InfiniteFuture();  // until another worker attaches
-    return {};
-  }
-  shape_ = choice->shape;
-  LOG(INFO) << "shape: tp=" << shape_->num_ranks << ",pp=" << shape_->num_stages << " of "
-            << available.size() << " workers";
-  return std::move(choice->workers);
-}
-
-std::vector<uint64_t> WorkerGroup::ChooseWorkers(absl::Time now) {
-  std::vector<uint64_t> chosen = WorkersForShape();
-  if (chosen.empty()) chosen = ChooseShapeAndWorkers(now);
-  if (chosen.empty()) return {};
-  std::vector<SeatCandidate> candidates;
-  for (uint64_t id : chosen) {
-    const Member* member = membership_.Find(id);
-    const v1::Placement& last = member->placement;
-    SeatCandidate& candidate = candidates.emplace_back();
-    candidate.id = id;
-    candidate.host = member->registration.host();
-    if (last.num_ranks() == static_cast<uint32_t>(shape_->num_ranks) &&
-        last.num_stages() == static_cast<uint32_t>(shape_->num_stages)) {
-      candidate.last_seat = static_cast<int>(last.stage() * last.num_ranks() + last.rank());
-    }
-  }
-  return SeatWorkers(*shape_, candidates);
-}
-
-void WorkerGroup::TryForm(absl::Time now) {
-  if (!group_.empty() || now < form_not_before_) return;
-  group_ = ChooseWorkers(now);
-  if (group_.empty()) return;
-  ++epoch_;
-  v1::FormGroup form;
-  form.set_group_epoch(epoch_);
-  form.set_sentence_end_bits(options_.sentence_end_bits);
-  for (uint64_t id : group_) {
-    form.add_comm_addresses(membership_.Find(id)->registration.comm_address());
-  }
-  const std::vector<v1::Placement> placements = PlaceWorkers(*shape_, options_.model_bytes);
-  for (size_t i = 0; i < group_.size(); ++i) {
-    Member* member = membership_.Find(group_[i]);
-    member->state = Member::State::kLoading;
-    member->placement = placements[i];
-    *form.mutable_placement() = placements[i];
-    v1::CoordinatorMessage message;
-    *message.mutable_form_group() = form;
-    member->link->Send(std::move(message));
-  }
-  LOG(INFO) << "group " << epoch_ << ": formed of " << group_.size() << " workers";
+  for (Member* member : leavers) member->LetGo();
+  return true;
 }
 
 void WorkerGroup::Break(absl::string_view reason, absl::Time now) {
-  if (group_.empty()) return;
+  if (workers_.empty()) return;
   LOG(WARNING) << "group " << epoch_ << ": broken: " << reason;
-  for (uint64_t id : std::exchange(group_, {})) {
+  for (uint64_t id : std::exchange(workers_, {})) {
     Member* member = membership_.Find(id);
     if (member == nullptr) continue;  // the lost one
     member->state = Member::State::kAborting;
     v1::CoordinatorMessage message;
     message.mutable_abort_group()->set_reason(std::string(reason));
     member->link->Send(std::move(message));
+    // It was waiting for the lost one.
+    member->alive_at = now;
   }
-  membership_.RestartTimeouts(now);
-  keep_shape_until_ = now + options_.shape_patience;
-  choose_not_before_ = keep_shape_until_;
+  lost_at_ = now;
   if (std::exchange(ready_, false)) {
     tracer_.EndGroup();
     scheduler_.OnGroupLost(now);
-    options_.on_ready_changed(false);
   }
 }
 
@@ -372,23 +157,36 @@ void WorkerGroup::BreakAndPutOff(absl::string_view reason, absl::Time now) {
   Break(reason, now);
 }
 
-void WorkerGroup::Drop(uint64_t id, const absl::Status& status, absl::Time now) {
-  Member* member = membership_.Find(id);
-  const std::string name = member->Name();
-  const bool in_group = InGroup(id);
-  LOG(WARNING) << name << ": dropped: " << status.ToString();
-  member->link->Close(status);
-  membership_.Remove(id, now);
-  if (in_group) Break(absl::StrCat(name, ": ", status.ToString()), now);
-  TryForm(now);
+void WorkerGroup::SendStep(const v1::Step& step) {
+  if (!ready_ || step.group_epoch() != epoch_) return;
+  for (uint64_t id : workers_) {
+    v1::CoordinatorMessage message;
+    *message.mutable_step() = step;
+    membership_.Find(id)->link->Send(std::move(message));
+  }
 }
 
-bool WorkerGroup::InGroup(uint64_t id) const {
-  return std::find(group_.begin(), group_.end(), id) != group_.end();
+void WorkerGroup::TraceResult(uint64_t id, const v1::StepResult& result, absl::Time begin,
+                              absl::Time now) {
+  if (!ready_ || result.group_epoch() != epoch_) return;
+  tracer_.OnResult(IndexOf(id), result, begin, now);
+}
+
+void WorkerGroup::AddPages(absl::Span<v1::WorkerStatus*> statuses) const {
+  const std::vector<uint64_t> free_pages = scheduler_.free_pages();
+  const std::vector<uint64_t> cached_pages = scheduler_.cached_pages();
+  for (v1::WorkerStatus* status : statuses) {
+    const size_t index = status->stage() * num_ranks_ + status->rank();
+    if (index >= free_pages.size() || index >= cached_pages.size()) continue;
+    // Reports lag behind what is cached.
+    status->set_free_pages(
+        std::min(status->total_pages(), free_pages[index] + cached_pages[index]));
+    status->set_cached_pages(cached_pages[index]);
+  }
 }
 
 uint32_t WorkerGroup::IndexOf(uint64_t id) const {
-  return static_cast<uint32_t>(std::find(group_.begin(), group_.end(), id) - group_.begin());
+  return static_cast<uint32_t>(std::find(workers_.begin(), workers_.end(), id) - workers_.begin());
 }
 
 scheduler::WorkerCapacity WorkerGroup::CapacityOf(const Member& member) const {
@@ -401,6 +199,19 @@ scheduler::WorkerCapacity WorkerGroup::CapacityOf(const Member& member) const {
   const auto first = options_.sliding_windows.begin() + member.placement.first_layer();
   capacity.sliding_windows.assign(first, first + member.placement.num_layers());
   return capacity;
+}
+
+std::vector<v1::TraceRow> WorkerGroup::TraceRows() {
+  std::vector<v1::TraceRow> rows;
+  for (uint64_t id : workers_) {
+    const Member& member = *membership_.Find(id);
+    v1::TraceRow& row = rows.emplace_back();
+    row.set_name(member.registration.worker_id());
+    row.set_host(member.registration.host());
+    row.set_stage(member.placement.stage());
+    row.set_rank(member.placement.rank());
+  }
+  return rows;
 }
 
 }  // namespace kvec::coordinator::cluster

@@ -182,6 +182,15 @@ std::vector<std::shared_ptr<RequestState>> RequestTable::Expired(absl::Time now)
   return expired;
 }
 
+uint64_t RequestTable::num_tokens() const {
+  uint64_t num_tokens = 0;
+  for (const auto& [id, request] : requests_) {
+    num_tokens += request->prompt_tokens();
+    for (const Sequence& choice : request->choices) num_tokens += choice.num_delivered();
+  }
+  return num_tokens;
+}
+
 std::vector<std::shared_ptr<RequestState>> RequestTable::All() const {
   std::vector<std::shared_ptr<RequestState>> all;
   all.reserve(requests_.size());

@@ -70,6 +70,8 @@ class RequestTable {
   uint32_t num_running() const { return num_running_; }  // requests with a resident sequence
   uint32_t num_waiting() const { return static_cast<uint32_t>(requests_.size()) - num_running_; }
   uint64_t num_preemptions() const { return num_preemptions_; }
+  // Of all requests: prompts and what was generated.
+  uint64_t num_tokens() const;
 
  private:
   void AddResident(Sequence& sequence);

@@ -122,6 +122,9 @@ class ContinuousScheduler : public Scheduler {
 
   absl::Status Submit(Request request, absl::Time now) override;
   bool HasSession(absl::string_view session_id) const override;
+  Readiness readiness() const override;
+  bool Knows(absl::string_view request_id, absl::string_view session_id) const override;
+  uint32_t CountCachedTokens(absl::Span<const int32_t> prompt) const override;
   void Cancel(absl::string_view request_id, absl::Status reason, absl::Time now) override;
   void OnGroupReady(uint64_t epoch, std::vector<WorkerCapacity> workers, absl::Time now) override;
   void HoldStarts() override;
@@ -230,6 +233,26 @@ bool ContinuousScheduler::HasSession(absl::string_view session_id) const {
   return sessions_.Contains(session_id);
 }
 
+Scheduler::Readiness ContinuousScheduler::readiness() const {
+  const std::lock_guard lock(mutex_);
+  if (group_ == nullptr) return Readiness::kNoGroup;
+  return group_->composer.holds_starts() ? Readiness::kHeld : Readiness::kServing;
+}
+
+bool ContinuousScheduler::Knows(absl::string_view request_id, absl::string_view session_id) const {
+  const std::lock_guard lock(mutex_);
+  return requests_.Find(request_id) != nullptr ||
+         (!session_id.empty() && sessions_.Knows(session_id));
+}
+
+uint32_t ContinuousScheduler::CountCachedTokens(absl::Span<const int32_t> prompt) const {
+  if (!options_.prefix_caching) return 0;
+  const std::lock_guard lock(mutex_);
+  if (group_ == nullptr) return 0;
+  const std::vector<uint64_t> blocks = group_->ledger.prefixes().Find(prompt);
+  return static_cast<uint32_t>(blocks.size()) * PrefixIndex::kBlockTokens;
+}
+
 void ContinuousScheduler::Cancel(absl::string_view request_id, absl::Status reason,
                                  absl::Time now) {
   const std::lock_guard lock(mutex_);
@@ -325,7 +348,8 @@ SchedulerCounts ContinuousScheduler::counts() const {
           .preemptions = requests_.num_preemptions(),
           .prefix_cache_queries = totals_.prefix_cache_queries,
           .prefix_cache_hits = totals_.prefix_cache_hits,
-          .num_sessions = sessions_.size()};
+          .num_sessions = sessions_.size(),
+          .num_tokens = requests_.num_tokens()};
 }
 
 std::vector<v1::RequestStatus> ContinuousScheduler::RequestStatuses(uint32_t max_requests,

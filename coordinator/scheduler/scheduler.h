@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "coordinator/scheduler/budget_allocator.h"
 #include "coordinator/scheduler/prefix_feed.h"
 #include "coordinator/scheduler/request.h"
@@ -57,6 +58,7 @@ struct SchedulerCounts {
   uint64_t prefix_cache_queries = 0;  // prompt tokens looked for in the cache
   uint64_t prefix_cache_hits = 0;     // and found there
   uint32_t num_sessions = 0;
+  uint64_t num_tokens = 0;  // of the requests that run or wait: prompts and what was generated
 };
 
 // Continuous batching over one group of workers. A pure state machine: no threads, no RPC, no
@@ -75,6 +77,14 @@ class Scheduler {
 
   // Whether a request can follow up on this session.
   virtual bool HasSession(absl::string_view session_id) const = 0;
+
+  // For whoever chooses among several schedulers. kHeld: the group is soon to be given up.
+  enum class Readiness { kNoGroup, kHeld, kServing };
+  virtual Readiness readiness() const = 0;
+  // Whether it has this request, or this session, which may be at its first request.
+  virtual bool Knows(absl::string_view request_id, absl::string_view session_id) const = 0;
+  // How many tokens at the beginning of a prompt its workers have kept.
+  virtual uint32_t CountCachedTokens(absl::Span<const int32_t> prompt) const = 0;
 
   // Ends a request with `reason` (CANCELLED, DEADLINE_EXCEEDED …); its pages are freed by the next
   // Step. Does nothing for an unknown id.

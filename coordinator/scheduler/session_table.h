@@ -54,6 +54,8 @@ class SessionTable {
 
   // Whether there is something to continue.
   bool Contains(absl::string_view id) const;
+  // Whether there is one, even if no request of it has finished.
+  bool Knows(absl::string_view id) const { return sessions_.contains(id); }
   // The session for a request to use until Leave: a new one if there is none. ABORTED while another
   // request uses it, RESOURCE_EXHAUSTED when all sessions are in use.
   absl::StatusOr<std::shared_ptr<Session>> Enter(const std::string& id);

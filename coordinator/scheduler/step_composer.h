@@ -46,6 +46,7 @@ class StepComposer {
 
   // From now on waiting sequences stay where they are.
   void HoldStarts() { holds_starts_ = true; }
+  bool holds_starts() const { return holds_starts_; }
 
   // num_in_flight: Steps sent and not yet answered.
   Composed Compose(size_t num_in_flight, absl::Time now);

@@ -71,9 +71,10 @@ void AddNetworkFlags(CLI::App& app, CoordinatorFlags& flags) {
 void AddSchedulingFlags(CLI::App& app, CoordinatorFlags& flags) {
   app.add_option(
          "--parallel", flags.parallel,
-         "Shape of the group: tp ranks share every layer's heads, pp stages hold a part of "
-         "the layers each; tp·pp workers make a group. auto: as many as it takes to hold the "
-         "model in the memory of the workers that attach, ranks of a stage on one host")
+         "Shape of a group: tp ranks share every layer's heads, pp stages hold a part of "
+         "the layers each; tp·pp workers make a group, and dp groups serve, each with a whole "
+         "model. auto: groups as small as the memory of the workers that attach allows, ranks "
+         "of a stage on one host")
       ->capture_default_str();
   app.add_option("--policy", flags.policy,
                  "Cache policy of requests that name none; without it kvec for those that have a "

@@ -32,6 +32,9 @@ constexpr absl::Duration kLastWords = absl::Milliseconds(250);
 // Tokenizers are fast: more threads would only take time from workers on the same machine.
 constexpr int kTaskThreads = 2;
 
+// That --parallel auto makes.
+constexpr int kMaxAutomaticReplicas = 16;
+
 // "127.0.0.1:0" and 4711 give "127.0.0.1:4711".
 std::string WithPort(const std::string& address, int port) {
   return absl::StrCat(address.substr(0, address.rfind(':') + 1), port);
@@ -81,22 +84,22 @@ absl::StatusOr<std::unique_ptr<grpc::Server>> Serve(const std::vector<Listener>&
   return server;
 }
 
-cluster::WorkerGroup::Options GroupOptions(const CoordinatorServer::Options& options,
-                                           const ServedModel& model, ServingHealth& health,
-                                           std::function<void(const v1::StepResult&)> on_result) {
-  cluster::WorkerGroup::Options group;
-  group.membership.version = std::string(Version());
-  group.membership.model_fingerprint = model.fingerprint;
-  group.membership.heartbeat_timeout = options.heartbeat_timeout;
-  group.shape = options.shape;
-  group.model = model.config;
-  group.sliding_windows = model.SlidingWindows();
-  group.model_bytes = model.bytes;
-  group.sentence_end_bits = text::SentenceEndBits(*model.tokenizer);
-  group.step_tokens = options.scheduler.step_tokens;
-  group.on_step_result = std::move(on_result);
-  group.on_ready_changed = [&health](bool ready) { health.SetGroupReady(ready); };
-  return group;
+cluster::ReplicaSet::Options ReplicaOptions(
+    const CoordinatorServer::Options& options, const ServedModel& model, ServingHealth& health,
+    std::function<void(const v1::StepResult&)> on_result) {
+  cluster::ReplicaSet::Options replicas;
+  replicas.membership.version = std::string(Version());
+  replicas.membership.model_fingerprint = model.fingerprint;
+  replicas.membership.heartbeat_timeout = options.heartbeat_timeout;
+  replicas.shape = options.shape;
+  replicas.model = model.config;
+  replicas.group.sliding_windows = model.SlidingWindows();
+  replicas.group.model_bytes = model.bytes;
+  replicas.group.sentence_end_bits = text::SentenceEndBits(*model.tokenizer);
+  replicas.group.step_tokens = options.scheduler.step_tokens;
+  replicas.group.on_step_result = std::move(on_result);
+  replicas.on_ready_changed = [&health](bool ready) { health.SetGroupReady(ready); };
+  return replicas;
 }
 
 VllmEngineService::Options EngineOptions(const CoordinatorServer::Options& options,
@@ -105,11 +108,27 @@ VllmEngineService::Options EngineOptions(const CoordinatorServer::Options& optio
   return {served_name, cache, options.scheduler.max_running_sequences};
 }
 
-scheduler::SchedulerOptions SchedulerOptionsFor(const CoordinatorServer::Options& options,
-                                                const ServedModel& model) {
+// One for each replica that there may be.
+std::vector<std::unique_ptr<scheduler::Scheduler>> MakeSchedulers(
+    const CoordinatorServer::Options& options, const ServedModel& model) {
   scheduler::SchedulerOptions scheduler = options.scheduler;
   scheduler.num_kv_heads = static_cast<uint32_t>(model.config.num_kv_heads);
-  return scheduler;
+  const auto budgets = std::make_shared<budget::LayerBudgetAllocator>(
+      model.config.num_kv_heads, model.config.sliding_windows);
+  const int num_replicas =
+      options.shape.has_value() ? options.shape->num_replicas : kMaxAutomaticReplicas;
+  std::vector<std::unique_ptr<scheduler::Scheduler>> schedulers;
+  for (int i = 0; i < num_replicas; ++i) {
+    schedulers.push_back(scheduler::CreateScheduler(scheduler, budgets));
+  }
+  return schedulers;
+}
+
+std::vector<scheduler::Scheduler*> Pointers(
+    const std::vector<std::unique_ptr<scheduler::Scheduler>>& schedulers) {
+  std::vector<scheduler::Scheduler*> pointers;
+  for (const auto& scheduler : schedulers) pointers.push_back(scheduler.get());
+  return pointers;
 }
 
 }  // namespace
@@ -133,18 +152,17 @@ absl::StatusOr<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Start(
 CoordinatorServer::CoordinatorServer(const Options& options, std::unique_ptr<ServedModel> model)
     : options_(options),
       model_(std::move(model)),
-      scheduler_(scheduler::CreateScheduler(
-          SchedulerOptionsFor(options, *model_),
-          std::make_shared<budget::LayerBudgetAllocator>(model_->config.num_kv_heads,
-                                                         model_->config.sliding_windows))),
-      pump_(GroupOptions(options_, *model_, health_,
+      schedulers_(MakeSchedulers(options_, *model_)),
+      replicas_(Pointers(schedulers_)),
+      pump_(
+          ReplicaOptions(options_, *model_, health_,
                          // metrics_ is there before the pump starts.
                          [this](const v1::StepResult& result) { metrics_->OnStepResult(result); }),
-            *scheduler_),
+          replicas_.replicas()),
       metrics_(std::make_shared<Metrics>([this] { return MetricsSnapshot(); })),
       tasks_(kTaskThreads, options.scheduler.max_waiting_requests),
       tokenizer_bundle_(*model_),
-      serving_{*model_,           *scheduler_,           pump_, calls_, *metrics_, tasks_, health_,
+      serving_{*model_,           replicas_,            pump_, calls_, *metrics_, tasks_, health_,
                tokenizer_bundle_, options_.default_cache},
       inference_service_(serving_),
       engine_service_(serving_, EngineOptions(options_, model_->name, v1::CachePolicy())),
@@ -259,13 +277,21 @@ std::vector<std::string> CoordinatorServer::alias_addresses() const {
 
 Metrics::Snapshot CoordinatorServer::MetricsSnapshot() const {
   Metrics::Snapshot snapshot;
-  snapshot.counts = scheduler_->counts();
+  snapshot.counts = replicas_.counts();
+  const size_t num_replicas = pump_.num_replicas();
+  for (size_t i = 0; i < num_replicas; ++i) {
+    snapshot.replicas.push_back({.counts = schedulers_[i]->counts()});
+  }
   for (v1::WorkerStatus& worker : pump_.WorkerStatuses()) {
     if (worker.state() != cluster::StateName(cluster::Member::State::kReady)) continue;
     ++snapshot.num_workers_ready;
     const double used =
         1.0 - static_cast<double>(worker.free_pages()) / static_cast<double>(worker.total_pages());
     snapshot.kv_cache_usage = std::max(snapshot.kv_cache_usage, used);
+    if (worker.replica() < num_replicas) {
+      double& of_replica = snapshot.replicas[worker.replica()].kv_cache_usage;
+      of_replica = std::max(of_replica, used);
+    }
     snapshot.workers.push_back(std::move(worker));
   }
   return snapshot;

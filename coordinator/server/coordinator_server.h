@@ -14,6 +14,7 @@
 #include "coordinator/cluster/cluster_service.h"
 #include "coordinator/cluster/placement.h"
 #include "coordinator/cluster/step_pump.h"
+#include "coordinator/scheduler/replica_router.h"
 #include "coordinator/scheduler/scheduler.h"
 #include "coordinator/server/call_tracker.h"
 #include "coordinator/server/inference_service.h"
@@ -99,7 +100,8 @@ class CoordinatorServer {
   const Options options_;
   const std::unique_ptr<ServedModel> model_;
   // In the order in which the later ones refer to the earlier ones.
-  const std::unique_ptr<scheduler::Scheduler> scheduler_;
+  const std::vector<std::unique_ptr<scheduler::Scheduler>> schedulers_;  // by replica
+  scheduler::ReplicaRouter replicas_;
   ServingHealth health_;
   CallTracker calls_;
   cluster::StepPump pump_;

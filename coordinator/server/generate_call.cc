@@ -56,7 +56,7 @@ absl::Status GenerateCall::Submit(const grpc::ByteBuffer& bytes, absl::Time arri
     return absl::UnavailableError("no group of workers is ready");
   }
   const bool is_follow_up =
-      !original.session_id().empty() && serving_.scheduler.HasSession(original.session_id());
+      !original.session_id().empty() && serving_.replicas.HasSession(original.session_id());
   KVEC_ASSIGN_OR_RETURN(
       scheduler::Request request,
       ValidateRequest(original, serving_.model, serving_.default_cache, is_follow_up));
@@ -72,7 +72,7 @@ absl::Status GenerateCall::Submit(const grpc::ByteBuffer& bytes, absl::Time arri
     request_id_ = id;
     queue_ = std::make_unique<ResponseQueue>(*serving_.model.tokenizer, original, request);
   }
-  KVEC_RETURN_IF_ERROR(serving_.scheduler.Submit(std::move(request), arrival));
+  KVEC_RETURN_IF_ERROR(serving_.replicas.Submit(std::move(request), arrival));
   bool cancelled = false;
   {
     const std::lock_guard lock(mutex_);
@@ -81,7 +81,7 @@ absl::Status GenerateCall::Submit(const grpc::ByteBuffer& bytes, absl::Time arri
   }
   // The client left while the request was being submitted.
   if (cancelled) {
-    serving_.scheduler.Cancel(id, absl::CancelledError("the client left"), absl::Now());
+    serving_.replicas.Cancel(id, absl::CancelledError("the client left"), absl::Now());
   }
   serving_.pump.Wake();
   return absl::OkStatus();
@@ -106,7 +106,7 @@ void GenerateCall::OnCancel() {
   }
   // gRPC reports a passed deadline as a cancellation.
   const absl::Time now = absl::Now();
-  serving_.scheduler.Cancel(id,
+  serving_.replicas.Cancel(id,
                             now >= deadline_ ? absl::DeadlineExceededError("the deadline passed")
                                              : absl::CancelledError("the client left"),
                             now);

@@ -67,6 +67,16 @@ absl::Status DetokenizeIds(const v1::DetokenizeRequest& request, const ServedMod
   return absl::OkStatus();
 }
 
+void AddReplica(const scheduler::Scheduler& replica, v1::GetStatusResponse& response) {
+  const scheduler::SchedulerCounts counts = replica.counts();
+  v1::ReplicaStatus& status = *response.add_replicas();
+  status.set_serving(replica.readiness() == scheduler::Scheduler::Readiness::kServing);
+  status.set_num_requests_running(counts.num_running);
+  status.set_num_requests_waiting(counts.num_waiting);
+  status.set_waiting_prompt_tokens(counts.waiting_prompt_tokens);
+  status.set_num_tokens(counts.num_tokens);
+}
+
 }  // namespace
 
 InferenceService::InferenceService(ServingContext& serving)
@@ -125,7 +135,7 @@ grpc::ServerUnaryReactor* InferenceService::GetModel(grpc::CallbackServerContext
 grpc::ServerUnaryReactor* InferenceService::GetStatus(grpc::CallbackServerContext* context,
                                                       const v1::GetStatusRequest* request,
                                                       v1::GetStatusResponse* response) {
-  const scheduler::SchedulerCounts counts = serving_.scheduler.counts();
+  const scheduler::SchedulerCounts counts = serving_.replicas.counts();
   response->set_version(std::string(Version()));
   response->set_serving(serving_.pump.group_ready());
   response->set_num_requests_running(counts.num_running);
@@ -142,9 +152,12 @@ grpc::ServerUnaryReactor* InferenceService::GetStatus(grpc::CallbackServerContex
   response->set_prefix_cache_queries(counts.prefix_cache_queries);
   response->set_prefix_cache_hits(counts.prefix_cache_hits);
   response->set_num_sessions(counts.num_sessions);
-  for (v1::RequestStatus& status : serving_.scheduler.RequestStatuses(
+  for (v1::RequestStatus& status : serving_.replicas.RequestStatuses(
            std::min(request->max_requests(), kMaxRequestStatuses), absl::Now())) {
     *response->add_requests() = std::move(status);
+  }
+  for (size_t i = 0; i < serving_.pump.num_replicas(); ++i) {
+    AddReplica(*serving_.replicas.replicas()[i], *response);
   }
   return Reply(context, absl::OkStatus());
 }

@@ -22,6 +22,11 @@ void KvEventsCall::Start(scheduler::Scheduler& scheduler) {
   if (!status.ok()) End(ToGrpcStatus(status));
 }
 
+void KvEventsCall::Refuse(const absl::Status& status) {
+  self_ = shared_from_this();
+  End(ToGrpcStatus(status));
+}
+
 void KvEventsCall::OnWriteDone(bool ok) {
   {
     const std::lock_guard lock(mutex_);

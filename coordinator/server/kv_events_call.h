@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
 #include "coordinator/scheduler/scheduler.h"
 #include "coordinator/server/vllm/kv_event_translation.h"
 #include "smg/common.pb.h"
@@ -23,6 +24,8 @@ class KvEventsCall final : public grpc::ServerWriteReactor<smg::grpc::common::Kv
   explicit KvEventsCall(uint64_t start_sequence_number) : translation_(start_sequence_number) {}
 
   void Start(scheduler::Scheduler& scheduler);
+  // Instead of Start.
+  void Refuse(const absl::Status& status);
 
   // From gRPC.
   void OnWriteDone(bool ok) override;

@@ -36,7 +36,8 @@ absl::Status Run(const CoordinatorFlags& flags, const CoordinatorServer::Options
                         ServedModel::Load(flags.model, flags.model_name));
   LOG(INFO) << "coordinator: version " << Version() << ", model " << model->name
             << (options.shape.has_value()
-                    ? absl::StrCat(", ", options.shape->num_workers(), " workers make a group")
+                    ? absl::StrCat(", ", options.shape->num_workers(), " workers make a group of ",
+                                   options.shape->num_replicas)
                     : "");
   KVEC_ASSIGN_OR_RETURN(const std::unique_ptr<CoordinatorServer> server,
                         CoordinatorServer::Start(options, std::move(model)));

@@ -20,8 +20,14 @@ namespace kvec::coordinator::server {
 class Metrics final : public prometheus::Collectable {
  public:
   struct Snapshot {
-    scheduler::SchedulerCounts counts;
-    double kv_cache_usage = 0;  // share of the tightest worker's pages
+    struct Replica {
+      scheduler::SchedulerCounts counts;
+      double kv_cache_usage = 0;  // share of the tightest worker's pages
+    };
+
+    scheduler::SchedulerCounts counts;  // of all replicas
+    double kv_cache_usage = 0;          // of the fullest one
+    std::vector<Replica> replicas;
     int num_workers_ready = 0;
     std::vector<v1::WorkerStatus> workers;  // that are ready
   };

@@ -2,7 +2,7 @@
 #define KVEC_COORDINATOR_SERVER_SERVING_CONTEXT_H_
 
 #include "coordinator/cluster/step_pump.h"
-#include "coordinator/scheduler/scheduler.h"
+#include "coordinator/scheduler/replica_router.h"
 #include "coordinator/server/call_tracker.h"
 #include "coordinator/server/metrics.h"
 #include "coordinator/server/served_model.h"
@@ -17,7 +17,7 @@ namespace kvec::coordinator::server {
 // Each is safe to use from any thread.
 struct ServingContext {
   const ServedModel& model;
-  scheduler::Scheduler& scheduler;
+  scheduler::ReplicaRouter& replicas;
   cluster::StepPump& pump;
   CallTracker& calls;
   Metrics& metrics;

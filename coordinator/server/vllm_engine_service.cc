@@ -76,7 +76,11 @@ grpc::ServerWriteReactor<smg::grpc::common::KvEventBatch>* VllmEngineService::Su
     grpc::CallbackServerContext* context,
     const smg::grpc::common::SubscribeKvEventsRequest* request) {
   const auto call = std::make_shared<KvEventsCall>(request->start_sequence_number());
-  call->Start(serving_.scheduler);
+  if (serving_.pump.num_replicas() > 1) {
+    call->Refuse(absl::UnimplementedError("there are several prefix caches, of one replica each"));
+  } else {
+    call->Start(*serving_.replicas.replicas().front());
+  }
   return call.get();
 }
 
@@ -117,11 +121,11 @@ grpc::ServerUnaryReactor* VllmEngineService::GetModelInfo(
 grpc::ServerUnaryReactor* VllmEngineService::GetServerInfo(
     grpc::CallbackServerContext* context, const engine::GetServerInfoRequest* request,
     engine::GetServerInfoResponse* response) {
-  const scheduler::SchedulerCounts counts = serving_.scheduler.counts();
+  const scheduler::SchedulerCounts counts = serving_.replicas.counts();
   response->set_active_requests(counts.num_running + counts.num_waiting);
   response->set_uptime_seconds(absl::ToDoubleSeconds(absl::Now() - start_));
   response->set_server_type("vllm-grpc");  // the protocol's name
-  response->set_data_parallel_size(1);
+  response->set_data_parallel_size(static_cast<int32_t>(serving_.pump.num_replicas()));
   response->set_block_size(scheduler::kPageTokens);
   response->set_max_num_seqs(static_cast<int32_t>(options_.max_running_sequences));
   return Reply(context, absl::OkStatus());
@@ -131,21 +135,24 @@ grpc::ServerUnaryReactor* VllmEngineService::GetLoads(grpc::CallbackServerContex
                                                       const engine::GetLoadsRequest* request,
                                                       engine::GetLoadsResponse* response) {
   const Metrics::Snapshot snapshot = serving_.metrics.TakeSnapshot();
-  const scheduler::SchedulerCounts& counts = snapshot.counts;
   response->set_timestamp(absl::FormatTime(absl::RFC3339_sec, absl::Now(), absl::UTCTimeZone()));
   response->set_version(std::string(Version()));
-  response->set_dp_rank_count(1);
-  engine::SchedulerLoad& load = *response->add_loads();
-  load.set_num_running_reqs(static_cast<int32_t>(counts.num_running));
-  load.set_num_waiting_reqs(static_cast<int32_t>(counts.num_waiting));
-  load.set_num_total_reqs(static_cast<int32_t>(counts.num_running + counts.num_waiting));
-  load.set_token_usage(snapshot.kv_cache_usage);
-  if (counts.prefix_cache_queries > 0) {
-    load.set_cache_hit_rate(static_cast<double>(counts.prefix_cache_hits) /
-                            static_cast<double>(counts.prefix_cache_queries));
+  response->set_dp_rank_count(static_cast<int32_t>(snapshot.replicas.size()));
+  for (const Metrics::Snapshot::Replica& replica : snapshot.replicas) {
+    const scheduler::SchedulerCounts& counts = replica.counts;
+    engine::SchedulerLoad& load = *response->add_loads();
+    load.set_dp_rank(response->loads_size() - 1);
+    load.set_num_running_reqs(static_cast<int32_t>(counts.num_running));
+    load.set_num_waiting_reqs(static_cast<int32_t>(counts.num_waiting));
+    load.set_num_total_reqs(static_cast<int32_t>(counts.num_running + counts.num_waiting));
+    load.set_token_usage(replica.kv_cache_usage);
+    if (counts.prefix_cache_queries > 0) {
+      load.set_cache_hit_rate(static_cast<double>(counts.prefix_cache_hits) /
+                              static_cast<double>(counts.prefix_cache_queries));
+    }
+    load.set_max_running_requests(static_cast<int32_t>(options_.max_running_sequences));
+    load.set_num_waiting_uncached_tokens(static_cast<int32_t>(counts.waiting_prompt_tokens));
   }
-  load.set_max_running_requests(static_cast<int32_t>(options_.max_running_sequences));
-  load.set_num_waiting_uncached_tokens(static_cast<int32_t>(counts.waiting_prompt_tokens));
   return Reply(context, absl::OkStatus());
 }
 
@@ -153,7 +160,7 @@ grpc::ServerUnaryReactor* VllmEngineService::Abort(grpc::CallbackServerContext* 
                                                    const engine::AbortRequest* request,
                                                    engine::AbortResponse* response) {
   for (const std::string& id : request->request_ids()) {
-    serving_.scheduler.Cancel(id, absl::CancelledError("aborted"), absl::Now());
+    serving_.replicas.Cancel(id, absl::CancelledError("aborted"), absl::Now());
   }
   serving_.pump.Wake();
   return Reply(context, absl::OkStatus());

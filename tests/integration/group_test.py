@@ -4,6 +4,7 @@ import random
 import unittest
 
 import golden
+from processes import wait_until
 from service import Service, ids, model_path
 
 MODEL = model_path("smollm2")
@@ -85,14 +86,16 @@ class GroupTest(unittest.TestCase):
                         self.assertGreater(usage["exchanged_bytes"], 0)
 
     def test_the_workers_memory_decides_the_shape(self):
-        for memory_bytes, num_members in ((1 << 30, 1), (600 << 20, 2)):
+        """A worker's place is its replica and its stage."""
+        for memory_bytes, places in ((1 << 30, [(0, 0), (1, 0)]), (600 << 20, [(0, 0), (0, 1)])):
             with self.subTest(memory_bytes=memory_bytes), Service(
                     MODEL, coordinator_flags=["--parallel", "auto"], num_workers=2,
                     worker_flags=[*ONE_THREAD, "--memory-bytes", memory_bytes]) as service:
                 self.check_greedy(service)
-                states = sorted(worker["state"] for worker in service.status()["workers"])
-                self.assertEqual(states, ["ready"] * 2 if num_members == 2 else
-                                 ["attached", "ready"])
+                wait_until(lambda: all(worker["state"] == "ready"
+                                       for worker in service.status()["workers"]), "both workers")
+                self.assertEqual(sorted((worker["replica"], worker["stage"])
+                                        for worker in service.status()["workers"]), places)
 
     def test_many_requests_at_a_time_get_the_answers_they_get_alone(self):
         prompts = [f"{i} lighthouses and {i * i} ships" for i in range(6)]

@@ -41,8 +41,9 @@ class Service:
     """with Service(model) as service: service.generate("--prompt", "Hello")"""
 
     def __init__(self, model, coordinator_flags=(), worker_flags=(), num_workers=1, shape=None,
-                 network=None, client_flags=(), env=None):
+                 replicas=1, network=None, client_flags=(), env=None):
         """shape: tensor-parallel ranks and pipeline stages, (2, 1); as many workers make a group.
+        replicas: groups of that shape.
         network: a many_hosts.Network whose first host has the coordinator and its clients, and each
         other one a worker; none: all on the loopback.
         client_flags: of every kvec command. env: more of coordinator's and workers' environment."""
@@ -54,8 +55,8 @@ class Service:
         self.num_workers = num_workers
         if shape is not None:
             tp, pp = shape
-            self.coordinator_flags += ["--parallel", f"tp={tp},pp={pp}"]
-            self.num_workers = tp * pp
+            self.coordinator_flags += ["--parallel", f"dp={replicas},tp={tp},pp={pp}"]
+            self.num_workers = replicas * tp * pp
         self.workers = []
         self.network = network
         self.host = network.hosts[0] if network else None

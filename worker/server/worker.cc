@@ -218,7 +218,10 @@ int64_t Worker::KvBytes(const v1::FormGroup& form) const {
       (config.num_kv_heads + num_ranks - 1) / num_ranks + (config.num_kv_heads % num_ranks ? 1 : 0);
   const std::vector<std::string> addresses(form.comm_addresses().begin(),
                                            form.comm_addresses().end());
-  const uint64_t num_sharing = options_.shares_memory ? comm::NumOnThisHost(addresses) : 1;
+  const uint64_t num_sharing =
+      options_.shares_memory
+          ? comm::NumOnThisHost(addresses) * std::max<uint64_t>(form.num_replicas(), 1)
+          : 1;
   return AutomaticKvBytes(config, options_.kv_type,
                           {.num_layers = static_cast<int>(form.placement().num_layers()),
                            .num_kv_heads = std::min(num_kv_heads, config.num_kv_heads),

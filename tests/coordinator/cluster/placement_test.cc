@@ -20,19 +20,27 @@ TEST(PlacementTest, ReadsAShape) {
     std::string text;
     int num_ranks;
     int num_stages;
+    int num_replicas = 1;
   };
-  for (const Case& test : std::vector<Case>{
-           {"tp=2,pp=3", 2, 3}, {"pp=3,tp=2", 2, 3}, {"tp=4", 4, 1}, {"pp=5", 1, 5}}) {
+  for (const Case& test : std::vector<Case>{{"tp=2,pp=3", 2, 3},
+                                            {"pp=3,tp=2", 2, 3},
+                                            {"tp=4", 4, 1},
+                                            {"pp=5", 1, 5},
+                                            {"dp=2,tp=3", 3, 1, 2},
+                                            {"pp=2,dp=64", 1, 2, 64}}) {
     const absl::StatusOr<ParallelShape> shape = ParseParallelShape(test.text);
     ASSERT_TRUE(shape.ok()) << shape.status();
     EXPECT_EQ(shape->num_ranks, test.num_ranks) << test.text;
     EXPECT_EQ(shape->num_stages, test.num_stages) << test.text;
+    EXPECT_EQ(shape->num_replicas, test.num_replicas) << test.text;
+    EXPECT_EQ(ParallelShapeText(*ParseParallelShape(ParallelShapeText(*shape))),
+              ParallelShapeText(*shape));
   }
 }
 
 TEST(PlacementTest, RefusesWhatIsNoShape) {
   for (const char* text : {"", "2", "tp", "tp=", "tp=0", "pp=-1", "tp=1025", "tp=2;pp=2", "x=1",
-                           "tp=1e1", "tp=99999999999"}) {
+                           "dp=0", "dp=65", "tp=1e1", "tp=99999999999"}) {
     const absl::Status status = ParseParallelShape(text).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << text;
     EXPECT_THAT(std::string(status.message()), HasSubstr(text));

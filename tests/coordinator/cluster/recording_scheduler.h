@@ -25,6 +25,11 @@ class RecordingScheduler : public scheduler::Scheduler {
     group = Group{epoch, std::move(workers)};
   }
   void HoldStarts() override { holds_starts = true; }
+  Readiness readiness() const override {
+    return group.has_value() ? Readiness::kServing : Readiness::kNoGroup;
+  }
+  bool Knows(absl::string_view, absl::string_view) const override { return false; }
+  uint32_t CountCachedTokens(absl::Span<const int32_t>) const override { return 0; }
   bool HasSession(absl::string_view) const override { return false; }
   void OnGroupLost(absl::Time) override {
     group.reset();

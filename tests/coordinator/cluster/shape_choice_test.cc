@@ -47,10 +47,11 @@ void AddWorkers(int count, uint64_t first_id, const std::string& host, uint64_t 
 
 // "tp=2,pp=1 of 3 4"
 std::string Choice(const std::vector<AvailableWorker>& workers, const ModelConfig& config,
-                   const ModelBytes& bytes) {
-  const absl::StatusOr<ShapeChoice> choice = ChooseShape(workers, config, bytes);
+                   const ModelBytes& bytes, int max_replicas = 1) {
+  const absl::StatusOr<ShapeChoice> choice = ChooseShape(workers, config, bytes, max_replicas);
   if (!choice.ok()) return choice.status().ToString();
-  return absl::StrCat("tp=", choice->shape.num_ranks, ",pp=", choice->shape.num_stages, " of ",
+  return absl::StrCat(max_replicas > 1 ? absl::StrCat("dp=", choice->shape.num_replicas, ",") : "",
+                      "tp=", choice->shape.num_ranks, ",pp=", choice->shape.num_stages, " of ",
                       absl::StrJoin(choice->workers, " "));
 }
 
@@ -59,6 +60,20 @@ TEST(ShapeChoiceTest, OneWorkerWhereOneIsLargeEnough) {
   AddWorkers(1, 1, "a", 30 * kGb, false, workers);
   AddWorkers(2, 2, "a", 80 * kGb, false, workers);
   EXPECT_EQ(Choice(workers, kConfig8B, Bytes8B()), "tp=1,pp=1 of 2");
+}
+
+TEST(ShapeChoiceTest, AsManyReplicasAsThereIsMemoryFor) {
+  std::vector<AvailableWorker> workers;
+  AddWorkers(3, 1, "a", 24 * kGb, false, workers);
+  AddWorkers(5, 4, "b", 24 * kGb, false, workers);
+  EXPECT_EQ(Choice(workers, kConfig8B, Bytes8B(), 8), "dp=3,tp=2,pp=1 of 1 2 4 5 6 7");
+  EXPECT_EQ(Choice(workers, kConfig8B, Bytes8B(), 2), "dp=2,tp=2,pp=1 of 1 2 4 5");
+  // 64 GB of a host are enough for one of them, 90 GB for two, whatever the number of processes.
+  workers.clear();
+  AddWorkers(4, 1, "a", 64 * kGb, true, workers);
+  EXPECT_EQ(Choice(workers, kConfig8B, Bytes8B(), 8), "dp=1,tp=1,pp=1 of 1");
+  for (AvailableWorker& worker : workers) worker.memory_bytes = 90 * kGb;
+  EXPECT_EQ(Choice(workers, kConfig8B, Bytes8B(), 8), "dp=2,tp=1,pp=1 of 1 2");
 }
 
 TEST(ShapeChoiceTest, RanksOnOneHostBeforeStages) {
@@ -93,11 +108,11 @@ TEST(ShapeChoiceTest, SharedMemoryCountsOnce) {
 TEST(ShapeChoiceTest, SaysWhatIsMissing) {
   std::vector<AvailableWorker> workers;
   AddWorkers(2, 1, "a", kGb, false, workers);
-  const absl::Status status = ChooseShape(workers, kConfig8B, Bytes8B()).status();
+  const absl::Status status = ChooseShape(workers, kConfig8B, Bytes8B(), 1).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(status.message()),
               HasSubstr("2 workers with 2000000000 bytes of memory do not hold the model"));
-  EXPECT_EQ(ChooseShape({}, kConfig8B, Bytes8B()).status().code(),
+  EXPECT_EQ(ChooseShape({}, kConfig8B, Bytes8B(), 1).status().code(),
             absl::StatusCode::kResourceExhausted);
 }
 
@@ -120,12 +135,15 @@ TEST(ShapeChoiceTest, EveryChoiceFitsTheModelAndTheHosts) {
       workers.push_back({id, std::string(1, static_cast<char>('a' + random() % 3)),
                          50 + random() % 1000, random() % 2 == 0});
     }
-    const absl::StatusOr<ShapeChoice> choice = ChooseShape(workers, config, bytes);
+    const int max_replicas = 1 + static_cast<int>(random() % 3);
+    const absl::StatusOr<ShapeChoice> choice = ChooseShape(workers, config, bytes, max_replicas);
     if (!choice.ok()) continue;
     ++num_chosen;
     const ParallelShape& shape = choice->shape;
     EXPECT_TRUE(CheckParallelShape(shape, config).ok());
-    ASSERT_EQ(choice->workers.size(), static_cast<size_t>(shape.num_workers()));
+    EXPECT_LE(shape.num_replicas, max_replicas);
+    ASSERT_EQ(choice->workers.size(),
+              static_cast<size_t>(shape.num_workers() * shape.num_replicas));
     EXPECT_EQ(std::set<uint64_t>(choice->workers.begin(), choice->workers.end()).size(),
               choice->workers.size());
     std::map<std::string, int> on_host;
@@ -137,7 +155,7 @@ TEST(ShapeChoiceTest, EveryChoiceFitsTheModelAndTheHosts) {
     for (const auto& [host, count] : on_host) EXPECT_EQ(count % shape.num_ranks, 0);
     uint64_t weights = bytes.head + bytes.embedding;
     for (uint64_t layer : bytes.layers) weights += layer;
-    EXPECT_GE(memory, 2 * weights);
+    EXPECT_GE(memory, 2 * weights * shape.num_replicas);
   }
   EXPECT_GT(num_chosen, 100);
 }

@@ -155,19 +155,30 @@ class ThreadWorker : public WorkerLink {
   std::thread thread_;
 };
 
+scheduler::Request SmallRequest(const std::string& id, uint32_t max_tokens) {
+  scheduler::Request request;
+  request.id = id;
+  request.prompt = {1, 2, 3};
+  request.max_tokens = max_tokens;
+  request.sampling.set_logprobs(-1);
+  request.sampling.set_prompt_logprobs(-1);
+  return request;
+}
+
 class StepPumpTest : public testing::Test {
  protected:
-  StepPumpTest() : scheduler_(scheduler::CreateScheduler({})), pump_(GroupOptions(), *scheduler_) {
+  StepPumpTest()
+      : scheduler_(scheduler::CreateScheduler({})), pump_(GroupOptions(), {scheduler_.get()}) {
     pump_.Start();
   }
 
-  WorkerGroup::Options GroupOptions() {
-    WorkerGroup::Options options;
+  ReplicaSet::Options GroupOptions() {
+    ReplicaSet::Options options;
     options.membership.heartbeat_timeout = absl::Hours(1);
-    options.sliding_windows = {0};
-    options.model_bytes = {.layers = {1}, .cache = {0}};
-    options.step_tokens = 512;
-    options.on_step_result = [this](const v1::StepResult& result) {
+    options.group.sliding_windows = {0};
+    options.group.model_bytes = {.layers = {1}, .cache = {0}};
+    options.group.step_tokens = 512;
+    options.group.on_step_result = [this](const v1::StepResult& result) {
       ++num_results_;
       if (!result.spans().empty()) ++num_sampled_;
     };
@@ -188,12 +199,7 @@ class StepPumpTest : public testing::Test {
   std::shared_ptr<AwaitableSink> Submit(const std::string& id, uint32_t max_tokens,
                                         absl::Time deadline = absl::InfiniteFuture()) {
     auto sink = std::make_shared<AwaitableSink>();
-    scheduler::Request request;
-    request.id = id;
-    request.prompt = {1, 2, 3};
-    request.max_tokens = max_tokens;
-    request.sampling.set_logprobs(-1);
-    request.sampling.set_prompt_logprobs(-1);
+    scheduler::Request request = SmallRequest(id, max_tokens);
     request.deadline = deadline;
     request.sink = sink;
     EXPECT_TRUE(scheduler_->Submit(std::move(request), absl::Now()).ok());
@@ -234,6 +240,41 @@ TEST_F(StepPumpTest, RunsTheRequestsOfManyThreadsWhileWorkersComeAndGo) {
   AttachWorker("second");
   for (std::thread& client : clients) client.join();
   EXPECT_TRUE(pump_.group_ready());
+}
+
+TEST(ReplicasStepPumpTest, OnePumpServesAllReplicas) {
+  const std::unique_ptr<scheduler::Scheduler> schedulers[] = {scheduler::CreateScheduler({}),
+                                                              scheduler::CreateScheduler({})};
+  ReplicaSet::Options options;
+  options.membership.heartbeat_timeout = absl::Hours(1);
+  options.shape->num_replicas = 2;
+  options.group.sliding_windows = {0};
+  options.group.model_bytes = {.layers = {1}, .cache = {0}};
+  options.group.step_tokens = 512;
+  StepPump pump(std::move(options), {schedulers[0].get(), schedulers[1].get()});
+  pump.Start();
+  std::vector<std::shared_ptr<ThreadWorker>> workers;
+  for (const char* name : {"a", "b"}) {
+    workers.push_back(std::make_shared<ThreadWorker>(pump, name));
+    workers.back()->Start(workers.back());
+  }
+  std::vector<std::shared_ptr<AwaitableSink>> sinks;
+  for (int i = 0; i < 40; ++i) {
+    scheduler::Request request = SmallRequest(absl::StrCat(i), 20);
+    sinks.push_back(std::make_shared<AwaitableSink>());
+    request.sink = sinks.back();
+    EXPECT_TRUE(schedulers[i % 2]->Submit(std::move(request), absl::Now()).ok());
+    pump.Wake();
+  }
+  for (const auto& sink : sinks) {
+    const std::optional<absl::Status> done = sink->AwaitDone();
+    ASSERT_TRUE(done.has_value());
+    EXPECT_TRUE(done->ok()) << *done;
+    EXPECT_EQ(sink->tokens(), sinks[0]->tokens());
+  }
+  EXPECT_EQ(pump.num_replicas(), 2u);
+  pump.Stop();
+  for (const auto& worker : workers) worker->Join();
 }
 
 TEST_F(StepPumpTest, WakesForADeadlineWithoutAnyOtherEvent) {

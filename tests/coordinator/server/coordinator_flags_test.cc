@@ -44,7 +44,7 @@ TEST(CoordinatorFlagsTest, LeavesTheShapeToTheWorkers) {
 
 TEST(CoordinatorFlagsTest, ReadsFlags) {
   CoordinatorFlags flags;
-  ASSERT_EQ(Parse({"--model=m", "--parallel=tp=2,pp=3", "--step-tokens=64",
+  ASSERT_EQ(Parse({"--model=m", "--parallel=dp=4,tp=2,pp=3", "--step-tokens=64",
                    "--max-running-sequences=9", "--max-waiting-requests=5",
                    "--max-waiting-tokens=1000", "--max-request-mib=0.5", "--budget-share=0.25"},
                   flags),
@@ -53,6 +53,7 @@ TEST(CoordinatorFlagsTest, ReadsFlags) {
   ASSERT_TRUE(options.ok()) << options.status();
   EXPECT_EQ(options->shape->num_ranks, 2);
   EXPECT_EQ(options->shape->num_stages, 3);
+  EXPECT_EQ(options->shape->num_replicas, 4);
   EXPECT_EQ(options->scheduler.step_tokens, 64);
   EXPECT_EQ(options->scheduler.max_running_sequences, 9);
   EXPECT_EQ(options->scheduler.max_waiting_requests, 5);
@@ -118,7 +119,7 @@ TEST(CoordinatorFlagsTest, NamesTheFlagWithABadAddressOrShape) {
       {"--cluster-listen=h:70000", "--cluster-listen: \"h:70000\""},
       {"--metrics-listen=:80", "--metrics-listen: \":80\""},
       {"--parallel=tp=0", "--parallel: parallel shape \"tp=0\""},
-      {"--parallel=dp=2", "\"dp=2\" is neither"},
+      {"--parallel=ep=2", "\"ep=2\" is none of"},
       {"--parallel=tp=2,pp=", "pp is a number"},
   };
   for (const Case& test : cases) {

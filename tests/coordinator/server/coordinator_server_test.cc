@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/time/clock.h"
 #include "common/security/secret.h"
 #include "common/version.h"
 #include "gmock/gmock.h"
@@ -30,6 +31,14 @@ class CoordinatorServerTest : public ServerFixture {
     v1::GetStatusResponse response;
     EXPECT_TRUE(stub_->GetStatus(&context, {}, &response).ok());
     return response;
+  }
+
+  bool AwaitReplica(int replica, bool serving) {
+    const absl::Time deadline = absl::Now() + absl::Seconds(20);
+    while (GetStatus().replicas(replica).serving() != serving) {
+      if (absl::Now() > deadline) return false;
+    }
+    return true;
   }
 };
 
@@ -146,6 +155,42 @@ TEST_F(CoordinatorServerTest, FormsAGroupOfAsManyWorkersAsTheShapeWants) {
   EXPECT_EQ(status.workers(0).num_layers(), 1);
   EXPECT_EQ(status.workers(1).num_layers(), 1);
   EXPECT_NE(status.workers(0).stage(), status.workers(1).stage());
+}
+
+TEST_F(CoordinatorServerTest, ReplicasServeWhileOneOfThemIsLost) {
+  CoordinatorServer::Options options;
+  options.shape = cluster::ParallelShape{.num_replicas = 2};
+  StartServer(options);
+  auto first = AttachWorker({.worker_id = "w0", .script = Repeat("x"), .allowed_steps = 1});
+  EXPECT_FALSE(GetStatus().replicas(1).serving());
+  const auto second = MakeWorker({.worker_id = "w1", .script = Repeat("x")});
+  ASSERT_TRUE(AwaitReplica(1, true));
+  grpc::ClientContext context;
+  const auto held = stub_->Generate(&context, TextRequest("held", 5));
+  ASSERT_TRUE(first->AwaitHeldStep());
+  // The other replica has less to do.
+  ASSERT_TRUE(Generate(TextRequest("prompt", 5)).status.ok());
+  ASSERT_TRUE(second->AwaitIdle());
+
+  first->Disconnect();
+  ASSERT_TRUE(AwaitReplica(0, false));
+  v1::GetStatusResponse status = GetStatus();
+  EXPECT_TRUE(status.serving());
+  ASSERT_THAT(status.replicas(), SizeIs(2));
+  EXPECT_FALSE(status.replicas(0).serving());
+  EXPECT_TRUE(status.replicas(1).serving());
+  EXPECT_EQ(status.replicas(0).num_requests_waiting(), 1);
+  EXPECT_EQ(status.num_requests_waiting(), 1);
+  ASSERT_TRUE(Generate(TextRequest("prompt", 5)).status.ok());
+
+  const auto third = MakeWorker({.worker_id = "w2", .script = Repeat("x")});
+  const Answer answer = ReadAll(*held);
+  EXPECT_TRUE(answer.status.ok()) << answer.status.error_message();
+  ASSERT_THAT(answer.choices, SizeIs(1));
+  EXPECT_EQ(answer.choices[0].text, "xxxxx");
+  status = GetStatus();
+  EXPECT_TRUE(status.replicas(0).serving());
+  EXPECT_EQ(status.generated_tokens(), 15);
 }
 
 TEST_F(CoordinatorServerTest, StatusTellsOfWorkersAndTokens) {

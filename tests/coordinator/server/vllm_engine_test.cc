@@ -227,6 +227,29 @@ TEST_F(VllmEngineTest, AbortEndsARequestAndIsIdempotent) {
   EXPECT_TRUE(worker->AwaitIdle());
 }
 
+TEST_F(VllmEngineTest, TellsTheLoadOfEachReplica) {
+  CoordinatorServer::Options options;
+  options.shape = cluster::ParallelShape{.num_replicas = 2};
+  StartEngine(options);
+  const auto first = AttachWorker({.worker_id = "w0", .script = Repeat("x"), .allowed_steps = 1});
+  const auto second = MakeWorker({.worker_id = "w1", .script = Repeat("x")});
+  grpc::ClientContext context;
+  const auto running = engine_->Generate(&context, Request("prompt", 10));
+  ASSERT_TRUE(first->AwaitHeldStep());
+  const auto loads = Call(&VllmEngine::Stub::GetLoads);
+  EXPECT_EQ(loads.dp_rank_count(), 2);
+  ASSERT_THAT(loads.loads(), SizeIs(2));
+  for (int rank : {0, 1}) {
+    EXPECT_EQ(loads.loads(rank).dp_rank(), rank);
+    EXPECT_EQ(loads.loads(rank).num_running_reqs(), 1 - rank);
+  }
+  EXPECT_GT(loads.loads(0).token_usage(), 0);
+  EXPECT_EQ(loads.loads(1).token_usage(), 0);
+  EXPECT_EQ(Call(&VllmEngine::Stub::GetServerInfo).data_parallel_size(), 2);
+  first->AllowSteps(1 << 20);
+  EXPECT_TRUE(ReadAll(*running).status.ok());
+}
+
 TEST_F(VllmEngineTest, TellsItsLoad) {
   CoordinatorServer::Options options;
   options.scheduler.max_running_sequences = 1;

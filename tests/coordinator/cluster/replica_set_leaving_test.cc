@@ -4,17 +4,17 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "tests/coordinator/cluster/worker_group_fixture.h"
+#include "tests/coordinator/cluster/replica_set_fixture.h"
 
 namespace kvec::coordinator::cluster {
 namespace {
 
 using ::testing::ElementsAre;
 
-class WorkerGroupLeavingTest : public WorkerGroupFixture {
+class ReplicaSetLeavingTest : public ReplicaSetFixture {
  protected:
   // A ready group of two workers.
-  WorkerGroupLeavingTest() {
+  ReplicaSetLeavingTest() {
     MakeGroup({.num_ranks = 2, .num_stages = 1});
     for (const char* name : {"a", "b"}) members_.push_back(Attach(name));
     for (uint64_t id : members_) SayReady(id);
@@ -39,14 +39,14 @@ class WorkerGroupLeavingTest : public WorkerGroupFixture {
   std::vector<uint64_t> members_;
 };
 
-TEST_F(WorkerGroupLeavingTest, AWorkerOfAnIdleGroupIsLetGoAtOnce) {
+TEST_F(ReplicaSetLeavingTest, AWorkerOfAnIdleGroupIsLetGoAtOnce) {
   SayLeaving(members_[0]);
   EXPECT_TRUE(IsLetGo(members_[0]));
   EXPECT_TRUE(LastSent(members_[1]).has_abort_group());
   EXPECT_THAT(ready_changes_, ElementsAre(true, false));
 }
 
-TEST_F(WorkerGroupLeavingTest, ASpareIsLetGoAtOnce) {
+TEST_F(ReplicaSetLeavingTest, ASpareIsLetGoAtOnce) {
   scheduler_.current_counts.num_running = 1;
   const uint64_t spare = Attach("spare");
   SayLeaving(spare);
@@ -54,11 +54,11 @@ TEST_F(WorkerGroupLeavingTest, ASpareIsLetGoAtOnce) {
   EXPECT_THAT(ready_changes_, ElementsAre(true));
 }
 
-TEST_F(WorkerGroupLeavingTest, RunningRequestsEndFirstAndNoOthersAreStarted) {
+TEST_F(ReplicaSetLeavingTest, RunningRequestsEndFirstAndNoOthersAreStarted) {
   scheduler_.current_counts.num_running = 2;
   SayLeaving(members_[0]);
   EXPECT_TRUE(scheduler_.holds_starts);
-  EXPECT_EQ(group_->Statuses(now_)[0].state(), "draining");
+  EXPECT_EQ(set_->Statuses(now_)[0].state(), "draining");
   scheduler_.current_counts.num_running = 1;
   SayResult(members_[1]);
   EXPECT_FALSE(IsLetGo(members_[0]));
@@ -71,7 +71,7 @@ TEST_F(WorkerGroupLeavingTest, RunningRequestsEndFirstAndNoOthersAreStarted) {
   EXPECT_EQ(scheduler_.num_lost, 1);
 }
 
-TEST_F(WorkerGroupLeavingTest, ASpareTakesItsPlaceAtOnce) {
+TEST_F(ReplicaSetLeavingTest, ASpareTakesItsPlaceAtOnce) {
   scheduler_.current_counts.num_running = 2;
   const uint64_t spare = Attach("spare");
   SayLeaving(members_[0]);
@@ -82,7 +82,7 @@ TEST_F(WorkerGroupLeavingTest, ASpareTakesItsPlaceAtOnce) {
   EXPECT_EQ(LastEpoch(members_[1]), 2u);
 }
 
-TEST_F(WorkerGroupLeavingTest, OneThatAttachesLaterTakesItsPlaceWhenAllWhoLeaveHaveOne) {
+TEST_F(ReplicaSetLeavingTest, OneThatAttachesLaterTakesItsPlaceWhenAllWhoLeaveHaveOne) {
   scheduler_.current_counts.num_running = 2;
   for (uint64_t id : members_) SayLeaving(id);
   const uint64_t first = Attach("c");
@@ -93,10 +93,10 @@ TEST_F(WorkerGroupLeavingTest, OneThatAttachesLaterTakesItsPlaceWhenAllWhoLeaveH
   EXPECT_EQ(LastEpoch(second), 2u);
 }
 
-TEST_F(WorkerGroupLeavingTest, OneThatDiesMeanwhileIsLostAsAnyOther) {
+TEST_F(ReplicaSetLeavingTest, OneThatDiesMeanwhileIsLostAsAnyOther) {
   scheduler_.current_counts.num_running = 2;
   SayLeaving(members_[0]);
-  group_->OnDetach(members_[0], now_);
+  set_->OnDetach(members_[0], now_);
   EXPECT_EQ(scheduler_.num_lost, 1);
   SayAborted(members_[1]);
   Attach("a");

@@ -1,6 +1,7 @@
-#ifndef KVEC_TESTS_COORDINATOR_CLUSTER_WORKER_GROUP_FIXTURE_H_
-#define KVEC_TESTS_COORDINATOR_CLUSTER_WORKER_GROUP_FIXTURE_H_
+#ifndef KVEC_TESTS_COORDINATOR_CLUSTER_REPLICA_SET_FIXTURE_H_
+#define KVEC_TESTS_COORDINATOR_CLUSTER_REPLICA_SET_FIXTURE_H_
 
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -8,7 +9,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "coordinator/cluster/worker_group.h"
+#include "coordinator/cluster/replica_set.h"
 #include "gtest/gtest.h"
 #include "tests/coordinator/cluster/recording_scheduler.h"
 
@@ -27,7 +28,7 @@ class RecordingLink : public WorkerLink {
 
 // A group and workers of it that answer nothing by themselves. Time stands still unless a test
 // moves it.
-class WorkerGroupFixture : public testing::Test {
+class ReplicaSetFixture : public testing::Test {
  protected:
   void MakeGroup(ParallelShape shape, absl::Duration heartbeat_timeout = absl::Seconds(10)) {
     Make(shape, heartbeat_timeout);
@@ -35,7 +36,7 @@ class WorkerGroupFixture : public testing::Test {
   void MakeGroupOfAnyShape() { Make(std::nullopt, absl::Hours(1)); }
 
   void Make(std::optional<ParallelShape> shape, absl::Duration heartbeat_timeout) {
-    WorkerGroup::Options options;
+    ReplicaSet::Options options;
     options.membership.version = "1.0";
     options.membership.model_fingerprint = "model";
     options.membership.heartbeat_timeout = heartbeat_timeout;
@@ -43,22 +44,24 @@ class WorkerGroupFixture : public testing::Test {
     options.model.num_layers = 5;
     options.model.num_heads = 4;
     options.model.num_kv_heads = 2;
-    options.sliding_windows = {0, 512, 0, 512, 0};
-    options.model_bytes = {.layers = {10, 10, 10, 10, 10}, .cache = {0, 0, 0, 0, 0}};
-    options.sentence_end_bits = "bits";
-    options.step_tokens = 128;
+    options.group.sliding_windows = {0, 512, 0, 512, 0};
+    options.group.model_bytes = {.layers = {10, 10, 10, 10, 10}, .cache = {0, 0, 0, 0, 0}};
+    options.group.sentence_end_bits = "bits";
+    options.group.step_tokens = 128;
     options.on_ready_changed = [this](bool ready) { ready_changes_.push_back(ready); };
-    group_ = std::make_unique<WorkerGroup>(std::move(options), scheduler_);
+    std::vector<scheduler::Scheduler*> schedulers = {&scheduler_};
+    for (RecordingScheduler& other : others_) schedulers.push_back(&other);
+    set_ = std::make_unique<ReplicaSet>(std::move(options), schedulers);
   }
 
   uint64_t Connect() {
     const uint64_t id = next_id_++;
     links_[id] = std::make_shared<RecordingLink>();
-    group_->OnAttach(id, links_[id], now_);
+    set_->OnAttach(id, links_[id], now_);
     return id;
   }
 
-  void Say(uint64_t id, const v1::WorkerMessage& message) { group_->OnMessage(id, message, now_); }
+  void Say(uint64_t id, const v1::WorkerMessage& message) { set_->OnMessage(id, message, now_); }
 
   v1::WorkerMessage Registration(const std::string& worker_id) {
     v1::WorkerMessage message;
@@ -122,11 +125,12 @@ class WorkerGroupFixture : public testing::Test {
 
   void PassTime(absl::Duration duration) {
     now_ += duration;
-    group_->OnTimeouts(now_);
+    set_->OnTimeouts(now_);
   }
 
   RecordingScheduler scheduler_;
-  std::unique_ptr<WorkerGroup> group_;
+  std::deque<RecordingScheduler> others_;  // of further replicas; filled before MakeGroup
+  std::unique_ptr<ReplicaSet> set_;
   std::map<uint64_t, std::shared_ptr<RecordingLink>> links_;
   std::vector<bool> ready_changes_;
   uint64_t next_id_ = 1;
@@ -135,4 +139,4 @@ class WorkerGroupFixture : public testing::Test {
 
 }  // namespace kvec::coordinator::cluster
 
-#endif  // KVEC_TESTS_COORDINATOR_CLUSTER_WORKER_GROUP_FIXTURE_H_
+#endif  // KVEC_TESTS_COORDINATOR_CLUSTER_REPLICA_SET_FIXTURE_H_

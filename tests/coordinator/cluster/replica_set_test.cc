@@ -1,4 +1,4 @@
-#include "coordinator/cluster/worker_group.h"
+#include "coordinator/cluster/replica_set.h"
 
 #include <memory>
 #include <string>
@@ -6,7 +6,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "tests/coordinator/cluster/worker_group_fixture.h"
+#include "tests/coordinator/cluster/replica_set_fixture.h"
 
 namespace kvec::coordinator::cluster {
 namespace {
@@ -16,9 +16,9 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
-class WorkerGroupTest : public WorkerGroupFixture {};
+class ReplicaSetTest : public ReplicaSetFixture {};
 
-TEST_F(WorkerGroupTest, FormsWhenEnoughWorkersAreAttachedAndIsReadyWhenAllAre) {
+TEST_F(ReplicaSetTest, FormsWhenEnoughWorkersAreAttachedAndIsReadyWhenAllAre) {
   MakeGroup({.num_ranks = 2, .num_stages = 2});
   std::vector<uint64_t> workers;
   for (const char* name : {"a", "b", "c"}) workers.push_back(Attach(name));
@@ -48,7 +48,7 @@ TEST_F(WorkerGroupTest, FormsWhenEnoughWorkersAreAttachedAndIsReadyWhenAllAre) {
   EXPECT_THAT(ready_changes_, ElementsAre(true));
 }
 
-TEST_F(WorkerGroupTest, RefusesAnotherVersionAnotherModelAndADoubleName) {
+TEST_F(ReplicaSetTest, RefusesAnotherVersionAnotherModelAndADoubleName) {
   MakeGroup({});
   v1::WorkerMessage registration = Registration("a");
   registration.mutable_register_()->set_version("0.9");
@@ -68,7 +68,7 @@ TEST_F(WorkerGroupTest, RefusesAnotherVersionAnotherModelAndADoubleName) {
   EXPECT_EQ(links_[twin]->closed->code(), absl::StatusCode::kAlreadyExists);
 }
 
-TEST_F(WorkerGroupTest, RefusesMessagesOutOfOrder) {
+TEST_F(ReplicaSetTest, RefusesMessagesOutOfOrder) {
   MakeGroup({.num_ranks = 1, .num_stages = 2});
   const uint64_t eager = Connect();
   SayHeartbeat(eager, false, 0);
@@ -83,7 +83,7 @@ TEST_F(WorkerGroupTest, RefusesMessagesOutOfOrder) {
   EXPECT_EQ(links_[empty]->closed->code(), absl::StatusCode::kInvalidArgument);
 }
 
-TEST_F(WorkerGroupTest, RefusesAWorkerThatTakesSmallerSteps) {
+TEST_F(ReplicaSetTest, RefusesAWorkerThatTakesSmallerSteps) {
   MakeGroup({});
   const uint64_t id = Attach("a");
   SayReady(id, /*max_step_tokens=*/127);
@@ -92,7 +92,7 @@ TEST_F(WorkerGroupTest, RefusesAWorkerThatTakesSmallerSteps) {
   EXPECT_FALSE(scheduler_.group.has_value());
 }
 
-TEST_F(WorkerGroupTest, ABrokenStreamAbortsTheOthersAndASpareTakesThePlace) {
+TEST_F(ReplicaSetTest, ABrokenStreamAbortsTheOthersAndASpareTakesThePlace) {
   MakeGroup({.num_ranks = 1, .num_stages = 2});
   const uint64_t a = Attach("a");
   const uint64_t b = Attach("b");
@@ -100,12 +100,12 @@ TEST_F(WorkerGroupTest, ABrokenStreamAbortsTheOthersAndASpareTakesThePlace) {
   SayReady(a);
   SayReady(b);
   EXPECT_THAT(links_[spare]->sent, IsEmpty());
-  group_->OnDetach(a, now_);
+  set_->OnDetach(a, now_);
   EXPECT_EQ(scheduler_.num_lost, 1);
   EXPECT_THAT(ready_changes_, ElementsAre(true, false));
   EXPECT_THAT(LastSent(b).abort_group().reason(), HasSubstr("worker a"));
   EXPECT_THAT(links_[spare]->sent, IsEmpty()) << "b may still be at work for group 1";
-  EXPECT_EQ(group_->Statuses(now_)[0].state(), "aborting");
+  EXPECT_EQ(set_->Statuses(now_)[0].state(), "aborting");
   SayAborted(b, "new address of b");
   for (uint64_t id : {spare, b}) {
     const v1::FormGroup& form = LastSent(id).form_group();
@@ -118,20 +118,20 @@ TEST_F(WorkerGroupTest, ABrokenStreamAbortsTheOthersAndASpareTakesThePlace) {
   EXPECT_EQ(scheduler_.group->epoch, 2);
 }
 
-TEST_F(WorkerGroupTest, AWorkerThatNeverAnswersAbortGroupIsLost) {
+TEST_F(ReplicaSetTest, AWorkerThatNeverAnswersAbortGroupIsLost) {
   MakeGroup({.num_ranks = 1, .num_stages = 2});
   const uint64_t a = Attach("a");
   const uint64_t b = Attach("b");
-  group_->OnDetach(a, now_);
+  set_->OnDetach(a, now_);
   Attach("c");
   EXPECT_TRUE(LastSent(b).has_abort_group());
   Attach("d");  // c and d are enough
-  EXPECT_EQ(group_->Statuses(now_)[1].state(), "loading");
+  EXPECT_EQ(set_->Statuses(now_)[1].state(), "loading");
   PassTime(absl::Seconds(10));
   EXPECT_EQ(links_[b]->closed->code(), absl::StatusCode::kUnavailable);
 }
 
-TEST_F(WorkerGroupTest, RefusesGroupAbortedWithoutAnAbort) {
+TEST_F(ReplicaSetTest, RefusesGroupAbortedWithoutAnAbort) {
   MakeGroup({.num_ranks = 1, .num_stages = 2});
   const uint64_t a = Attach("a");
   const uint64_t b = Attach("b");
@@ -145,7 +145,7 @@ TEST_F(WorkerGroupTest, RefusesGroupAbortedWithoutAnAbort) {
   EXPECT_TRUE(links_[b]->closed.has_value());
 }
 
-TEST_F(WorkerGroupTest, AWorkerThatLeavesMayStillAnswerAbortGroup) {
+TEST_F(ReplicaSetTest, AWorkerThatLeavesMayStillAnswerAbortGroup) {
   MakeGroup({});
   const uint64_t a = Attach("a");
   v1::WorkerMessage leaving;
@@ -156,23 +156,23 @@ TEST_F(WorkerGroupTest, AWorkerThatLeavesMayStillAnswerAbortGroup) {
   EXPECT_EQ(LastEpoch(a), 1u) << "it is in no further group";
 }
 
-TEST_F(WorkerGroupTest, ALossWhileLoadingNeedsNoWordToTheScheduler) {
+TEST_F(ReplicaSetTest, ALossWhileLoadingNeedsNoWordToTheScheduler) {
   MakeGroup({.num_ranks = 1, .num_stages = 2});
   const uint64_t a = Attach("a");
   const uint64_t b = Attach("b");
   SayReady(a);
-  group_->OnDetach(b, now_);
+  set_->OnDetach(b, now_);
   EXPECT_TRUE(LastSent(a).has_abort_group());
   EXPECT_EQ(scheduler_.num_lost, 0);
   EXPECT_THAT(ready_changes_, IsEmpty());
 }
 
-TEST_F(WorkerGroupTest, IgnoresWhatBelongsToAnOlderGroup) {
+TEST_F(ReplicaSetTest, IgnoresWhatBelongsToAnOlderGroup) {
   MakeGroup({.num_ranks = 1, .num_stages = 2});
   const uint64_t a = Attach("a");
   const uint64_t b = Attach("b");
   SayReady(a);
-  group_->OnDetach(b, now_);
+  set_->OnDetach(b, now_);
   SayAborted(a);
   Attach("c");  // group 2
   v1::WorkerMessage stale;
@@ -186,7 +186,7 @@ TEST_F(WorkerGroupTest, IgnoresWhatBelongsToAnOlderGroup) {
   EXPECT_TRUE(LastSent(a).has_form_group());
 }
 
-TEST_F(WorkerGroupTest, HandsResultsToTheSchedulerByPlaceInTheGroup) {
+TEST_F(ReplicaSetTest, HandsResultsToTheSchedulerByPlaceInTheGroup) {
   MakeGroup({.num_ranks = 1, .num_stages = 2});
   const uint64_t a = Attach("a");
   const uint64_t b = Attach("b");
@@ -198,31 +198,31 @@ TEST_F(WorkerGroupTest, HandsResultsToTheSchedulerByPlaceInTheGroup) {
   Say(b, result);
   Say(a, result);
   EXPECT_THAT(scheduler_.result_workers, ElementsAre(1, 0));
-  EXPECT_EQ(group_->Statuses(now_)[0].last_step_ms(), 2.5);
-  EXPECT_EQ(group_->Statuses(now_)[0].free_pages(), 7 + 2) << "what is cached is free";
-  EXPECT_EQ(group_->Statuses(now_)[0].cached_pages(), 2);
+  EXPECT_EQ(set_->Statuses(now_)[0].last_step_ms(), 2.5);
+  EXPECT_EQ(set_->Statuses(now_)[0].free_pages(), 7 + 2) << "what is cached is free";
+  EXPECT_EQ(set_->Statuses(now_)[0].cached_pages(), 2);
 }
 
-TEST_F(WorkerGroupTest, SendsStepsOfItsEpochToAllWorkers) {
+TEST_F(ReplicaSetTest, SendsStepsOfItsEpochToAllWorkers) {
   MakeGroup({.num_ranks = 2, .num_stages = 1});
   const uint64_t a = Attach("a");
   const uint64_t b = Attach("b");
   SayReady(a);
   v1::Step step;
   step.set_group_epoch(1);
-  group_->SendStep(step);  // not ready yet
+  set_->group(0).SendStep(step);  // not ready yet
   SayReady(b);
   step.set_step_id(5);
-  group_->SendStep(step);
+  set_->group(0).SendStep(step);
   step.set_group_epoch(2);
-  group_->SendStep(step);
+  set_->group(0).SendStep(step);
   for (uint64_t id : {a, b}) {
     ASSERT_THAT(links_[id]->sent, SizeIs(2));
     EXPECT_EQ(LastSent(id).step().step_id(), 5);
   }
 }
 
-TEST_F(WorkerGroupTest, AWorkerErrorBreaksTheGroupAndPutsTheNextOneOffLongerAndLonger) {
+TEST_F(ReplicaSetTest, AWorkerErrorBreaksTheGroupAndPutsTheNextOneOffLongerAndLonger) {
   MakeGroup({}, /*heartbeat_timeout=*/absl::Hours(1));
   const uint64_t a = Attach("a");
   absl::Duration last = absl::ZeroDuration();
@@ -233,7 +233,7 @@ TEST_F(WorkerGroupTest, AWorkerErrorBreaksTheGroupAndPutsTheNextOneOffLongerAndL
     EXPECT_TRUE(LastSent(a).has_abort_group());
     EXPECT_FALSE(scheduler_.group.has_value());
     SayAborted(a);
-    const absl::Duration delay = group_->NextTimeout() - now_;
+    const absl::Duration delay = set_->NextTimeout() - now_;
     EXPECT_GE(delay, last);
     EXPECT_LE(delay, absl::Seconds(30));
     last = delay;
@@ -244,13 +244,13 @@ TEST_F(WorkerGroupTest, AWorkerErrorBreaksTheGroupAndPutsTheNextOneOffLongerAndL
   EXPECT_EQ(last, absl::Seconds(30));
 }
 
-TEST_F(WorkerGroupTest, AGoodResultEndsTheDelays) {
+TEST_F(ReplicaSetTest, AGoodResultEndsTheDelays) {
   MakeGroup({}, /*heartbeat_timeout=*/absl::Hours(1));
   const uint64_t a = Attach("a");
   SayReady(a);
   SayError(a, 1);
   SayAborted(a);
-  const absl::Duration first = group_->NextTimeout() - now_;
+  const absl::Duration first = set_->NextTimeout() - now_;
   PassTime(first);
   SayReady(a);
   v1::WorkerMessage result;
@@ -258,10 +258,10 @@ TEST_F(WorkerGroupTest, AGoodResultEndsTheDelays) {
   Say(a, result);
   SayError(a, 2);
   SayAborted(a);
-  EXPECT_EQ(group_->NextTimeout() - now_, first);
+  EXPECT_EQ(set_->NextTimeout() - now_, first);
 }
 
-TEST_F(WorkerGroupTest, AResultThatTheSchedulerRefusesBreaksTheGroup) {
+TEST_F(ReplicaSetTest, AResultThatTheSchedulerRefusesBreaksTheGroup) {
   MakeGroup({});
   const uint64_t a = Attach("a");
   SayReady(a);
@@ -273,7 +273,7 @@ TEST_F(WorkerGroupTest, AResultThatTheSchedulerRefusesBreaksTheGroup) {
   EXPECT_EQ(scheduler_.num_lost, 1);
 }
 
-TEST_F(WorkerGroupTest, AnIdleWorkerLivesByItsHeartbeats) {
+TEST_F(ReplicaSetTest, AnIdleWorkerLivesByItsHeartbeats) {
   MakeGroup({});
   const uint64_t a = Attach("a");
   SayReady(a);
@@ -285,10 +285,10 @@ TEST_F(WorkerGroupTest, AnIdleWorkerLivesByItsHeartbeats) {
   PassTime(absl::Seconds(10));
   EXPECT_EQ(links_[a]->closed->code(), absl::StatusCode::kUnavailable);
   EXPECT_FALSE(scheduler_.group.has_value());
-  EXPECT_EQ(group_->Statuses(now_)[0].state(), "lost");
+  EXPECT_EQ(set_->Statuses(now_)[0].state(), "lost");
 }
 
-TEST_F(WorkerGroupTest, AWorkerInsideAStepLivesByItsProgress) {
+TEST_F(ReplicaSetTest, AWorkerInsideAStepLivesByItsProgress) {
   MakeGroup({});
   const uint64_t a = Attach("a");
   SayReady(a);
@@ -303,7 +303,7 @@ TEST_F(WorkerGroupTest, AWorkerInsideAStepLivesByItsProgress) {
   EXPECT_TRUE(links_[a]->closed.has_value());
 }
 
-TEST_F(WorkerGroupTest, TheSurvivorsOfAStuckWorkerGetNewTime) {
+TEST_F(ReplicaSetTest, TheSurvivorsOfAStuckWorkerGetNewTime) {
   MakeGroup({.num_ranks = 1, .num_stages = 2});
   const uint64_t a = Attach("a");
   const uint64_t b = Attach("b");
@@ -317,15 +317,15 @@ TEST_F(WorkerGroupTest, TheSurvivorsOfAStuckWorkerGetNewTime) {
   EXPECT_FALSE(links_[b]->closed.has_value());
 }
 
-TEST_F(WorkerGroupTest, AStreamThatNeverRegistersIsClosed) {
+TEST_F(ReplicaSetTest, AStreamThatNeverRegistersIsClosed) {
   MakeGroup({});
   const uint64_t id = Connect();
   PassTime(absl::Seconds(10));
   EXPECT_TRUE(links_[id]->closed.has_value());
-  EXPECT_THAT(group_->Statuses(now_), IsEmpty());
+  EXPECT_THAT(set_->Statuses(now_), IsEmpty());
 }
 
-TEST_F(WorkerGroupTest, AWorkerThatLeavesIsNotLost) {
+TEST_F(ReplicaSetTest, AWorkerThatLeavesIsNotLost) {
   MakeGroup({.num_ranks = 1, .num_stages = 1});
   const uint64_t a = Attach("a");
   SayReady(a);
@@ -334,25 +334,25 @@ TEST_F(WorkerGroupTest, AWorkerThatLeavesIsNotLost) {
   Say(a, leaving);
   EXPECT_TRUE(links_[a]->closed->ok());
   EXPECT_EQ(scheduler_.num_lost, 1);
-  EXPECT_EQ(group_->Statuses(now_)[0].state(), "draining");
-  group_->OnDetach(a, now_);
-  EXPECT_THAT(group_->Statuses(now_), IsEmpty());
+  EXPECT_EQ(set_->Statuses(now_)[0].state(), "draining");
+  set_->OnDetach(a, now_);
+  EXPECT_THAT(set_->Statuses(now_), IsEmpty());
 }
 
-TEST_F(WorkerGroupTest, ALostWorkerThatComesBackIsNotShownTwice) {
+TEST_F(ReplicaSetTest, ALostWorkerThatComesBackIsNotShownTwice) {
   MakeGroup({});
-  group_->OnDetach(Attach("a"), now_);
+  set_->OnDetach(Attach("a"), now_);
   Attach("a");
-  ASSERT_THAT(group_->Statuses(now_), SizeIs(1));
-  EXPECT_EQ(group_->Statuses(now_)[0].state(), "loading");
+  ASSERT_THAT(set_->Statuses(now_), SizeIs(1));
+  EXPECT_EQ(set_->Statuses(now_)[0].state(), "loading");
 }
 
-TEST_F(WorkerGroupTest, ShutdownClosesEveryStream) {
+TEST_F(ReplicaSetTest, ShutdownClosesEveryStream) {
   MakeGroup({});
   const uint64_t a = Attach("a");
   const uint64_t spare = Attach("b");
   SayReady(a);
-  group_->Shutdown(now_);
+  set_->Shutdown(now_);
   EXPECT_EQ(links_[a]->closed->code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(links_[spare]->closed->code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(scheduler_.num_lost, 1);
