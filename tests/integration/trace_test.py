@@ -3,11 +3,15 @@
 import json
 import pathlib
 import random
+import sys
 import tempfile
 import unittest
 
 from processes import wait_until
 from service import Service, ids, model_path
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "benchmarks"))
+import cost_model
 
 MODEL = model_path("smollm2")
 NUM_STEPS = 60
@@ -114,6 +118,55 @@ class TraceTest(unittest.TestCase):
             for eviction in evictions:
                 self.assertIn(inner, [span["name"] for span in row
                                       if eviction["begin"] <= span["begin"] < eviction["end"]])
+
+
+class SentMessagesTest(unittest.TestCase):
+    """Workers send what docs/cost_model.md counts, message by message."""
+
+    SHAPES = ((2, 1), (3, 1), (1, 2), (2, 2))
+
+    def serve(self, shape):
+        return Service(MODEL, worker_flags=["--threads", 1], shape=shape)
+
+    def layers(self, service):
+        """[num_stages]"""
+        workers = service.status()["workers"]
+        return [num_layers for _, num_layers in
+                sorted({(worker["stage"], worker["num_layers"]) for worker in workers})]
+
+    def test_in_steps_of_decode(self):
+        for shape in self.SHAPES:
+            with self.subTest(shape=shape), self.serve(shape) as service, \
+                    tempfile.TemporaryDirectory() as folder:
+                processes = [service.start_kvec("generate", "--prompt", f"{i} ships", "--max-tokens",
+                                                4000, "--ignore-eos") for i in range(4)]
+                wait_until(lambda: service.status()["generated_tokens"] > 100, "decoding")
+                self.assertEqual(service.status()["num_requests_running"], 4)
+                path = pathlib.Path(folder) / "trace.json"
+                service.kvec("trace", "--steps", 20, "--out", path)
+                for process in processes:
+                    process.kill()
+                    process.wait()
+                    process.stdout.close()
+                compared, faults = cost_model.check(path, cost_model.Shape(*shape),
+                                                    self.layers(service))
+                self.assertEqual(faults, [])
+                self.assertEqual(compared, 20 * service.num_workers)
+
+    def test_in_an_eviction(self):
+        tokens = 1016
+        prompt = ids(random.Random(4).choices(range(1000, 40000), k=tokens))
+        for tp, pp in self.SHAPES:
+            with self.subTest(tp=tp, pp=pp), self.serve((tp, pp)) as service:
+                usage = service.generate("--token-ids", prompt, "--policy", "kvec", "--budget", 64,
+                                         "--max-tokens", 2)["usage"]
+                expected = 0
+                for stage, num_layers in enumerate(self.layers(service)):
+                    for rank in range(tp):
+                        sent = cost_model.messages(cost_model.SMOLLM2, cost_model.Shape(tp, pp), stage,
+                                                   rank, num_layers, 0, 0, 0, evictions=[tokens])
+                        expected += sent["all-gather"][1]
+                self.assertEqual(usage["exchanged_bytes"], expected)
 
 
 if __name__ == "__main__":
