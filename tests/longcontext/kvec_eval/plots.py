@@ -32,7 +32,7 @@ def _styles(table):
 
 def score_over_budget(table):
     """Score, with standard errors, for each policy."""
-    figure, axes = pyplot.subplots(figsize=(7.2, 4.2), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(8.2, 4.2), layout="constrained")
     for policy, style in _styles(table).items():
         points = [(budget, mean) for budget in table.budgets
                   if (mean := table.mean("score", ALL, policy, budget))]
@@ -47,13 +47,33 @@ def score_over_budget(table):
     axes.set(xlabel="budget (entries per KV head)", ylabel="score",
              ylim=(0, 1.02))
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    figure.legend(loc="outside right center", fontsize=8)
+    return _svg(figure)
+
+
+def divergence_over_budget(table, family):
+    """KL to the full cache, with standard errors, for each policy; "" without the full cache."""
+    if not table.cell(family, FULL, None):
+        return ""
+    figure, axes = pyplot.subplots(figsize=(8.2, 4.2), layout="constrained")
+    for policy, style in _styles(table).items():
+        points = [(budget, mean) for budget in table.budgets
+                  if (mean := table.mean("divergence", family, policy, budget))]
+        axes.errorbar([x for x, _ in points], [mean.value for _, mean in points],
+                      yerr=[mean.error for _, mean in points], capsize=2, linewidth=1.3,
+                      markersize=5, **style)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(table.budgets, [str(budget) for budget in table.budgets])
+    axes.set(xlabel="budget (entries per KV head)", ylabel="KL from the full cache, nats per token")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right center", fontsize=8)
     return _svg(figure)
 
 
 def score_over_coverage(table):
     """One point per policy and budget: mean coverage, mean score."""
-    figure, axes = pyplot.subplots(figsize=(7.2, 4.2), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(8.2, 4.2), layout="constrained")
     for policy, style in _styles(table).items():
         points = [(table.mean("coverage", ALL, policy, budget), mean, budget)
                   for budget in table.budgets
@@ -62,11 +82,11 @@ def score_over_coverage(table):
                   markersize=5, **style)
         for x, y, budget in points:
             axes.annotate(str(budget), (x.value, y.value), fontsize=7, xytext=(3, 3),
-                          textcoords="offset points")
+                          textcoords="offset points", color=style["color"])
     axes.set(xlabel="coverage (unique tokens kept by any head of any layer / prompt)",
              ylabel="score", ylim=(0, 1.02))
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    figure.legend(loc="outside right center", fontsize=8)
     return _svg(figure)
 
 
@@ -81,18 +101,23 @@ def _layer_means(results, field):
 
 
 def layers(table, budget):
-    """What each layer was given, and how many different tokens it kept with that."""
-    figure, both = pyplot.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+    """What each layer was given, and how many different tokens it kept with that. Policies with the
+    same curve are one line, under all their names."""
+    figure, both = pyplot.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
     fields = (("kept_entries", "kept entries, all KV heads"),
               ("unique_tokens", "unique tokens kept by any KV head"))
     for axes, (field, label) in zip(both, fields):
+        curves = {}
         for policy, style in _styles(table).items():
-            axes.plot(*_layer_means(table.cell(ALL, policy, budget), field), linewidth=1,
-                      markersize=3, **style)
+            found, means = _layer_means(table.cell(ALL, policy, budget), field)
+            curves.setdefault((tuple(found), tuple(means)), []).append(style)
+        for (found, means), styles in curves.items():
+            names = "\n".join(style["label"] for style in styles)
+            axes.plot(found, means, linewidth=1, markersize=3, **{**styles[0], "label": names})
         axes.set(xlabel="layer", ylabel=label)
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-    both[0].legend(fontsize=7)
+        axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     return _svg(figure)
 
 
@@ -123,8 +148,9 @@ def needle_map(table, budget):
         axes.set_title(policy, fontsize=9)
         axes.set_xticks(range(len(depths)), [f"{depth:g}" for depth in depths], fontsize=7)
         axes.set_yticks(range(len(rows)), rows, fontsize=7)
-    for axes in list(grid.flat)[len(policies):]:
-        axes.set_visible(False)
+    for empty in range(len(policies), grid.size):
+        grid.flat[empty].set_visible(False)
+        grid.flat[empty - columns].tick_params(labelbottom=True)
     figure.colorbar(image, ax=grid, shrink=0.8, label="score")
     figure.supxlabel("depth of the needle", fontsize=9)
     if len(lengths) > 1:

@@ -88,6 +88,8 @@ def _pictures(table):
     middle = table.budgets[min(1, len(table.budgets) - 1)]
     found = [("Score over budget", plots.score_over_budget(table)),
              ("Score over coverage", plots.score_over_coverage(table)),
+             *((f"Text that follows ({family}): distance from the full cache over budget",
+                plots.divergence_over_budget(table, family)) for family in table.forced_families),
              *((f"Needles by depth at budget {budget}", plots.needle_map(table, budget))
                for budget in table.budgets),
              (f"Layers at budget {middle}", plots.layers(table, middle))]

@@ -185,7 +185,7 @@ def test_the_page_needs_no_other_file(run, target, tmp_path, monkeypatch):
     run(target)
     report(tmp_path, monkeypatch)
     page = (tmp_path / "out/report.html").read_text()
-    assert page.count("<svg") == 5
+    assert page.count("<svg") == 6
     for reference in ("<script", "<link", "src=", "url(http"):
         assert reference not in page
 
