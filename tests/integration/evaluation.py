@@ -5,8 +5,12 @@ import pathlib
 import subprocess
 import sys
 
+import yaml
+
 TIMEOUT_SECONDS = 1500
-HARNESS = pathlib.Path(__file__).parents[1] / "longcontext"
+ROOT = pathlib.Path(__file__).parents[2]
+HARNESS = ROOT / "tests/longcontext"
+JOB = ROOT / "deploy/kubernetes/evaluation/job.yaml"
 
 
 def kvec_eval(command, *arguments, host=None):
@@ -18,6 +22,22 @@ def kvec_eval(command, *arguments, host=None):
     if done.returncode != 0:
         raise AssertionError(f"kvec-eval {command} ended with {done.returncode}: {done.stderr[-4000:]}")
     return done.stdout
+
+
+def job_arguments(name, suite, target, folder):
+    """What the Kubernetes Job gives to kvec-eval in its container `name`, `run` or `report`, with another
+    suite, target and folder."""
+    job = next(yaml.safe_load_all(JOB.read_text()))
+    pod = job["spec"]["template"]["spec"]
+    container, = [container for container in pod["initContainers"] + pod["containers"]
+                  if container["name"] == name]
+    replaced = {"/opt/kvec/suites/": str(suite), "--target=": f"--target={target}",
+                "--out=": f"--out={folder}", "/results/": str(folder)}
+
+    def mine(argument):
+        return next((value for start, value in replaced.items() if argument.startswith(start)), argument)
+
+    return [mine(argument) for argument in container["args"]]
 
 
 def answers(folder):

@@ -1,5 +1,6 @@
 """kvec-eval on a small suite of its own: whoever answers, one process, two that share the work, or a group
-of four hosts (tp=2, pp=2), the stored answers are the same; and one prefill serves all cells of a prompt."""
+of four hosts (tp=2, pp=2), the stored answers are the same; and one prefill serves all cells of a prompt. The
+command is that of the Kubernetes Job."""
 
 import pathlib
 import statistics
@@ -12,17 +13,16 @@ from packages import need
 
 need("grpc", "kvec.v1", "numpy", "tqdm", "yaml")
 
-from evaluation import answers, kvec_eval  # noqa: E402: only where they are installed
+from evaluation import answers, job_arguments, kvec_eval  # noqa: E402: only where they are installed
 
 MODEL = model_path("smollm2")
 SUITE = """name: small
 seed: 5
 prompt_tokens: [500]
-tasks: {key_value: 2, words: 1, code: 1, table: 1, niah_multikey_1: 1, continuation: 1}
+tasks: {key_value: 1, words: 1, code: 1, niah_multikey_1: 1, continuation: 1}
 """
-NUM_PROMPTS = 7
-CELLS = ["--policies", "full,kvec,snapkv", "--budgets", "64,128"]
-NUM_CELLS = 5
+NUM_PROMPTS = 5
+NUM_CELLS = 1 + 2 * 4  # full; kvec and snapkv at four budgets
 WIDE_WINDOW = 32      # fed again before an eviction
 BLOCK_TOKENS = 16     # what the prefix cache counts in
 # Ranks sum in another order: with the full cache log-probabilities move by less than 0.01. Where entries of
@@ -44,9 +44,9 @@ class EvaluationTest(unittest.TestCase):
 
     @classmethod
     def run_suite(cls, name, services, host=None):
-        kvec_eval("run", cls.folder / "small.yaml", "--target",
-                  ",".join(service.target for service in services), *CELLS, "--out",
-                  cls.folder / name, host=host)
+        kvec_eval(*job_arguments("run", cls.folder / "small.yaml",
+                                 ",".join(service.target for service in services),
+                                 cls.folder / name), host=host)
         found = answers(cls.folder / name)
         assert len(found) == NUM_PROMPTS * NUM_CELLS, len(found)
         return found
@@ -96,7 +96,7 @@ class EvaluationTest(unittest.TestCase):
                 network=network) as service:
             self.assertEqual(len(service.status()["workers"]), 4)
             self.check_same(self.run_suite("group", [service], host=network.hosts[0]))
-            report = kvec_eval("report", self.folder / "group")
+            report = kvec_eval(*job_arguments("report", None, None, self.folder / "group"))
             self.assertIn(f"{NUM_PROMPTS * NUM_CELLS} answers", report)
 
 
