@@ -11,6 +11,7 @@
 #include "coordinator/client/chat_command.h"
 #include "coordinator/client/coverage_command.h"
 #include "coordinator/client/generate_command.h"
+#include "coordinator/client/plan_command.h"
 #include "coordinator/client/status_command.h"
 #include "coordinator/client/token_command.h"
 #include "coordinator/client/trace_command.h"
@@ -25,6 +26,7 @@ constexpr char kExamples[] = R"(Start here:
   kvec coverage --budget 128 "A long text"       what does eviction keep of it? (a page)
   kvec bench --model model.gguf                  how fast is this machine?
   kvec trace --steps 100 --out trace.json        where does the time go?
+  kvec plan --model config.json --card H100-80   which GPUs does a model fit?
   kvec token --name alice                        a token for a coordinator that asks for one
 
 `kvec COMMAND --help` shows a command's options with examples.
@@ -53,6 +55,7 @@ ExitCode RunCommandLine(const std::vector<std::string>& arguments, Terminal& ter
   BenchCommand bench(program);
   TraceCommand trace(program);
   TokenCommand token(program);
+  PlanCommand plan(program);
   try {
     // CLI11 takes the arguments from last to first.
     program.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
@@ -65,6 +68,7 @@ ExitCode RunCommandLine(const std::vector<std::string>& arguments, Terminal& ter
   if (coverage.is_chosen()) return Report(coverage.Run(terminal, interrupts), terminal);
   if (bench.is_chosen()) return Report(bench.Run(terminal), terminal);
   if (trace.is_chosen()) return Report(trace.Run(terminal, interrupts), terminal);
+  if (plan.is_chosen()) return Report(plan.Run(terminal), terminal);
   if (token.is_chosen()) return Report(token.Run(terminal), terminal);
   return Report(status.Run(terminal, interrupts), terminal);
 }

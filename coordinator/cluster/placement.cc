@@ -106,26 +106,26 @@ absl::Status CheckParallelShape(const ParallelShape& shape, const ModelConfig& c
   return absl::OkStatus();
 }
 
-ModelBytes MeasureModelBytes(const ModelFiles& files) {
+ModelBytes MeasureModelBytes(const ModelConfig& config, absl::Span<const TensorBytes> tensors) {
   ModelBytes bytes;
-  const ModelConfig& config = files.config();
   bytes.layers.assign(config.num_layers, 0);
-  for (const FileTensor& tensor : files.tensors()) {
-    const uint64_t num_bytes = tensor.data.size();
+  bool has_head = false;
+  for (const TensorBytes& tensor : tensors) {
     absl::string_view rest = tensor.name;
     if (tensor.name == "token_embd.weight") {
-      bytes.embedding += num_bytes;
+      bytes.embedding += tensor.bytes;
     } else if (absl::ConsumePrefix(&rest, "blk.")) {
       size_t layer = 0;
       const absl::string_view number = rest.substr(0, rest.find('.'));
       if (absl::SimpleAtoi(number, &layer) && layer < bytes.layers.size()) {
-        bytes.layers[layer] += num_bytes;
+        bytes.layers[layer] += tensor.bytes;
       }
     } else {
-      bytes.head += num_bytes;  // output.weight, output_norm.weight
+      has_head = has_head || tensor.name == "output.weight";
+      bytes.head += tensor.bytes;  // output.weight, output_norm.weight
     }
   }
-  if (!files.HasTensor("output.weight")) bytes.head += bytes.embedding;
+  if (!has_head) bytes.head += bytes.embedding;
   for (int window : config.sliding_windows) {
     const uint64_t depth =
         window > 0 ? std::min(kBalancedDepth, static_cast<uint64_t>(window)) : kBalancedDepth;
@@ -133,6 +133,14 @@ ModelBytes MeasureModelBytes(const ModelFiles& files) {
                           kKvNumberBytes);
   }
   return bytes;
+}
+
+ModelBytes MeasureModelBytes(const ModelFiles& files) {
+  std::vector<TensorBytes> tensors;
+  for (const FileTensor& tensor : files.tensors()) {
+    tensors.push_back({tensor.name, tensor.data.size()});
+  }
+  return MeasureModelBytes(files.config(), tensors);
 }
 
 std::vector<v1::Placement> PlaceWorkers(const ParallelShape& shape, const ModelBytes& bytes) {

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "common/model/model_config.h"
 #include "common/model/model_files.h"
 #include "kvec/v1/cluster.pb.h"
@@ -49,6 +50,13 @@ struct ModelBytes {
 inline constexpr uint64_t kBalancedSequences = 8;
 inline constexpr uint64_t kBalancedDepth = 2048;
 
+struct TensorBytes {
+  std::string name;  // GGUF's
+  uint64_t bytes = 0;
+};
+
+// Of these tensors, which are all that the model has.
+ModelBytes MeasureModelBytes(const ModelConfig& config, absl::Span<const TensorBytes> tensors);
 ModelBytes MeasureModelBytes(const ModelFiles& files);
 
 // [num_stages · num_ranks], stage-major. Layers are contiguous, and the stages as equal as they can

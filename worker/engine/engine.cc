@@ -11,6 +11,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "common/status_macros.h"
+#include "worker/model/rank_heads.h"
 #include "worker/trace/span_recorder.h"
 
 namespace kvec::worker::engine {
@@ -38,10 +39,10 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const ModelFiles& files,
 
 absl::Status Engine::Load(const ModelFiles& files) {
   const ModelConfig& config = files.config();
-  KVEC_ASSIGN_OR_RETURN(const model::ColumnBlocks blocks, model::ColumnBlocksOf(files));
-  KVEC_ASSIGN_OR_RETURN(const model::RankShare share,
-                        model::ShareOfRank(config, blocks, options_.rank, options_.num_ranks));
-  heads_ = share.Heads(config);
+  KVEC_ASSIGN_OR_RETURN(const ColumnBlocks blocks, ColumnBlocksOf(files));
+  KVEC_ASSIGN_OR_RETURN(const RankShare share,
+                        ShareOfRank(config, blocks, options_.rank, options_.num_ranks));
+  heads_ = model::HeadsOf(share, config);
   KVEC_ASSIGN_OR_RETURN(weights_,
                         model::ModelWeights::Load(files, {options_.layers, share}, device_));
   const auto windows = config.sliding_windows.begin();
@@ -59,8 +60,8 @@ absl::Status Engine::Load(const ModelFiles& files) {
                            .attention_scale = config.attention_scale,
                            .sentence_end_bits = ""};
   for (int rank = 0; rank < options_.num_ranks; ++rank) {
-    KVEC_ASSIGN_OR_RETURN(const model::RankShare of_rank,
-                          model::ShareOfRank(config, blocks, rank, options_.num_ranks));
+    KVEC_ASSIGN_OR_RETURN(const RankShare of_rank,
+                          ShareOfRank(config, blocks, rank, options_.num_ranks));
     evictor.ranks.push_back(
         {of_rank.heads.begin, of_rank.heads.count, of_rank.kv_heads.begin, of_rank.kv_heads.count});
   }

@@ -35,7 +35,7 @@ class Evictor {
     model::LayerRange layers;
     std::vector<eviction::RankHeads> ranks;  // of every rank of the stage
     int rank = 0;
-    model::IndexRange reported_kv_heads;  // see RankShare
+    IndexRange reported_kv_heads;  // see RankShare
     float attention_scale = 1.0f;
     std::string sentence_end_bits;  // FormGroup's
   };
@@ -74,7 +74,7 @@ class Evictor {
   // A layer whose ranks have told each other what they know of it.
   struct ScoredLayer {
     LayerCandidates candidates;
-    std::vector<uint8_t> held;   // of scores
+    std::vector<uint8_t> held;  // of scores
     eviction::RankScores mine;
     eviction::LayerScores scores;
   };

@@ -8,8 +8,8 @@
 
 #include "absl/status/statusor.h"
 #include "common/model/model_files.h"
+#include "common/model/rank_share.h"
 #include "kernels/device.h"
-#include "worker/model/rank_share.h"
 
 namespace kvec::worker::model {
 
@@ -42,16 +42,16 @@ class DeviceVector {
 
 // Heads, columns and vocabulary rows are those of the rank; see RankShare.
 struct LayerWeights {
-  DeviceVector attention_norm;                  // [hidden]
-  std::unique_ptr<kernels::Weight> qkv;         // [(heads + 2 KV heads) head_dim, hidden]
-  DeviceVector qkv_bias;                        // [(heads + 2 KV heads) head_dim]; qwen2
-  DeviceVector q_norm, k_norm;                  // [head_dim]; qwen3, gemma3
+  DeviceVector attention_norm;                        // [hidden]
+  std::unique_ptr<kernels::Weight> qkv;               // [(heads + 2 KV heads) head_dim, hidden]
+  DeviceVector qkv_bias;                              // [(heads + 2 KV heads) head_dim]; qwen2
+  DeviceVector q_norm, k_norm;                        // [head_dim]; qwen3, gemma3
   std::unique_ptr<kernels::Weight> attention_output;  // [hidden, stored columns]
-  DeviceVector post_attention_norm;             // [hidden]; gemma3
-  DeviceVector mlp_norm;                        // [hidden]
-  std::unique_ptr<kernels::Weight> gate_up;     // [2 columns held, hidden]
-  std::unique_ptr<kernels::Weight> down;        // [hidden, columns stored]
-  DeviceVector post_mlp_norm;                   // [hidden]; gemma3
+  DeviceVector post_attention_norm;                   // [hidden]; gemma3
+  DeviceVector mlp_norm;                              // [hidden]
+  std::unique_ptr<kernels::Weight> gate_up;           // [2 columns held, hidden]
+  std::unique_ptr<kernels::Weight> down;              // [hidden, columns stored]
+  DeviceVector post_mlp_norm;                         // [hidden]; gemma3
 };
 
 // The share of a model that a worker holds, on its device; nothing else is read of the file. Rows
@@ -67,7 +67,7 @@ class ModelWeights {
   LayerRange range() const { return share_.layers; }
   const LayerWeights& layer(int index) const { return layers_[index - share_.layers.first]; }
   const kernels::WeightSource& embedding() const { return embedding_; }  // [vocab, hidden]
-  bool has_head() const { return head_ != nullptr; }  // the last stage
+  bool has_head() const { return head_ != nullptr; }                     // the last stage
   const kernels::Weight& head() const { return *head_; }            // [vocabulary rows, hidden]
   const float* output_norm() const { return output_norm_.data(); }  // [hidden]
   size_t bytes() const { return bytes_; }

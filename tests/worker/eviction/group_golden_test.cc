@@ -10,11 +10,11 @@
 #include <tuple>
 #include <vector>
 
+#include "common/model/rank_share.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/worker/comm/thread_communicator.h"
 #include "tests/worker/eviction/eviction_case.h"
-#include "worker/model/rank_share.h"
 
 namespace kvec::worker::eviction {
 namespace {
@@ -41,7 +41,7 @@ std::vector<RankHeads> HeadsOfRanks(const EvictionCase& from, int num_ranks) {
   config.num_kv_heads = from.num_kv_heads;
   std::vector<RankHeads> heads;
   for (int rank = 0; rank < num_ranks; ++rank) {
-    const auto share = model::ShareOfRank(config, {}, rank, num_ranks);
+    const auto share = ShareOfRank(config, {}, rank, num_ranks);
     EXPECT_TRUE(share.ok()) << share.status();
     heads.push_back(
         {share->heads.begin, share->heads.count, share->kv_heads.begin, share->kv_heads.count});

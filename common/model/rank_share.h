@@ -1,11 +1,11 @@
-#ifndef KVEC_WORKER_MODEL_RANK_SHARE_H_
-#define KVEC_WORKER_MODEL_RANK_SHARE_H_
+#ifndef KVEC_COMMON_MODEL_RANK_SHARE_H_
+#define KVEC_COMMON_MODEL_RANK_SHARE_H_
 
 #include "absl/status/statusor.h"
+#include "common/model/model_config.h"
 #include "common/model/model_files.h"
-#include "kernels/tensor.h"
 
-namespace kvec::worker::model {
+namespace kvec {
 
 // Consecutive heads, columns or rows.
 struct IndexRange {
@@ -38,8 +38,6 @@ struct RankShare {
   IndexRange vocabulary;         // rows of the LM head
   // The KV heads that this rank, of those that hold them, answers for: the first one does.
   IndexRange reported_kv_heads;
-
-  kernels::HeadShape Heads(const ModelConfig& config) const;
 };
 
 // Columns that the weights split by columns can't be cut between: the largest block of any layer's,
@@ -58,6 +56,6 @@ absl::StatusOr<RankShare> ShareOfRank(const ModelConfig& config, const ColumnBlo
 // The vocabulary rows of any rank.
 IndexRange VocabularyOf(const ModelConfig& config, int rank, int num_ranks);
 
-}  // namespace kvec::worker::model
+}  // namespace kvec
 
-#endif  // KVEC_WORKER_MODEL_RANK_SHARE_H_
+#endif  // KVEC_COMMON_MODEL_RANK_SHARE_H_

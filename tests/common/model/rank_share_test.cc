@@ -1,4 +1,4 @@
-#include "worker/model/rank_share.h"
+#include "common/model/rank_share.h"
 
 #include <random>
 
@@ -6,7 +6,7 @@
 #include "gtest/gtest.h"
 #include "tests/worker/model/memory_model.h"
 
-namespace kvec::worker::model {
+namespace kvec {
 namespace {
 
 using ::testing::HasSubstr;
@@ -26,11 +26,9 @@ TEST(RankShare, NineQueryHeadsOnTwoRanksAreFiveAndFourWithTheMiddleKvHeadOnBoth)
   EXPECT_THAT(first.heads, IsRange(0, 5));
   EXPECT_THAT(first.kv_heads, IsRange(0, 2));
   EXPECT_THAT(first.reported_kv_heads, IsRange(0, 2));
-  EXPECT_EQ(first.Heads(config).group_offset, 0);
   EXPECT_THAT(second.heads, IsRange(5, 4));
   EXPECT_THAT(second.kv_heads, IsRange(1, 2));
   EXPECT_THAT(second.reported_kv_heads, IsRange(2, 1));
-  EXPECT_EQ(second.Heads(config).group_offset, 2);
 }
 
 TEST(RankShare, OneKvHeadIsOnEveryRankAndReportedByTheFirst) {
@@ -40,7 +38,6 @@ TEST(RankShare, OneKvHeadIsOnEveryRankAndReportedByTheFirst) {
     EXPECT_THAT(share.heads, IsRange(rank, 1));
     EXPECT_THAT(share.kv_heads, IsRange(0, 1));
     EXPECT_EQ(share.reported_kv_heads.count, rank == 0 ? 1 : 0);
-    EXPECT_EQ(share.Heads(config).group_offset, rank);
   }
 }
 
@@ -100,8 +97,6 @@ TEST(RankShare, TheRanksOfAGroupHoldEverythingOnce) {
       EXPECT_EQ(share.mlp.stored.begin % down_block, 0);
       EXPECT_EQ(share.mlp.stored.count % down_block, 0);
       EXPECT_LE(share.mlp.stored.end(), config.intermediate_size);
-      const kernels::HeadShape shape = share.Heads(config);
-      EXPECT_EQ(shape.KvHeadOf(shape.num_heads - 1), shape.num_kv_heads - 1);
     }
     EXPECT_EQ(heads.count, config.num_heads);
     EXPECT_EQ(reported.count, config.num_kv_heads);
@@ -138,4 +133,4 @@ TEST(RankShare, ColumnBlocksAreThoseOfTheCoarsestLayer) {
 }
 
 }  // namespace
-}  // namespace kvec::worker::model
+}  // namespace kvec

@@ -1,4 +1,4 @@
-#include "worker/model/rank_share.h"
+#include "common/model/rank_share.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -7,7 +7,7 @@
 #include "common/status_macros.h"
 #include "common/tensor/tensor_type.h"
 
-namespace kvec::worker::model {
+namespace kvec {
 namespace {
 
 // Of features: what processors multiply at a time (32 floats are two registers of AVX-512).
@@ -44,15 +44,6 @@ IndexRange KvHeadsOf(IndexRange heads, int group_size) {
 }
 
 }  // namespace
-
-kernels::HeadShape RankShare::Heads(const ModelConfig& config) const {
-  const int group_size = config.num_heads / config.num_kv_heads;
-  return {.num_heads = heads.count,
-          .num_kv_heads = kv_heads.count,
-          .head_dim = config.head_dim,
-          .group_size = group_size,
-          .group_offset = heads.begin - kv_heads.begin * group_size};
-}
 
 absl::StatusOr<RankShare> ShareOfRank(const ModelConfig& config, const ColumnBlocks& blocks,
                                       int rank, int num_ranks) {
@@ -101,4 +92,4 @@ absl::StatusOr<ColumnBlocks> ColumnBlocksOf(const ModelFiles& files) {
   return blocks;
 }
 
-}  // namespace kvec::worker::model
+}  // namespace kvec

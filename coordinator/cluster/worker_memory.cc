@@ -1,0 +1,158 @@
+#include "coordinator/cluster/worker_memory.h"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
+#include "common/model/tensor_requirements.h"
+#include "common/status_macros.h"
+#include "coordinator/scheduler/page_demand.h"
+
+namespace kvec::coordinator::cluster {
+namespace {
+
+constexpr uint64_t kFloatBytes = 4;
+constexpr uint64_t kLogitRows = 64;  // computed at a time
+// cuBLASLt's, and the splits of decode attention.
+constexpr uint64_t kProductWorkspaceBytes = uint64_t{32} << 20;
+constexpr uint64_t kSplitBytes = uint64_t{64} << 20;
+// Page tables on their way to the GPU.
+constexpr uint64_t kUploadBytes = uint64_t{4} << 20;
+// Queries that are kept of every layer of a prompt that is to be evicted from, and prompts at once.
+constexpr uint64_t kWindowQueries = 32;
+constexpr uint64_t kPromptsAtOnce = 4;
+// Scores of an eviction: means over two windows of each query head, maxima over the queries of the
+// focus window of each KV head.
+constexpr uint64_t kScoreWindows = 2;
+constexpr uint64_t kFocusWindow = 8;
+constexpr uint64_t kPositionBytes = 4;  // of each entry
+
+bool IsLayers(const v1::Placement& placement, absl::string_view name, absl::string_view& part) {
+  if (!absl::ConsumePrefix(&name, "blk.")) return false;
+  uint64_t layer = 0;
+  while (!name.empty() && name.front() >= '0' && name.front() <= '9') {
+    layer = layer * 10 + static_cast<uint64_t>(name.front() - '0');
+    name.remove_prefix(1);
+  }
+  part = name.substr(1);
+  return layer >= placement.first_layer() &&
+         layer < uint64_t{placement.first_layer()} + placement.num_layers();
+}
+
+// What a rank holds of a layer's tensor.
+std::vector<int64_t> HeldShape(absl::string_view part, std::vector<int64_t> shape,
+                               const RankShare& share, int head_dim) {
+  if (absl::StartsWith(part, "attn_q.")) {
+    shape[0] = int64_t{share.heads.count} * head_dim;
+  } else if (absl::StartsWith(part, "attn_k.") || absl::StartsWith(part, "attn_v.")) {
+    shape[0] = int64_t{share.kv_heads.count} * head_dim;
+  } else if (part == "attn_output.weight") {
+    shape[1] = share.attention_output.stored.count;
+  } else if (part == "ffn_gate.weight" || part == "ffn_up.weight") {
+    shape[0] = share.mlp.held.count;
+  } else if (part == "ffn_down.weight") {
+    shape[1] = share.mlp.stored.count;
+  }
+  return shape;
+}
+
+uint64_t DeviceBytes(const std::vector<int64_t>& shape, TensorType type) {
+  if (shape.size() == 1) return kFloatBytes * static_cast<uint64_t>(shape[0]);
+  const TensorTypeTraits& traits = GetTraits(type);
+  const auto cols = static_cast<uint64_t>(shape[1]);
+  const uint64_t blocks = (cols + traits.block_elements - 1) / traits.block_elements;
+  return static_cast<uint64_t>(shape[0]) * blocks * traits.block_bytes;
+}
+
+// worker/model/model_weights.cc. The embedding table stays in the file.
+uint64_t WeightBytes(const ModelOutline& outline, const WorkerMemory& worker,
+                     std::optional<TensorType> weight_type) {
+  const ModelConfig& config = outline.config;
+  const bool is_last = worker.placement.first_layer() + worker.placement.num_layers() ==
+                       static_cast<uint32_t>(config.num_layers);
+  uint64_t bytes = 0;
+  for (const TensorRequirement& tensor : RequiredTensors(config)) {
+    const TensorType type = weight_type.value_or(outline.TypeOf(tensor.name, TensorType::kBF16));
+    absl::string_view part;
+    if (IsLayers(worker.placement, tensor.name, part)) {
+      bytes += DeviceBytes(HeldShape(part, tensor.shape, worker.share, config.head_dim), type);
+    } else if (is_last && tensor.name == "output_norm.weight") {
+      bytes += DeviceBytes(tensor.shape, type);
+    } else if (is_last && tensor.name == (config.tie_word_embeddings ? "token_embd.weight"
+                                                                     : "output.weight")) {
+      bytes += DeviceBytes({worker.share.vocabulary.count, tensor.shape[1]}, type);
+    }
+  }
+  return bytes;
+}
+
+// worker/model/transformer.cc.
+uint64_t ActivationBytes(const ModelConfig& config, const WorkerMemory& worker,
+                         const MemoryOptions& options) {
+  const RankShare& share = worker.share;
+  const uint64_t qkv_heads =
+      static_cast<uint64_t>(share.heads.count) + 2 * static_cast<uint64_t>(share.kv_heads.count);
+  const auto head_dim = static_cast<uint64_t>(config.head_dim);
+  const uint64_t row_floats = 2 * static_cast<uint64_t>(config.hidden_size) + qkv_heads * head_dim +
+                              static_cast<uint64_t>(share.attention_output.stored.count) +
+                              2 * static_cast<uint64_t>(share.mlp.held.count) +
+                              static_cast<uint64_t>(share.mlp.stored.count) + 2 * head_dim;
+  uint64_t floats = options.step_tokens * row_floats;
+  if (worker.placement.stage() + 1 == worker.placement.num_stages()) {
+    floats += kLogitRows *
+              static_cast<uint64_t>(share.rank == 0 ? config.vocab_size : share.vocabulary.count);
+  }
+  return kFloatBytes * floats;
+}
+
+// kernels/cuda, and worker/cache/query_window.h.
+uint64_t WorkspaceBytes(const ModelConfig& config, const WorkerMemory& worker,
+                        const MemoryOptions& options) {
+  const RankShare& share = worker.share;
+  const auto heads = static_cast<uint64_t>(share.heads.count);
+  const auto widest = static_cast<uint64_t>(
+      std::max({config.hidden_size, share.attention_output.stored.count, share.mlp.stored.count}));
+  const uint64_t product_input = 2 * options.step_tokens * widest;
+  const uint64_t sampling = kFloatBytes * kLogitRows * static_cast<uint64_t>(config.vocab_size);
+  const uint64_t scores =
+      kFloatBytes * options.context_tokens *
+      (kScoreWindows * heads + kFocusWindow * static_cast<uint64_t>(share.kv_heads.count));
+  const uint64_t query_windows = kFloatBytes * kPromptsAtOnce * kWindowQueries *
+                                 worker.placement.num_layers() * heads *
+                                 static_cast<uint64_t>(config.head_dim);
+  return kProductWorkspaceBytes + kSplitBytes + kUploadBytes + product_input +
+         std::max(sampling, scores) + query_windows;
+}
+
+}  // namespace
+
+absl::StatusOr<WorkerMemory> MeasureWorker(const ModelOutline& outline,
+                                           const v1::Placement& placement,
+                                           const MemoryOptions& options) {
+  const ModelConfig& config = outline.config;
+  const TensorType stored = options.weight_type.value_or(TensorType::kBF16);
+  WorkerMemory worker;
+  worker.placement = placement;
+  KVEC_ASSIGN_OR_RETURN(worker.share, ShareOfRank(config, OutlineBlocks(outline, stored),
+                                                  static_cast<int>(placement.rank()),
+                                                  static_cast<int>(placement.num_ranks())));
+  worker.weight_bytes = WeightBytes(outline, worker, options.weight_type);
+  worker.activation_bytes = ActivationBytes(config, worker, options);
+  worker.workspace_bytes = WorkspaceBytes(config, worker, options);
+  worker.reserve_bytes = options.reserve_bytes;
+  worker.page_bytes = 2 * uint64_t{scheduler::kPageTokens} *
+                      static_cast<uint64_t>(config.head_dim) *
+                      GetTraits(options.kv_type).block_bytes;
+  const uint64_t stored_page_bytes =
+      worker.page_bytes + uint64_t{scheduler::kPageTokens} * kPositionBytes;
+  const uint64_t beside = worker.bytes_beside_arena();
+  worker.num_pages =
+      beside < options.gpu_bytes ? (options.gpu_bytes - beside) / stored_page_bytes : 0;
+  worker.arena_bytes = worker.num_pages * stored_page_bytes;
+  return worker;
+}
+
+}  // namespace kvec::coordinator::cluster

@@ -1,0 +1,55 @@
+#ifndef KVEC_COORDINATOR_CLUSTER_WORKER_MEMORY_H_
+#define KVEC_COORDINATOR_CLUSTER_WORKER_MEMORY_H_
+
+#include <cstdint>
+#include <optional>
+
+#include "absl/status/statusor.h"
+#include "common/model/rank_share.h"
+#include "common/tensor/tensor_type.h"
+#include "coordinator/cluster/model_outline.h"
+#include "kvec/v1/cluster.pb.h"
+
+namespace kvec::coordinator::cluster {
+
+// How workers run a model, as far as their memory goes.
+struct MemoryOptions {
+  uint64_t gpu_bytes = 0;  // of each worker's GPU
+  // Of weight matrices on the device. The CUDA device holds bfloat16, whatever the file has; none:
+  // as in the files.
+  std::optional<TensorType> weight_type = TensorType::kBF16;
+  TensorType kv_type = TensorType::kF16;  // kF16, kBF16 or kF32
+  uint32_t step_tokens = 512;             // rows of a Step
+  uint32_t context_tokens = 0;            // of a request: prompt and answer
+  // What the CUDA context, libraries and NCCL take, and what fragments: an estimate.
+  uint64_t reserve_bytes = uint64_t{3} << 29;
+};
+
+// The memory of one worker's GPU. Everything but the reserve follows from the sizes with which
+// worker/model and kernels/cuda allocate.
+struct WorkerMemory {
+  v1::Placement placement;
+  RankShare share;
+  uint64_t weight_bytes = 0;
+  uint64_t activation_bytes = 0;  // of a Step, with logits
+  uint64_t workspace_bytes = 0;   // of operations, and the queries that evictions score by
+  uint64_t reserve_bytes = 0;
+  // What is left; 0 pages when nothing is.
+  uint64_t num_pages = 0;    // of 16 tokens of one KV head of one layer
+  uint64_t page_bytes = 0;   // keys and values
+  uint64_t arena_bytes = 0;  // with the entries' positions
+
+  uint64_t kv_bytes() const { return num_pages * page_bytes; }  // --kv-bytes
+  uint64_t bytes_beside_arena() const {
+    return weight_bytes + activation_bytes + workspace_bytes + reserve_bytes;
+  }
+};
+
+// INVALID_ARGUMENT when the placement has no such rank.
+absl::StatusOr<WorkerMemory> MeasureWorker(const ModelOutline& outline,
+                                           const v1::Placement& placement,
+                                           const MemoryOptions& options);
+
+}  // namespace kvec::coordinator::cluster
+
+#endif  // KVEC_COORDINATOR_CLUSTER_WORKER_MEMORY_H_

@@ -1,0 +1,170 @@
+#include "coordinator/cluster/memory_plan.h"
+
+#include <cstdint>
+#include <numeric>
+#include <string>
+
+#include "coordinator/cluster/gpu_cards.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace kvec::coordinator::cluster {
+namespace {
+
+using ::testing::HasSubstr;
+
+ModelOutline Llama(int num_layers, int hidden, int intermediate, int num_heads) {
+  ModelOutline outline;
+  ModelConfig& config = outline.config;
+  config.name = "Llama";
+  config.num_layers = num_layers;
+  config.hidden_size = hidden;
+  config.intermediate_size = intermediate;
+  config.num_heads = num_heads;
+  config.num_kv_heads = 8;
+  config.head_dim = 128;
+  config.vocab_size = 128256;
+  config.context_length = 131072;
+  config.sliding_windows.assign(num_layers, 0);
+  return outline;
+}
+
+ModelOutline Llama8B() { return Llama(32, 4096, 14336, 32); }
+ModelOutline Llama70B() { return Llama(80, 8192, 28672, 64); }
+
+PlanOptions On(uint64_t gpu_bytes, uint32_t context_tokens) {
+  PlanOptions options;
+  options.memory.gpu_bytes = gpu_bytes;
+  options.memory.context_tokens = context_tokens;
+  options.answer_tokens = 512;
+  return options;
+}
+
+MemoryPlan Plan(const ModelOutline& outline, const ParallelShape& shape,
+                const PlanOptions& options) {
+  auto plan = PlanMemory(outline, shape, options);
+  EXPECT_TRUE(plan.ok()) << plan.status();
+  return *std::move(plan);
+}
+
+TEST(MemoryPlanTest, CountsAnEightBillionModelOnOneCardAsByHand) {
+  PlanOptions options = On(*GpuMemoryBytes("a100-80"), 32768);
+  options.budget_tokens = 1024;
+  const MemoryPlan plan = Plan(Llama8B(), {}, options);
+  ASSERT_EQ(plan.workers.size(), 1u);
+  const WorkerMemory& worker = plan.workers[0];
+  // A layer: q and o of 4096², k and v of 1024 · 4096, three MLP matrices of 14336 · 4096, all of 2
+  // bytes; two norms of 4096 floats. The head: 128256 · 4096, and a norm. No embedding.
+  constexpr uint64_t kLayer = 2 * (2 * 16'777'216 + 2 * 4'194'304 + 3 * 58'720'256) + 32'768;
+  EXPECT_EQ(worker.weight_bytes, 32 * kLayer + 2 * 128'256ull * 4096 + 16'384);
+  EXPECT_EQ(worker.weight_bytes, 15'010'381'824u);
+  // 512 rows of two hidden states, 48 heads, attention, gate and up, activated, two kinds of
+  // angles; 64 rows of logits.
+  EXPECT_EQ(
+      worker.activation_bytes,
+      4 * (512 * (2 * 4096 + 48 * 128 + 4096 + 2 * 14'336 + 14'336 + 2 * 128) + 64ull * 128'256));
+  EXPECT_EQ(worker.page_bytes, 2 * 16 * 128 * 2u);
+  EXPECT_LE(worker.bytes_beside_arena() + worker.arena_bytes, options.memory.gpu_bytes);
+  EXPECT_GT(worker.bytes_beside_arena() + worker.arena_bytes + 8256, options.memory.gpu_bytes);
+  // 32768 tokens are 2048 pages of each of 256 heads, 4 GiB; 1024 + 512 entries are 96.
+  EXPECT_EQ(plan.request_pages, 2048 * 256u);
+  EXPECT_EQ(plan.evicted_request_pages, 96 * 256u);
+  EXPECT_EQ(worker.num_pages, 8'345'407u);
+  EXPECT_EQ(plan.num_full, 15u);
+  EXPECT_EQ(plan.num_evicted, 319u);
+}
+
+TEST(MemoryPlanTest, DividesASeventyBillionModelAsTheCoordinatorPlacesIt) {
+  const ModelOutline outline = Llama70B();
+  const ParallelShape shape{.num_ranks = 4, .num_stages = 2};
+  const MemoryPlan plan = Plan(outline, shape, On(*GpuMemoryBytes("H100-80"), 131072));
+  const auto placements = PlaceWorkers(shape, OutlineBytes(outline, TensorType::kBF16));
+  ASSERT_EQ(plan.workers.size(), 8u);
+  uint64_t weight_bytes = 0;
+  for (size_t i = 0; i < 8; ++i) {
+    EXPECT_EQ(plan.workers[i].placement.SerializeAsString(), placements[i].SerializeAsString());
+    EXPECT_EQ(plan.workers[i].share.heads.count, 16);
+    EXPECT_EQ(plan.workers[i].share.kv_heads.count, 2);
+    weight_bytes += plan.workers[i].weight_bytes;
+  }
+  // 68.5 thousand million numbers of 2 bytes; each of the 4 ranks has all norms, 160 and the last.
+  constexpr uint64_t kLayer = 2 * 67'108'864 + 2 * 8'388'608 + 3 * 234'881'024;
+  EXPECT_EQ(weight_bytes, 2 * (80 * kLayer + 128'256ull * 8192) + 4 * 161 * 8192 * 4ull);
+  EXPECT_TRUE(plan.fits());
+  // 8192 pages of 2 KV heads of at most 41 layers.
+  EXPECT_EQ(plan.request_pages, 8192 * 2 * uint64_t{plan.tightest().placement.num_layers()});
+}
+
+TEST(MemoryPlanTest, HeadsThatDoNotDivideAreHeldTwice) {
+  ModelOutline outline = Llama(2, 576, 1536, 9);
+  outline.config.num_kv_heads = 3;
+  outline.config.head_dim = 64;
+  const MemoryPlan plan = Plan(outline, {.num_ranks = 2}, On(uint64_t{8} << 30, 2048));
+  EXPECT_EQ(plan.workers[0].share.heads.count, 5);
+  EXPECT_EQ(plan.workers[1].share.heads.count, 4);
+  EXPECT_EQ(plan.workers[0].share.kv_heads.count, 2);
+  EXPECT_EQ(plan.workers[1].share.kv_heads.count, 2);
+}
+
+TEST(MemoryPlanTest, LayersWithAWindowHoldItOnlyAndAreNotEvicted) {
+  ModelOutline outline = Llama8B();
+  for (int layer = 0; layer < 32; ++layer) {
+    outline.config.sliding_windows[layer] = layer % 4 == 3 ? 0 : 1024;
+  }
+  PlanOptions options = On(uint64_t{80} << 30, 32768);
+  options.budget_tokens = 512;
+  const MemoryPlan plan = Plan(outline, {}, options);
+  // While a prompt of chunks of 512 is read a window holds up to (1023 + 512 + 30) / 16 = 97 pages,
+  // afterwards 2048 - floor((32768 - 1024 + 1) / 16) = 64.
+  EXPECT_EQ(plan.request_pages, 8 * (8 * 2048u + 24 * 97u));
+  EXPECT_EQ(plan.evicted_request_pages, 8 * (8 * 64u + 24 * 64u));
+}
+
+TEST(MemoryPlanTest, QuantisedWeightsHaveTheirBlocksBytes) {
+  PlanOptions options = On(uint64_t{80} << 30, 4096);
+  const uint64_t bf16 = Plan(Llama8B(), {}, options).workers[0].weight_bytes;
+  constexpr uint64_t kNormBytes = 65 * 4096 * 4;
+  options.memory.weight_type = TensorType::kQ8_0;  // 34 bytes of 32 numbers
+  EXPECT_EQ(Plan(Llama8B(), {}, options).workers[0].weight_bytes - kNormBytes,
+            (bf16 - kNormBytes) / 64 * 34);
+  options.memory.weight_type = TensorType::kQ4_0;  // 18
+  EXPECT_EQ(Plan(Llama8B(), {}, options).workers[0].weight_bytes - kNormBytes,
+            (bf16 - kNormBytes) / 64 * 18);
+}
+
+TEST(MemoryPlanTest, ABudgetThatKeepsThePromptChangesNothing) {
+  PlanOptions options = On(uint64_t{80} << 30, 4096);
+  const MemoryPlan full = Plan(Llama8B(), {}, options);
+  options.budget_tokens = 4096 - 512;
+  const MemoryPlan kept = Plan(Llama8B(), {}, options);
+  EXPECT_EQ(kept.evicted_request_pages, full.request_pages);
+  EXPECT_EQ(kept.num_evicted, full.num_full);
+}
+
+TEST(MemoryPlanTest, TheSmallestGroupIsTheFirstThatFits) {
+  // 141 GB of weights: two H100s of 85 GB hold them, but not a request beside them.
+  const PlanOptions options = On(*GpuMemoryBytes("H100-80"), 131072);
+  const auto smallest = SmallestPlan(Llama70B(), 8, options);
+  ASSERT_TRUE(smallest.ok()) << smallest.status();
+  EXPECT_TRUE(smallest->fits());
+  for (int ranks = 1; ranks <= 8; ranks *= 2) {
+    for (int stages = 1; ranks * stages < smallest->shape.num_workers(); ++stages) {
+      EXPECT_FALSE(Plan(Llama70B(), {.num_ranks = ranks, .num_stages = stages}, options).fits());
+    }
+  }
+  EXPECT_EQ(SmallestPlan(Llama70B(), 8, On(uint64_t{1} << 30, 131072)).status().code(),
+            absl::StatusCode::kResourceExhausted);
+}
+
+TEST(MemoryPlanTest, RefusesWhatIsNoPlan) {
+  PlanOptions options = On(uint64_t{80} << 30, 512);
+  EXPECT_THAT(std::string(PlanMemory(Llama8B(), {}, options).status().message()),
+              HasSubstr("context: 512 tokens, 512 of them the answer"));
+  options.memory.context_tokens = 4096;
+  EXPECT_EQ(PlanMemory(Llama8B(), {.num_ranks = 33}, options).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(GpuMemoryBytes("H900").status().message()), HasSubstr("H100-80"));
+}
+
+}  // namespace
+}  // namespace kvec::coordinator::cluster
