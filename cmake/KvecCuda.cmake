@@ -2,6 +2,8 @@
 #
 #   KVEC_CUDA_INCLUDE_DIR  the toolkit's headers: enough for the host simulator (tests/cusim)
 #   KVEC_HAS_CUDA          whether kernels/cuda is compiled for GPUs: there is a CUDA compiler
+#   KVEC_NCCL_INCLUDE_DIR  NCCL's header: enough for the tests on the host simulator
+#   KVEC_HAS_NCCL          whether GPUs can be a group; the library itself is opened at run time
 #
 # Looked for in CUDAToolkit_ROOT, in the PATH, in /usr/local/cuda, and where deploy/local/fetch_cuda.sh
 # puts it.
@@ -15,7 +17,14 @@ if(KVEC_CUDA_INCLUDE_DIR)
   target_include_directories(kvec_cuda_headers SYSTEM INTERFACE ${KVEC_CUDA_INCLUDE_DIR})
 endif()
 
+find_path(KVEC_NCCL_INCLUDE_DIR nccl.h HINTS ${KVEC_CUDA_ROOTS} PATH_SUFFIXES include)
+add_library(kvec_nccl_headers INTERFACE)
+if(KVEC_NCCL_INCLUDE_DIR)
+  target_include_directories(kvec_nccl_headers SYSTEM INTERFACE ${KVEC_NCCL_INCLUDE_DIR})
+endif()
+
 set(KVEC_HAS_CUDA OFF)
+set(KVEC_HAS_NCCL OFF)
 if(KVEC_CUDA AND NOT KVEC_SANITIZE)  # AUTO is true, too; sanitizers cannot look into device code
   find_program(KVEC_NVCC nvcc HINTS ${KVEC_CUDA_ROOTS} PATH_SUFFIXES bin)
   if(KVEC_NVCC)
@@ -40,9 +49,13 @@ if(KVEC_CUDA AND NOT KVEC_SANITIZE)  # AUTO is true, too; sanitizers cannot look
     endif()
     find_package(CUDAToolkit REQUIRED)
     set(KVEC_HAS_CUDA ON)
+    if(KVEC_NCCL_INCLUDE_DIR)
+      set(KVEC_HAS_NCCL ON)
+      get_filename_component(KVEC_NCCL_LIBRARY_DIR ${KVEC_NCCL_INCLUDE_DIR}/../lib ABSOLUTE)
+    endif()
   elseif(NOT KVEC_CUDA STREQUAL AUTO)
     message(FATAL_ERROR "KVEC_CUDA=${KVEC_CUDA}, but no nvcc in ${KVEC_CUDA_ROOTS} or the PATH. "
       "deploy/local/fetch_cuda.sh compiler fetches one.")
   endif()
 endif()
-message(STATUS "CUDA device: ${KVEC_HAS_CUDA}")
+message(STATUS "CUDA device: ${KVEC_HAS_CUDA}, NCCL: ${KVEC_HAS_NCCL}")

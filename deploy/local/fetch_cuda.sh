@@ -3,7 +3,7 @@
 # has none, into build/third_party (KVEC_THIRD_PARTY_DIR if that is set). CMake finds it there.
 #
 #   headers   2.4 MB: what the tests of kernels/cuda on the host simulator need
-#   compiler  0.7 GB: nvcc, the runtime and cuBLAS, to build for GPUs. No GPU or driver is needed
+#   compiler  0.9 GB: nvcc, the runtime, cuBLAS and NCCL, to build for GPUs. No GPU or driver is needed
 #
 # A second run does nothing. NVIDIA's licence applies: https://docs.nvidia.com/cuda/eula
 set -euo pipefail
@@ -21,7 +21,7 @@ case "${1:-}" in
     if command -v nvcc >/dev/null; then exit 0; fi
     looked_for=bin/nvcc
     target=$third_party/cuda
-    packages=('cuda-toolkit[nvcc,cudart,cccl,crt,nvvm,cublas]==13.0.2')
+    packages=('cuda-toolkit[nvcc,cudart,cccl,crt,nvvm,cublas]==13.0.2' nvidia-nccl-cu13==2.28.9)
     ;;
   *)
     echo "usage: fetch_cuda.sh headers|compiler" >&2
@@ -43,6 +43,7 @@ python3 -m pip install --quiet --disable-pip-version-check --only-binary :all: "
 
 # The packages' folder becomes a toolkit's: linkers look for names without versions, CMake for lib64.
 root=$work/packages/nvidia/cu13
+if [[ -d $work/packages/nvidia/nccl ]]; then cp -a "$work/packages/nvidia/nccl/." "$root"; fi
 for library in "$root"/lib/lib*.so.*; do
   name=$(basename "$library")
   if [[ ! -e $root/lib/${name%%.so.*}.so ]]; then ln -s "$name" "$root/lib/${name%%.so.*}.so"; fi

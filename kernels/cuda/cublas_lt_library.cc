@@ -37,6 +37,7 @@ absl::StatusOr<CublasLtLibrary> Load() {
   KVEC_RETURN_IF_ERROR(Find(library, "cublasLtDestroy", lt.destroy));
   KVEC_RETURN_IF_ERROR(Find(library, "cublasLtMatmul", lt.matmul));
   KVEC_RETURN_IF_ERROR(Find(library, "cublasLtMatmulAlgoGetHeuristic", lt.get_heuristic));
+  KVEC_RETURN_IF_ERROR(Find(library, "cublasLtMatmulAlgoCheck", lt.check_algorithm));
   KVEC_RETURN_IF_ERROR(Find(library, "cublasLtMatmulDescCreate", lt.create_operation));
   KVEC_RETURN_IF_ERROR(Find(library, "cublasLtMatmulDescDestroy", lt.destroy_operation));
   KVEC_RETURN_IF_ERROR(Find(library, "cublasLtMatmulDescSetAttribute", lt.set_operation_attribute));

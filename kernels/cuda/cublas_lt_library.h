@@ -15,6 +15,7 @@ struct CublasLtLibrary {
   decltype(&cublasLtDestroy) destroy;
   decltype(&cublasLtMatmul) matmul;
   decltype(&cublasLtMatmulAlgoGetHeuristic) get_heuristic;
+  decltype(&cublasLtMatmulAlgoCheck) check_algorithm;
   decltype(&cublasLtMatmulDescCreate) create_operation;
   decltype(&cublasLtMatmulDescDestroy) destroy_operation;
   decltype(&cublasLtMatmulDescSetAttribute) set_operation_attribute;

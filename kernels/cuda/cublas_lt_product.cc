@@ -26,8 +26,15 @@ absl::Status ToStatus(const CublasLtLibrary& lt, cublasStatus_t status, absl::st
   return absl::InternalError(absl::StrCat("cuBLASLt ", call, ": ", lt.get_status_name(status)));
 }
 
-// What the choice of an algorithm depends on. Rows of equal shape run alike.
+// What descriptors, and where nothing is pinned the choice of an algorithm, depend on. Rows of
+// equal shape run alike.
 using ShapeKey = std::tuple<int, int, int, int64_t, bool, bool>;
+
+// A product of a pinned algorithm has as many rows when the algorithm is chosen.
+constexpr int kPinnedRows = 128;
+
+// Of a weight: [out_features, in_features], and whether it has a bias.
+using WeightKey = std::tuple<int, int, bool>;
 
 // A product's descriptors and its algorithm.
 class Plan {
@@ -42,7 +49,7 @@ class Plan {
   Plan(const Plan&) = delete;
   Plan& operator=(const Plan&) = delete;
 
-  absl::Status Prepare(cublasLtHandle_t handle, const DenseOperands& o) {
+  absl::Status Describe(const DenseOperands& o) {
     KVEC_RETURN_IF_ERROR(ToStatus(
         lt_, lt_.create_operation(&operation_, CUBLAS_COMPUTE_32F, CUDA_R_32F), "operation"));
     KVEC_RETURN_IF_ERROR(Set(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T));
@@ -55,9 +62,50 @@ class Plan {
     const auto rows = static_cast<uint64_t>(o.y.rows);
     KVEC_RETURN_IF_ERROR(Layout(CUDA_R_16BF, in, out, o.in_features, weight_));
     KVEC_RETURN_IF_ERROR(Layout(CUDA_R_16BF, in, rows, o.in_features, x_));
-    KVEC_RETURN_IF_ERROR(Layout(CUDA_R_32F, out, rows, o.y.stride, y_));
-    return ChooseAlgorithm(handle);
+    return Layout(CUDA_R_32F, out, rows, o.y.stride, y_);
   }
+
+  // The one that cuBLASLt thinks best; of those that do not split K in kDeterministic.
+  absl::Status Choose(cublasLtHandle_t handle, ProductMode mode) {
+    cublasLtMatmulPreference_t preference = nullptr;
+    KVEC_RETURN_IF_ERROR(ToStatus(lt_, lt_.create_preference(&preference), "preference"));
+    cublasStatus_t status =
+        lt_.set_preference_attribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                     &kWorkspaceBytes, sizeof(kWorkspaceBytes));
+    if (status == CUBLAS_STATUS_SUCCESS && mode == ProductMode::kDeterministic) {
+      // Parts of K could not be put together.
+      const uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_NONE;
+      status = lt_.set_preference_attribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                                            &schemes, sizeof(schemes));
+    }
+    cublasLtMatmulHeuristicResult_t result = {};
+    int num_results = 0;
+    if (status == CUBLAS_STATUS_SUCCESS) {
+      status = lt_.get_heuristic(handle, operation_, weight_, x_, y_, y_, preference, 1, &result,
+                                 &num_results);
+    }
+    (void)lt_.destroy_preference(preference);
+    KVEC_RETURN_IF_ERROR(ToStatus(lt_, status, "heuristic"));
+    if (num_results == 0) return absl::InternalError("cuBLASLt has no algorithm for this shape");
+    algorithm_ = result.algo;
+    return absl::OkStatus();
+  }
+
+  // One that was chosen for another number of rows.
+  absl::Status Adopt(cublasLtHandle_t handle, const cublasLtMatmulAlgo_t& algorithm) {
+    cublasLtMatmulHeuristicResult_t result = {};
+    KVEC_RETURN_IF_ERROR(ToStatus(
+        lt_, lt_.check_algorithm(handle, operation_, weight_, x_, y_, y_, &algorithm, &result),
+        "pinned algorithm"));
+    if (result.workspaceSize > kWorkspaceBytes) {
+      return absl::InternalError(absl::StrCat("cuBLASLt pinned algorithm: needs ",
+                                              result.workspaceSize, " bytes of workspace"));
+    }
+    algorithm_ = algorithm;
+    return absl::OkStatus();
+  }
+
+  const cublasLtMatmulAlgo_t& algorithm() const { return algorithm_; }
 
   absl::Status Run(cublasLtHandle_t handle, const DenseOperands& o, void* workspace,
                    cudaStream_t stream) {
@@ -83,25 +131,6 @@ class Plan {
     return ToStatus(lt_, lt_.create_layout(&layout, type, rows, cols, stride), "layout");
   }
 
-  absl::Status ChooseAlgorithm(cublasLtHandle_t handle) {
-    cublasLtMatmulPreference_t preference = nullptr;
-    KVEC_RETURN_IF_ERROR(ToStatus(lt_, lt_.create_preference(&preference), "preference"));
-    cublasStatus_t status =
-        lt_.set_preference_attribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
-                                     &kWorkspaceBytes, sizeof(kWorkspaceBytes));
-    cublasLtMatmulHeuristicResult_t result = {};
-    int num_results = 0;
-    if (status == CUBLAS_STATUS_SUCCESS) {
-      status = lt_.get_heuristic(handle, operation_, weight_, x_, y_, y_, preference, 1, &result,
-                                 &num_results);
-    }
-    (void)lt_.destroy_preference(preference);
-    KVEC_RETURN_IF_ERROR(ToStatus(lt_, status, "heuristic"));
-    if (num_results == 0) return absl::InternalError("cuBLASLt has no algorithm for this shape");
-    algorithm_ = result.algo;
-    return absl::OkStatus();
-  }
-
   const CublasLtLibrary& lt_;
   cublasLtMatmulDesc_t operation_ = nullptr;
   cublasLtMatrixLayout_t weight_ = nullptr;
@@ -113,8 +142,8 @@ class Plan {
 class CublasLtProduct : public DenseProduct {
  public:
   CublasLtProduct(const CublasLtLibrary& lt, cublasLtHandle_t handle, cudaStream_t stream,
-                  std::unique_ptr<CudaBuffer> workspace)
-      : lt_(lt), handle_(handle), stream_(stream), workspace_(std::move(workspace)) {}
+                  ProductMode mode, std::unique_ptr<CudaBuffer> workspace)
+      : lt_(lt), handle_(handle), stream_(stream), mode_(mode), workspace_(std::move(workspace)) {}
   ~CublasLtProduct() override {
     plans_.clear();
     (void)lt_.destroy(handle_);
@@ -126,28 +155,48 @@ class CublasLtProduct : public DenseProduct {
     auto plan = plans_.find(key);
     if (plan == plans_.end()) {
       auto made = std::make_unique<Plan>(lt_);
-      KVEC_RETURN_IF_ERROR(made->Prepare(handle_, o));
+      KVEC_RETURN_IF_ERROR(made->Describe(o));
+      KVEC_RETURN_IF_ERROR(ChooseFor(o, *made));
       plan = plans_.emplace(key, std::move(made)).first;
     }
     return plan->second->Run(handle_, o, workspace_->data(), stream_);
   }
 
  private:
+  absl::Status ChooseFor(const DenseOperands& o, Plan& plan) {
+    if (mode_ == ProductMode::kFastest) return plan.Choose(handle_, mode_);
+    const WeightKey key(o.y.cols, o.in_features, o.bias != nullptr);
+    auto pinned = pinned_.find(key);
+    if (pinned == pinned_.end()) {
+      DenseOperands of_pinned = o;
+      of_pinned.y.rows = kPinnedRows;
+      of_pinned.y.stride = o.y.cols;
+      Plan chosen(lt_);
+      KVEC_RETURN_IF_ERROR(chosen.Describe(of_pinned));
+      KVEC_RETURN_IF_ERROR(chosen.Choose(handle_, mode_));
+      pinned = pinned_.emplace(key, chosen.algorithm()).first;
+    }
+    return plan.Adopt(handle_, pinned->second);
+  }
+
   const CublasLtLibrary& lt_;
   const cublasLtHandle_t handle_;
   const cudaStream_t stream_;
+  const ProductMode mode_;
   const std::unique_ptr<CudaBuffer> workspace_;
   std::map<ShapeKey, std::unique_ptr<Plan>> plans_;
+  std::map<WeightKey, cublasLtMatmulAlgo_t> pinned_;  // of kDeterministic
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<DenseProduct>> CreateDenseProduct(cudaStream_t stream) {
+absl::StatusOr<std::unique_ptr<DenseProduct>> CreateDenseProduct(cudaStream_t stream,
+                                                                 ProductMode mode) {
   KVEC_ASSIGN_OR_RETURN(const CublasLtLibrary* const lt, CublasLtLibrary::Open());
   KVEC_ASSIGN_OR_RETURN(auto workspace, CudaBuffer::Allocate(kWorkspaceBytes));
   cublasLtHandle_t handle = nullptr;
   KVEC_RETURN_IF_ERROR(ToStatus(*lt, lt->create(&handle), "create"));
-  return std::make_unique<CublasLtProduct>(*lt, handle, stream, std::move(workspace));
+  return std::make_unique<CublasLtProduct>(*lt, handle, stream, mode, std::move(workspace));
 }
 
 }  // namespace kvec::kernels::cuda

@@ -107,7 +107,7 @@ absl::StatusOr<std::unique_ptr<CudaDevice>> CudaDevice::Create(const Options& op
       ToStatus(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream"));
   auto device = std::unique_ptr<CudaDevice>(
       new CudaDevice(absl::StrCat("cuda (", properties.name, ")"), stream));
-  KVEC_ASSIGN_OR_RETURN(device->product_, CreateDenseProduct(stream));
+  KVEC_ASSIGN_OR_RETURN(device->product_, CreateDenseProduct(stream, options.product_mode));
   return device;
 }
 

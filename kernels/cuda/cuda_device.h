@@ -25,12 +25,16 @@ class CudaDevice : public Device {
  public:
   struct Options {
     int index = 0;  // among the GPUs that this process sees
+    ProductMode product_mode = ProductMode::kFastest;
   };
 
   // UNAVAILABLE when there is no GPU, no driver or no cuBLASLt; INVALID_ARGUMENT for an index
   // beyond the GPUs that there are.
   static absl::StatusOr<std::unique_ptr<CudaDevice>> Create(const Options& options);
   ~CudaDevice() override;
+
+  // What all operations are queued on.
+  cudaStream_t stream() const { return stream_; }
 
   // Of the GPU's memory, whoever uses the rest.
   absl::StatusOr<uint64_t> FreeBytes() const;

@@ -32,9 +32,16 @@ class DenseProduct {
   virtual absl::Status Multiply(const DenseOperands& operands) = 0;
 };
 
+// How a library's algorithm is chosen.
+enum class ProductMode {
+  kFastest,       // for every number of rows the one that is thought best
+  kDeterministic  // one per weight, whatever the number of rows, that adds along K in one piece
+};
+
 // cuBLASLt; on the host simulator, a kernel of a few lines (tests/kernels/cuda/plain_product.cu).
 // UNAVAILABLE when the library is not installed. `stream` outlives the product.
-absl::StatusOr<std::unique_ptr<DenseProduct>> CreateDenseProduct(cudaStream_t stream);
+absl::StatusOr<std::unique_ptr<DenseProduct>> CreateDenseProduct(cudaStream_t stream,
+                                                                 ProductMode mode);
 
 }  // namespace kvec::kernels::cuda
 

@@ -56,6 +56,15 @@ std::string FaultMessage() { return Locked()->fault(); }
 
 int64_t NumBlocksRun() { return Locked()->num_blocks_run(); }
 
+cudaError_t PushWork(cudaStream_t stream, std::function<void()> run,
+                     std::function<bool()> is_ready) {
+  Locked runtime;
+  Stream* const found = FindStream(*runtime, stream);
+  if (found == nullptr) return runtime->Return(cudaErrorInvalidResourceHandle);
+  runtime->streams().Push(*found, std::move(run), std::move(is_ready));
+  return runtime->Return(cudaSuccess);
+}
+
 cudaError_t LaunchKernel(const void* kernel, cudaStream_t stream, Launch launch) {
   Locked runtime;
   Stream* const found = FindStream(*runtime, stream);
@@ -78,6 +87,7 @@ cudaError_t cudaGetDeviceCount(int* count) {
 cudaError_t cudaSetDevice(int device) {
   Locked runtime;
   const bool exists = device >= 0 && device < runtime->options().num_devices;
+  if (exists) Runtime::current_device() = device;
   return runtime->Return(exists ? cudaSuccess : cudaErrorInvalidDevice);
 }
 
@@ -139,7 +149,7 @@ cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t 
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   Locked runtime;
-  *stream = reinterpret_cast<cudaStream_t>(runtime->streams().Create());
+  *stream = reinterpret_cast<cudaStream_t>(runtime->streams().Create(Runtime::current_device()));
   return runtime->Return(cudaSuccess);
 }
 

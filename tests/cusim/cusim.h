@@ -1,8 +1,11 @@
 #ifndef KVEC_TESTS_CUSIM_CUSIM_H_
 #define KVEC_TESTS_CUSIM_CUSIM_H_
 
+#include <driver_types.h>
+
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 
 // A stand-in for a GPU and libcudart, so that kernels/cuda is tested on machines without one: the
@@ -40,8 +43,15 @@ struct Options {
   size_t device_memory_bytes = size_t{4} << 30;
 };
 
+// Programs that do not call Reset have KVEC_CUSIM_DEVICES devices (1). Devices share their memory.
+
 // Forgets a fault and begins anew with `options`. No kernel may be under way.
 void Reset(const Options& options = {});
+
+// For stand-ins of libraries that queue work of their own: it runs when the stream has come to it
+// and is_ready, which others may make true at any time, and may touch device memory.
+cudaError_t PushWork(cudaStream_t stream, std::function<void()> run,
+                     std::function<bool()> is_ready = nullptr);
 
 // What a kernel did wrong, and where; empty: nothing since Reset. Like a real device's, such an
 // error is sticky: the runtime's functions return cudaErrorLaunchFailure ever after.

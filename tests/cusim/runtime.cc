@@ -1,9 +1,13 @@
 #include "tests/cusim/runtime.h"
 
+#include <chrono>
+#include <cstdlib>
 #include <cstring>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "tests/cusim/sanitizer.h"
 
 namespace kvec::cusim {
 namespace {
@@ -11,9 +15,20 @@ namespace {
 constexpr size_t kPinnedBytes = size_t{4} << 30;
 constexpr size_t kDynamicSharedUnasked = size_t{48} << 10;  // beyond it a kernel needs an attribute
 constexpr unsigned kMaxGridYZ = 65535;
+// Between two looks at what another thread or process has to do first.
+constexpr std::chrono::microseconds kPollInterval(50);
+
+// For programs that do not call Reset.
+Options EnvironmentOptions() {
+  Options options;
+  if (const char* const devices = std::getenv("KVEC_CUSIM_DEVICES")) {
+    options.num_devices = std::atoi(devices);
+  }
+  return options;
+}
 
 std::unique_ptr<Runtime>& Instance() {
-  static std::unique_ptr<Runtime> instance = std::make_unique<Runtime>(Options());
+  static std::unique_ptr<Runtime> instance = std::make_unique<Runtime>(EnvironmentOptions());
   return instance;
 }
 
@@ -132,21 +147,45 @@ cudaError_t Runtime::Set(void* memory, int value, size_t bytes, Stream& stream) 
   return Return(cudaSuccess);
 }
 
+int& Runtime::current_device() {
+  thread_local int device = 0;
+  return device;
+}
+
+void Runtime::RunUntil(const std::function<bool()>& is_done,
+                       const std::function<const Stream*()>& wanted) {
+  while (true) {
+    {
+      const DeviceWork work(device_memory_);
+      while (!is_done() && streams_.RunOne(wanted())) {
+      }
+    }
+    if (is_done()) return;
+    std::unique_lock<std::mutex> lock(mutex(), std::adopt_lock);  // the caller's
+    lock.unlock();
+    std::this_thread::sleep_for(kPollInterval);
+    lock.lock();
+    lock.release();
+  }
+}
+
 cudaError_t Runtime::Finish(Stream& stream) {
-  const DeviceWork work(device_memory_);
-  streams_.Finish(stream);
+  RunUntil([&] { return stream.works.empty(); }, [&] { return &stream; });
+  TsanAcquire(&stream);
   return Return(cudaSuccess);
 }
 
 cudaError_t Runtime::FinishAll() {
-  const DeviceWork work(device_memory_);
-  streams_.FinishAll();
+  const int device = current_device();
+  RunUntil([&] { return streams_.FindBusy(device) == nullptr; },
+           [&] { return streams_.FindBusy(device); });
+  streams_.Acquire(device);
   return Return(cudaSuccess);
 }
 
 cudaError_t Runtime::FinishEvent(Event& event) {
-  const DeviceWork work(device_memory_);
-  streams_.FinishEvent(event);
+  RunUntil([&] { return event.completed >= event.recorded; }, [] { return nullptr; });
+  TsanAcquire(&event);
   return Return(cudaSuccess);
 }
 

@@ -4,6 +4,7 @@
 #include <driver_types.h>
 
 #include <cstddef>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -18,8 +19,9 @@
 
 namespace kvec::cusim {
 
-// The state behind the runtime's functions (cudart.cc): one device with its memory and streams. All
-// is called with mutex() held.
+// The state behind the runtime's functions (cudart.cc): the devices' streams, and their memory,
+// which they share. All is called with mutex() held; what waits for another thread or process gives
+// it up meanwhile.
 class Runtime {
  public:
   static Runtime& Get();  // with the lock held already, or from within a kernel
@@ -34,8 +36,9 @@ class Runtime {
   cudaError_t Set(void* memory, int value, size_t bytes, Stream& stream);
   void AllowDynamicShared(const void* kernel, size_t bytes) { allowed_shared_[kernel] = bytes; }
 
-  // Runs what was pushed to a stream; the fault, if there was one.
+  // Runs what was pushed to a stream, and what that waits for; the fault, if there was one.
   cudaError_t Finish(Stream& stream);
+  // All streams of the calling thread's device.
   cudaError_t FinishAll();
   cudaError_t FinishEvent(Event& event);
 
@@ -47,12 +50,14 @@ class Runtime {
   MemoryRegion& device_memory() { return device_memory_; }
   MemoryRegion& pinned_memory() { return pinned_memory_; }
   StreamSet& streams() { return streams_; }
+  static int& current_device();  // of the calling thread
   Event* CreateEvent();
   const std::string& fault() const { return fault_; }
   int64_t num_blocks_run() const { return executor_.num_blocks_run(); }
 
  private:
   void RunKernel(const cusim::Launch& launch);
+  void RunUntil(const std::function<bool()>& is_done, const std::function<const Stream*()>& wanted);
   cudaError_t CheckSpaces(const void* to, const void* from, size_t bytes_to, size_t bytes_from,
                           cudaMemcpyKind kind) const;
 

@@ -1,13 +1,12 @@
 #include "tests/cusim/stream.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <utility>
 
 namespace kvec::cusim {
 
-Stream* StreamSet::Create() {
-  streams_.push_back(std::make_unique<Stream>());
+Stream* StreamSet::Create(int device) {
+  streams_.push_back(std::make_unique<Stream>(device));
   return streams_.back().get();
 }
 
@@ -21,9 +20,10 @@ void StreamSet::Destroy(Stream* stream) {
                               [stream](const auto& own) { return own.get() == stream; }));
 }
 
-void StreamSet::Push(Stream& stream, std::function<void()> run) {
+void StreamSet::Push(Stream& stream, std::function<void()> run, std::function<bool()> is_ready) {
   auto work = std::make_unique<Stream::Work>();
   work->run = std::move(run);
+  work->is_ready = std::move(is_ready);
   TsanRelease(work.get());
   stream.works.push_back(std::move(work));
 }
@@ -37,26 +37,26 @@ void StreamSet::Record(Stream& stream, Event& event) {
 }
 
 void StreamSet::WaitFor(Stream& stream, Event& event) {
-  Push(stream, [&event] { TsanAcquire(&event); });
-  stream.works.back()->event = &event;
-  stream.works.back()->version = event.recorded;
+  const uint64_t version = event.recorded;
+  Push(
+      stream, [&event] { TsanAcquire(&event); },
+      [&event, version] { return event.completed >= version; });
 }
 
-void StreamSet::Finish(Stream& stream) {
-  while (!stream.works.empty()) RunOne(&stream);
-  TsanAcquire(&stream);
+const Stream* StreamSet::FindBusy(int device) const {
+  const auto busy = std::find_if(streams_.begin(), streams_.end(), [device](const auto& stream) {
+    return stream->device == device && !stream->works.empty();
+  });
+  return busy == streams_.end() ? nullptr : busy->get();
 }
 
-void StreamSet::FinishAll() {
-  for (const auto& stream : streams_) Finish(*stream);
+void StreamSet::Acquire(int device) {
+  for (const auto& stream : streams_) {
+    if (stream->device == device) TsanAcquire(stream.get());
+  }
 }
 
-void StreamSet::FinishEvent(Event& event) {
-  while (event.completed < event.recorded) RunOne(nullptr);
-  TsanAcquire(&event);
-}
-
-void StreamSet::RunOne(const Stream* wanted) {
+bool StreamSet::RunOne(const Stream* wanted) {
   std::vector<int> order = turns_.Permutation(streams_.size());
   const auto is_wanted = [&](int index) {
     return streams_[static_cast<size_t>(index)].get() == wanted;
@@ -68,9 +68,11 @@ void StreamSet::RunOne(const Stream* wanted) {
   }
   for (int index : order) {
     Stream& stream = *streams_[static_cast<size_t>(index)];
-    if (stream.HasRunnable()) return Run(stream);
+    if (!stream.HasRunnable()) continue;
+    Run(stream);
+    return true;
   }
-  std::abort();  // cannot be: an event is recorded before it is waited for
+  return false;
 }
 
 void StreamSet::Run(Stream& stream) {

@@ -21,43 +21,45 @@ struct Event {
 struct Stream {
   struct Work {
     std::function<void()> run;
-    // The work behind waits until this event's `version` is complete; null: no wait.
-    const Event* event = nullptr;
-    uint64_t version = 0;
+    // It and the work behind wait until this is true; null: no wait.
+    std::function<bool()> is_ready;
   };
 
+  explicit Stream(int its_device) : device(its_device) {}
+
+  const int device;
   std::deque<std::unique_ptr<Work>> works;
   TsanFiber tsan_fiber;
 
   bool HasRunnable() const {
-    return !works.empty() && (works.front()->event == nullptr ||
-                              works.front()->event->completed >= works.front()->version);
+    return !works.empty() && (works.front()->is_ready == nullptr || works.front()->is_ready());
   }
 };
 
-// All streams of a device. Work runs as late as somebody's waiting allows, or as early as it can,
-// by Options::order: forward, a stream that nobody waits for stands still; reverse, all others come
-// before the one that is waited for.
+// All streams of all devices. Work runs as late as somebody's waiting allows, or as early as it
+// can, by Options::order: forward, a stream that nobody waits for stands still; reverse, all others
+// come before the one that is waited for.
 class StreamSet {
  public:
   explicit StreamSet(const Options& options) : turns_(options) {}
 
-  Stream* Create();
+  Stream* Create(int device);
   bool Contains(const Stream* stream) const;
   void Destroy(Stream* stream);
 
-  void Push(Stream& stream, std::function<void()> run);
+  void Push(Stream& stream, std::function<void()> run, std::function<bool()> is_ready = nullptr);
   void Record(Stream& stream, Event& event);
   void WaitFor(Stream& stream, Event& event);
 
-  // Runs what was pushed to the stream, and what that waits for.
-  void Finish(Stream& stream);
-  void FinishAll();
-  void FinishEvent(Event& event);
+  // Runs one piece of work, of `wanted` (may be null) or of another stream. False: all that is
+  // there waits for what another thread or process has still to do.
+  bool RunOne(const Stream* wanted);
+  // Null when nothing was pushed to the device's streams that has not run.
+  const Stream* FindBusy(int device) const;
+  // The caller has waited for all of them.
+  void Acquire(int device);
 
  private:
-  // Runs one piece of work, of `wanted` (may be null) or of another stream.
-  void RunOne(const Stream* wanted);
   static void Run(Stream& stream);
 
   TurnOrder turns_;

@@ -41,13 +41,16 @@ class Service:
     """with Service(model) as service: service.generate("--prompt", "Hello")"""
 
     def __init__(self, model, coordinator_flags=(), worker_flags=(), num_workers=1, shape=None,
-                 replicas=1, network=None, client_flags=(), env=None):
+                 replicas=1, network=None, client_flags=(), env=None, worker_program="kvec-worker",
+                 waits_until_ready=True):
         """shape: tensor-parallel ranks and pipeline stages, (2, 1); as many workers make a group.
         replicas: groups of that shape.
         network: a many_hosts.Network whose first host has the coordinator and its clients, and each
         other one a worker; none: all on the loopback.
         client_flags: of every kvec command. env: more of coordinator's and workers' environment."""
         self.model = model
+        self.worker_program = worker_program
+        self.waits_until_ready = waits_until_ready
         self.coordinator_flags = list(coordinator_flags)
         self.worker_flags = worker_flags
         self.client_flags = client_flags
@@ -70,7 +73,8 @@ class Service:
             self.start_coordinator(f"{self.address}:0", f"{self.address}:0")
             for _ in range(self.num_workers):
                 self.start_worker()
-            self.wait_ready()
+            if self.waits_until_ready:
+                self.wait_ready()
         except BaseException:
             self.__exit__(AssertionError, None, None)
             raise
@@ -110,7 +114,7 @@ class Service:
 
     def start_worker(self):
         host = self.network.hosts[1 + len(self.workers)] if self.network else None
-        worker = start("kvec-worker", "--model", self.model, "--coordinator", self.cluster,
+        worker = start(self.worker_program, "--model", self.model, "--coordinator", self.cluster,
                        *self.worker_flags, host=host, env=self.env, stdout=self.log,
                        stderr=self.log)
         self.workers.append(worker)
@@ -145,6 +149,10 @@ class Service:
     def generate(self, *arguments):
         """kvec generate's JSON object."""
         return json.loads(self.kvec("generate", *arguments, "--json").stdout)
+
+    def read_json(self, process):
+        """Of a start_kvec("generate", …, "--json")."""
+        return json.loads(read_to_end(process))
 
     def log_text(self):
         """What coordinator and workers have written so far."""

@@ -58,18 +58,28 @@ absl::Status NoteFailure(const absl::Status& status, Transport transport) {
   return absl::OkStatus();
 }
 
-// Every member says its place; what it should be is known.
-absl::Status ShakeHands(GroupComm& comm) {
+struct Greeting {
+  int32_t index = 0;
+  int32_t has_device_memory = 0;
+};
+
+// Every member says its place and its kind of memory; what they should be is known.
+absl::Status ShakeHands(const CommEndpoint::Place& place, GroupComm& comm) {
   const int size = comm.group->size();
-  const int32_t mine = comm.Index(comm.stage, comm.rank);
-  std::vector<int32_t> all(size);
+  const Greeting mine{comm.Index(comm.stage, comm.rank), place.has_device_memory ? 1 : 0};
+  std::vector<Greeting> all(size);
   KVEC_RETURN_IF_ERROR(
       comm.group->AllGather({reinterpret_cast<const uint8_t*>(&mine), sizeof(mine)},
                             {reinterpret_cast<uint8_t*>(all.data()), all.size() * sizeof(mine)}));
   for (int i = 0; i < size; ++i) {
-    if (all[i] != i) {
+    if (all[i].index != i) {
       return absl::InternalError(
-          absl::StrCat("member ", i, " of the group takes itself for member ", all[i]));
+          absl::StrCat("member ", i, " of the group takes itself for member ", all[i].index));
+    }
+    if (all[i].has_device_memory != mine.has_device_memory) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "member ", i, " of the group is a worker on a ",
+          all[i].has_device_memory != 0 ? "GPU, this one is not" : "CPU, this one has a GPU"));
     }
   }
   return absl::OkStatus();
@@ -136,7 +146,7 @@ absl::StatusOr<std::unique_ptr<GroupComm>> CommEndpoint::Connect(
   std::iota(all.begin(), all.end(), 0);
   options.timeout = options_.connect_timeout;
   comm->group = std::make_unique<UcxCommunicator>(links_, all, options);
-  KVEC_RETURN_IF_ERROR(ShakeHands(*comm));
+  KVEC_RETURN_IF_ERROR(ShakeHands(place, *comm));
 
   options.timeout = options_.timeout;
   comm->group = std::make_unique<UcxCommunicator>(links_, all, options);

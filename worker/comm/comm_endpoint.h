@@ -43,11 +43,13 @@ class CommEndpoint {
     int num_stages = 1;
     int rank = 0;
     int num_ranks = 1;
+    // Whether this worker's tensors are in a device's memory: all members' are, or none's.
+    bool has_device_memory = false;
   };
 
   // Waits until all members have come this far. addresses[num_stages · num_ranks]: stage-major.
   // INVALID_ARGUMENT names the address that can't be one; FAILED_PRECONDITION when a member can't
-  // be reached with what both offer; UNAVAILABLE after Abort. Once.
+  // be reached with what both offer, or has another kind of memory; UNAVAILABLE after Abort. Once.
   absl::StatusOr<std::unique_ptr<GroupComm>> Connect(const Place& place,
                                                      absl::Span<const std::string> addresses);
 

@@ -260,6 +260,8 @@ absl::StatusOr<v1::StepResult> Engine::Execute(const v1::Step& step) {
   KVEC_RETURN_IF_ERROR(ReadAgain(step));
   KVEC_RETURN_IF_ERROR(EvictRest(step, evictions));
   KVEC_RETURN_IF_ERROR(ReportCurves(step, result));
+  // Nothing that was made from what a broken group sent leaves the worker.
+  if (comm_ != nullptr) KVEC_RETURN_IF_ERROR(comm_->Completed());
   ReportPages(step, result);
   result.mutable_evictions()->Assign(evictions.begin(), evictions.end());
   progress_.last_step_id = step.step_id();

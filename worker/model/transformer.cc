@@ -122,19 +122,23 @@ absl::Status Transformer::BeginHidden(const TokenBatch& batch) {
     return device_.EmbeddingLookup(weights_.embedding(), batch.token_ids, config_.embedding_scale,
                                    hidden);
   }
-  return comm_->group->Receive(comm_->Index(comm_->stage - 1, comm_->rank), Bytes(hidden));
+  return comm_->TensorGroup().Receive(comm_->Index(comm_->stage - 1, comm_->rank), Bytes(hidden));
+}
+
+absl::Status Transformer::AwaitDevice() {
+  return comm_->is_queued() ? absl::OkStatus() : device_.Synchronize();
 }
 
 absl::Status Transformer::SendHidden(int num_rows) {
-  KVEC_RETURN_IF_ERROR(device_.Synchronize());
-  return comm_->group->Send(comm_->Index(comm_->stage + 1, comm_->rank),
-                            Bytes(hidden_.Rows(0, num_rows)));
+  KVEC_RETURN_IF_ERROR(AwaitDevice());
+  return comm_->TensorGroup().Send(comm_->Index(comm_->stage + 1, comm_->rank),
+                                   Bytes(hidden_.Rows(0, num_rows)));
 }
 
 absl::Status Transformer::SumOverRanks(Tensor x) {
   if (weights_.share().rank.num_ranks == 1) return absl::OkStatus();
-  KVEC_RETURN_IF_ERROR(device_.Synchronize());
-  return comm_->ranks->AllReduceSum(x);
+  KVEC_RETURN_IF_ERROR(AwaitDevice());
+  return comm_->TensorRanks().AllReduceSum(x);
 }
 
 absl::Status Transformer::AddToHidden(const kernels::Weight& weight, Tensor input,
@@ -243,17 +247,17 @@ absl::Status Transformer::RunHead(const TokenBatch& batch, LogitsConsumer consum
 absl::Status Transformer::GatherLogits(int count) {
   const RankShare& share = weights_.share().rank;
   if (share.num_ranks == 1) return absl::OkStatus();
-  KVEC_RETURN_IF_ERROR(device_.Synchronize());
+  KVEC_RETURN_IF_ERROR(AwaitDevice());
   const ScopedSpan span("gather logits");
   for (int row = 0; row < count; ++row) {
     const Tensor logits = logits_.Rows(row, 1);
     if (share.rank > 0) {
-      KVEC_RETURN_IF_ERROR(comm_->ranks->Send(0, Bytes(logits)));
+      KVEC_RETURN_IF_ERROR(comm_->TensorRanks().Send(0, Bytes(logits)));
       continue;
     }
     for (int rank = 1; rank < share.num_ranks; ++rank) {
       const IndexRange rows = VocabularyOf(config_, rank, share.num_ranks);
-      KVEC_RETURN_IF_ERROR(comm_->ranks->Receive(rank, Bytes(Columns(logits, rows))));
+      KVEC_RETURN_IF_ERROR(comm_->TensorRanks().Receive(rank, Bytes(Columns(logits, rows))));
     }
   }
   return absl::OkStatus();

@@ -97,6 +97,8 @@ class Transformer {
   // hidden += input · weightᵀ over all ranks' columns, normed first where the model does so.
   absl::Status AddToHidden(const kernels::Weight& weight, kernels::Tensor input,
                            const float* post_norm, int num_rows);
+  // Before the group's operations: they see what the device has done.
+  absl::Status AwaitDevice();
   absl::Status SumOverRanks(kernels::Tensor x);
   absl::Status SendHidden(int num_rows);
   // Rank 0's logits[count, vocab] become whole.

@@ -17,6 +17,7 @@ absl::Status CommSlot::Renew(const std::string& coordinator) {
     if (absl::IsUnavailable(interface.status())) return interface.status();
     options.interface = std::move(interface).value_or("");
   }
+  if (device_comm_ != nullptr) device_comm_->Renew();
   {
     // The old one first, so that its memory is free again.
     absl::MutexLock lock(&mutex_);
@@ -58,22 +59,31 @@ absl::StatusOr<std::unique_ptr<comm::GroupComm>> CommSlot::Connect(const v1::For
   }
   const std::vector<std::string> addresses(form.comm_addresses().begin(),
                                            form.comm_addresses().end());
-  return current->Connect({.epoch = form.group_epoch(),
-                           .stage = static_cast<int>(placement.stage()),
-                           .num_stages = static_cast<int>(placement.num_stages()),
-                           .rank = static_cast<int>(placement.rank()),
-                           .num_ranks = static_cast<int>(placement.num_ranks())},
-                          addresses);
+  KVEC_ASSIGN_OR_RETURN(auto group,
+                        current->Connect({.epoch = form.group_epoch(),
+                                          .stage = static_cast<int>(placement.stage()),
+                                          .num_stages = static_cast<int>(placement.num_stages()),
+                                          .rank = static_cast<int>(placement.rank()),
+                                          .num_ranks = static_cast<int>(placement.num_ranks()),
+                                          .has_device_memory = device_comm_ != nullptr},
+                                         addresses));
+  if (device_comm_ != nullptr) {
+    KVEC_RETURN_IF_ERROR(device_comm_->Connect(
+        {.connect = options_.connect_timeout, .operation = options_.timeout}, *group));
+  }
+  return group;
 }
 
 void CommSlot::Abort() {
   const std::shared_ptr<comm::CommEndpoint> current = endpoint();
   if (current != nullptr) current->Abort();
+  if (device_comm_ != nullptr) device_comm_->Abort();
 }
 
 bool CommSlot::is_waiting() const {
   const std::shared_ptr<comm::CommEndpoint> current = endpoint();
-  return current != nullptr && current->is_waiting();
+  return (current != nullptr && current->is_waiting()) ||
+         (device_comm_ != nullptr && device_comm_->is_waiting());
 }
 
 }  // namespace kvec::worker::server

@@ -10,6 +10,7 @@
 #include "absl/synchronization/mutex.h"
 #include "kvec/v1/cluster.pb.h"
 #include "worker/comm/comm_endpoint.h"
+#include "worker/comm/device_comm.h"
 
 namespace kvec::worker::server {
 
@@ -19,7 +20,9 @@ namespace kvec::worker::server {
 class CommSlot {
  public:
   // Without an interface, TCP uses the one that leads to the coordinator.
-  explicit CommSlot(comm::CommEndpoint::Options options) : options_(std::move(options)) {}
+  // device_comm: null where tensors are in the host's memory; outlives the slot.
+  CommSlot(comm::CommEndpoint::Options options, comm::DeviceComm* device_comm)
+      : options_(std::move(options)), device_comm_(device_comm) {}
 
   // Takes a new endpoint. UNAVAILABLE while the coordinator HOST:PORT has no route. Where there
   // can't be an endpoint at all the worker can still be alone: its address is empty.
@@ -40,6 +43,7 @@ class CommSlot {
   std::shared_ptr<comm::CommEndpoint> endpoint() const;
 
   const comm::CommEndpoint::Options options_;
+  comm::DeviceComm* const device_comm_;
   mutable absl::Mutex mutex_;
   std::shared_ptr<comm::CommEndpoint> endpoint_ ABSL_GUARDED_BY(mutex_);  // null: can't be
   absl::Status why_none_ ABSL_GUARDED_BY(mutex_);

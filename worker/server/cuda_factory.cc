@@ -3,13 +3,17 @@
 #include "common/status_macros.h"
 #include "kernels/cuda/cuda_device.h"
 #include "worker/server/device_factory.h"
+#include "worker/server/nccl_factory.h"
 
 namespace kvec::worker::server {
 
-absl::StatusOr<MadeDevice> MakeCudaDevice() {
-  KVEC_ASSIGN_OR_RETURN(auto device, kernels::cuda::CudaDevice::Create({}));
+absl::StatusOr<MadeDevice> MakeCudaDevice(const WorkerFlags& flags) {
+  kernels::cuda::CudaDevice::Options options;
+  if (flags.deterministic) options.product_mode = kernels::cuda::ProductMode::kDeterministic;
+  KVEC_ASSIGN_OR_RETURN(auto device, kernels::cuda::CudaDevice::Create(options));
   KVEC_ASSIGN_OR_RETURN(const uint64_t free_bytes, device->FreeBytes());
-  return MadeDevice{std::move(device), free_bytes};
+  auto comm = MakeNcclComm(device->stream());
+  return MadeDevice{std::move(device), free_bytes, std::move(comm)};
 }
 
 }  // namespace kvec::worker::server

@@ -9,7 +9,7 @@
 namespace kvec::worker::server {
 
 absl::StatusOr<MadeDevice> MakeDevice(const WorkerFlags& flags, int num_threads) {
-  if (flags.device == "cuda") return MakeCudaDevice();
+  if (flags.device == "cuda") return MakeCudaDevice(flags);
   kernels::cpu::CpuDevice::Options options;
   options.num_threads = num_threads;
   if (!flags.isa.empty()) {

@@ -6,6 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/device.h"
+#include "worker/comm/device_comm.h"
 #include "worker/server/worker_flags.h"
 
 namespace kvec::worker::server {
@@ -13,6 +14,8 @@ namespace kvec::worker::server {
 struct MadeDevice {
   std::unique_ptr<kernels::Device> device;
   uint64_t available_bytes = 0;  // of the memory that the device allocates from
+  // Reaches the other workers' tensors; null where these are in the host's memory.
+  std::unique_ptr<comm::DeviceComm> comm = nullptr;
 };
 
 // The device that --device names. The device's own errors, such as UNAVAILABLE on a machine without
@@ -20,7 +23,7 @@ struct MadeDevice {
 absl::StatusOr<MadeDevice> MakeDevice(const WorkerFlags& flags, int num_threads);
 
 // A GPU. In two files, of which CMake takes one: a build without CUDA answers FAILED_PRECONDITION.
-absl::StatusOr<MadeDevice> MakeCudaDevice();
+absl::StatusOr<MadeDevice> MakeCudaDevice(const WorkerFlags& flags);
 
 }  // namespace kvec::worker::server
 

@@ -36,7 +36,10 @@ bool IsRefusal(const absl::Status& status) {
 }  // namespace
 
 Worker::Worker(const ModelFiles& files, kernels::Device& device, Options options)
-    : files_(files), device_(device), options_(std::move(options)), comm_slot_(options_.comm) {}
+    : files_(files),
+      device_(device),
+      options_(std::move(options)),
+      comm_slot_(options_.comm, options_.device_comm) {}
 
 absl::Status Worker::Serve(const std::string& address) {
   grpc::ChannelArguments arguments;

@@ -38,6 +38,9 @@ class Worker {
     bool shares_memory = true;     // with the other workers of its host
     kernels::KvType kv_type = kernels::KvType::kBF16;
     comm::CommEndpoint::Options comm;
+    // Of a device with a memory of its own, which no other worker of the host shares; else null.
+    // Outlives the worker.
+    comm::DeviceComm* device_comm = nullptr;
     security::ClientTls tls;
     std::string join_token_file;  // empty: KVEC_JOIN_TOKEN of the environment, if it is there
     absl::Duration heartbeat_interval = absl::Seconds(1);

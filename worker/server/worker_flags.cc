@@ -30,6 +30,11 @@ void AddFlags(CLI::App& app, WorkerFlags& flags) {
   app.add_option("--device", flags.device, "cpu, or cuda: the first GPU of CUDA_VISIBLE_DEVICES")
       ->capture_default_str()
       ->check(CLI::IsMember({"cpu", "cuda"}));
+  app.add_flag(
+      "--deterministic", flags.deterministic,
+      "On a GPU: products are added up in the same order whatever runs beside a request, by "
+      "one cuBLASLt algorithm per weight without split-K, at some cost in speed; a CPU "
+      "always does so");
   app.add_option("--threads", flags.threads,
                  "Threads that compute (default: all processors this process may use)")
       ->check(CLI::Range(0, 1024));

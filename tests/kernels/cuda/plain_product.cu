@@ -42,7 +42,9 @@ class PlainProduct : public DenseProduct {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<DenseProduct>> CreateDenseProduct(cudaStream_t stream) {
+// Every number is one thread's, whatever the mode.
+absl::StatusOr<std::unique_ptr<DenseProduct>> CreateDenseProduct(cudaStream_t stream,
+                                                                 ProductMode mode) {
   return std::make_unique<PlainProduct>(stream);
 }
 

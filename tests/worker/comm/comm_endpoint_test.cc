@@ -110,6 +110,23 @@ TEST(CommEndpointTest, SaysWhenMembersShareNoTransport) {
                                           "not offered by this worker"));
 }
 
+TEST(CommEndpointTest, RefusesAGroupOfGpusAndProcessors) {
+  const auto first = MakeEndpoint(kSharedMemory);
+  const auto second = MakeEndpoint(kSharedMemory);
+  const std::vector<std::string> addresses = {first->address(), second->address()};
+  absl::Status of_first;
+  std::thread other([&] {
+    of_first =
+        first->Connect({.rank = 0, .num_ranks = 2, .has_device_memory = true}, addresses).status();
+  });
+  const absl::Status of_second = second->Connect({.rank = 1, .num_ranks = 2}, addresses).status();
+  other.join();
+  EXPECT_EQ(of_first, absl::FailedPreconditionError(
+                          "member 1 of the group is a worker on a CPU, this one has a GPU"));
+  EXPECT_EQ(of_second, absl::FailedPreconditionError(
+                           "member 0 of the group is a worker on a GPU, this one is not"));
+}
+
 TEST(CommEndpointTest, NamesAnInterfaceThatIsNotThere) {
   const auto endpoint =
       CommEndpoint::Create({.transport = Transport::kTcp, .interface = "nosuch0"});

@@ -1,0 +1,74 @@
+#ifndef KVEC_WORKER_COMM_NCCL_NCCL_HANDLE_H_
+#define KVEC_WORKER_COMM_NCCL_NCCL_HANDLE_H_
+
+#include <nccl.h>
+
+#include <atomic>
+#include <thread>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "worker/comm/nccl/nccl_library.h"
+
+namespace kvec::worker::comm::nccl {
+
+// One communicator of NCCL, in non-blocking mode, and the thread that watches it. NCCL has no
+// deadlines: an operation whose peer is gone holds the stream for ever, and with it whoever waits
+// for that. So the watch aborts the communicator when NCCL tells of an error, or when what was
+// queued is not known to be done after a timeout; the stream then goes on, with garbage, which
+// Completed() tells. An aborted communicator is never destroyed in the orderly way, which would
+// wait for the peers.
+//
+// One thread connects and queues; Abort and is_waiting are for any.
+class NcclHandle {
+ public:
+  explicit NcclHandle(const NcclLibrary& nccl);
+  ~NcclHandle();  // aborts
+  NcclHandle(const NcclHandle&) = delete;
+  NcclHandle& operator=(const NcclHandle&) = delete;
+
+  // Waits for all `size` ranks. DEADLINE_EXCEEDED, UNAVAILABLE after Abort. Once.
+  absl::Status Connect(const ncclUniqueId& id, int rank, int size, absl::Duration timeout);
+
+  // From here on, of an operation: from when it was queued until Completed is called.
+  void set_timeout(absl::Duration timeout);
+
+  // Queues an operation. `what` begins the message of an error.
+  absl::Status Queue(absl::string_view what, absl::FunctionRef<ncclResult_t(ncclComm_t)> operation);
+
+  // The caller has waited for the stream: whether what was queued was carried out.
+  absl::Status Completed();
+
+  void Abort();
+
+  const NcclLibrary& nccl() const { return nccl_; }
+  bool is_waiting() const { return is_waiting_.load(std::memory_order_relaxed); }
+
+ private:
+  // Until a non-blocking call has come to its end.
+  absl::Status Await(absl::string_view what, ncclResult_t result, absl::Time deadline)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void CheckAsyncError() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The first failure counts.
+  void Fail(absl::Status failure) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Watch();
+
+  const NcclLibrary& nccl_;
+  mutable absl::Mutex mutex_;
+  absl::CondVar changed_;
+  ncclComm_t comm_ ABSL_GUARDED_BY(mutex_) = nullptr;  // null: not there yet, or aborted
+  absl::Status failure_ ABSL_GUARDED_BY(mutex_);
+  absl::Duration timeout_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteDuration();
+  absl::Time deadline_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
+  bool ends_ ABSL_GUARDED_BY(mutex_) = false;
+  std::atomic<bool> is_waiting_ = false;
+  std::thread watch_;
+};
+
+}  // namespace kvec::worker::comm::nccl
+
+#endif  // KVEC_WORKER_COMM_NCCL_NCCL_HANDLE_H_
