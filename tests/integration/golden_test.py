@@ -1,4 +1,4 @@
-"""Real models answer as the float32 reference does: golden_test.py smollm2|gemma3 [KV_TYPE]."""
+"""Real models answer as the float32 reference does: golden_test.py smollm2|gemma3 [KV_TYPE [cuda]]."""
 
 import sys
 import unittest
@@ -8,6 +8,8 @@ from service import Service, ids, model_path
 
 # Of the five best log-probabilities at each step: for one of them, and for their mean.
 TOLERANCES = {"auto": (0.1, 0.01), "int8": (0.6, 0.06)}
+# Products on a GPU are of bfloat16 numbers. No card has confirmed these yet.
+GPU_TOLERANCE = (0.6, 0.06)
 
 
 class GoldenTest(unittest.TestCase):
@@ -15,17 +17,22 @@ class GoldenTest(unittest.TestCase):
     # SmolLM2's file asks for no BOS; its reference was computed with one all the same.
     added_ids = [1]
     kv_type = "auto"
+    device = "cpu"
 
     @classmethod
     def setUpClass(cls):
         cls.cases = golden.load(cls.name)
-        cls.service = Service(model_path(cls.name), worker_flags=("--kv-type", cls.kv_type))
+        cls.service = Service(model_path(cls.name), worker_flags=("--kv-type", cls.kv_type,
+                                                                   "--device", cls.device))
         cls.service.__enter__()
         cls.addClassCleanup(cls.service.__exit__, None, None, None)
 
+    def tolerances(self):
+        return TOLERANCES[self.kv_type] if self.device == "cpu" else GPU_TOLERANCE
+
     def tie(self):
         """Where the two best are closer than this, either is right."""
-        return max(golden.TIE, TOLERANCES[self.kv_type][0])
+        return max(golden.TIE, self.tolerances()[0])
 
     def subtests(self, check):
         """Runs check(case) for every case, each a subtest of its own."""
@@ -77,7 +84,7 @@ class GoldenTest(unittest.TestCase):
         errors.sort()
         print(f"{self.name}: {len(errors)} log-probabilities differ from the reference by "
               f"{sum(errors) / len(errors):.4f} in the mean, {errors[-1]:.4f} at most")
-        largest, mean = TOLERANCES[self.kv_type]
+        largest, mean = self.tolerances()
         self.assertLessEqual(errors[-1], largest)
         self.assertLessEqual(sum(errors) / len(errors), mean)
 
@@ -86,6 +93,8 @@ if __name__ == "__main__":
     GoldenTest.name = sys.argv.pop(1)
     if len(sys.argv) > 1:
         GoldenTest.kv_type = sys.argv.pop(1)
+    if len(sys.argv) > 1:
+        GoldenTest.device = sys.argv.pop(1)
     if GoldenTest.name == "gemma3":
         GoldenTest.added_ids = []
     model_path(GoldenTest.name)
