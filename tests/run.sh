@@ -92,10 +92,12 @@ if [[ $fuzz == yes ]]; then
 fi
 if [[ $cuda == yes ]]; then
   deploy/local/fetch_cuda.sh compiler
-  for target in kernels/cuda/all kvec-worker tests/cusim/all tests/kernels/cuda/all; do
+  for target in kernels/cuda/all kvec-worker gpu_programs tests/cusim/all tests/kernels/cuda/all \
+    tests/worker/comm/nccl/all; do
     deploy/local/build.sh --target "$target" cuda
   done
   run_tests cuda/tests/cusim
   run_tests cuda/tests/kernels/cuda
+  run_tests cuda/tests/worker/comm/nccl
 fi
 ((failed == 0))

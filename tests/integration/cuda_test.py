@@ -29,6 +29,10 @@ def answer(service, prompt_ids, *arguments):
                             "--ignore-eos", "--logprobs", 2, *arguments)
 
 
+HAS_NCCL = "--without-nccl" not in sys.argv
+NO_NCCL = "this build has no nccl.h; deploy/local/fetch_cuda.sh compiler fetches one"
+
+
 class CudaTest(unittest.TestCase):
 
     def check_same(self, got, expected):
@@ -70,6 +74,7 @@ class CudaTest(unittest.TestCase):
             self.assertEqual(ours["kept_entries"], theirs["kept_entries"])
             self.assertAlmostEqual(ours["attention_mass"], theirs["attention_mass"], delta=0.02)
 
+    @unittest.skipUnless(HAS_NCCL, NO_NCCL)
     def test_ranks_and_stages_answer_as_the_processor_does(self):
         """Their tensors go over NCCL's stand-in (tests/worker/comm/nccl)."""
         for model, shape in (("llama", (2, 1)), ("llama", (1, 2)), ("qwen3", (2, 2)),
@@ -83,6 +88,7 @@ class CudaTest(unittest.TestCase):
                 self.check_model(model)
 
 
+    @unittest.skipUnless(HAS_NCCL, NO_NCCL)
     def test_a_stream_goes_on_when_a_gpu_of_its_group_is_lost(self):
         """Its peers' streams wait in a collective: the communicators are aborted, and made anew."""
         request = ["--token-ids", ids(prompt(4)), "--temperature", 0.8, "--seed", 5, "--max-tokens", 100,
@@ -99,6 +105,7 @@ class CudaTest(unittest.TestCase):
                     service.start_worker()
                     self.assertEqual(text + read_to_end(process), undisturbed)
 
+    @unittest.skipUnless(HAS_NCCL, NO_NCCL)
     def test_a_group_of_gpu_and_processor_is_refused(self):
         with Service(MODELS / "llama", worker_program=SIMULATED, worker_flags=GPU,
                      num_workers=0, coordinator_flags=["--parallel", "tp=2"],
@@ -130,4 +137,4 @@ if __name__ == "__main__":
     if not (BIN / SIMULATED).exists():
         print("skipped: no CUDA headers; deploy/local/fetch_cuda.sh headers fetches them")
         sys.exit(SKIPPED)
-    unittest.main(verbosity=2)
+    unittest.main(argv=[word for word in sys.argv if word != "--without-nccl"], verbosity=2)
