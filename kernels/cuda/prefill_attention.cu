@@ -1,21 +1,21 @@
-// Prefill attention over per-head page tables, in float32 on the ordinary cores: every card runs
-// it, and it keeps the rule that a row's bits depend on its role and place only.
+// Prefill attention over per-head page tables in float32, on the ordinary cores: for arenas of
+// float32 and for heads that tensor cores can't cut; see tensor_prefill.cu for the others. A row's
+// bits depend on its role and place only.
 //
-// A block takes a tile of up to 16 rows and one query head, and walks over the head's entries in
-// tiles of 32 with a running softmax. Eight threads share a row.
+// A block walks over the head's entries in tiles of 32 with a running softmax.
 
 #include <cuda_runtime.h>
 
 #include "kernels/cuda/kv_access.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/prefill_attention.h"
-#include "kernels/cuda/warp_math.h"
+#include "kernels/cuda/prefill_tile.h"
+#include "kernels/cuda/tensor_prefill.h"
 
 namespace kvec::kernels::cuda {
 namespace {
 
-constexpr int kRowLanes = 8;
-constexpr int kThreads = kTileRows * kRowLanes;
+constexpr int kThreads = kPrefillThreads;
 constexpr int kTileEntries = 32;
 constexpr int kScoresPerLane = kTileEntries / kRowLanes;
 constexpr int kMaxHeadDim = 256;
@@ -34,33 +34,6 @@ struct TileMemory {
       : queries(shared),
         entries(queries + kTileRows * (head_dim + 1)),
         weights(entries + kTileEntries * (head_dim + 1)) {}
-};
-
-// What a block works on: rows of a prompt, for one query head.
-struct RowTask {
-  RowTile tile;
-  int head;
-  const int32_t* pages;
-  int num_visible;    // of the thread's row; 0: it has none
-  int first_visible;  // that the thread's row sees
-  int tile_begin;     // the first entry that any row sees
-  int tile_end;       // behind the last
-
-  __device__ RowTask(const AttentionArguments& a, int row)
-      : tile(a.batch.prefill_tiles[blockIdx.x]), head(static_cast<int>(blockIdx.y)) {
-    const int kv_head = (head + a.shape.group_offset) / a.shape.group_size;
-    const HeadTable table = a.batch.tables[tile.first.sequence * a.shape.num_kv_heads + kv_head];
-    pages = a.batch.page_ids + table.first_page;
-    const int visible_to_first = table.num_entries - tile.first.num_after;
-    num_visible = row < tile.num_rows ? visible_to_first + row : 0;
-    first_visible = FirstVisible(num_visible, a.sliding_window);
-    tile_begin = FirstVisible(visible_to_first, a.sliding_window);
-    tile_end = visible_to_first + tile.num_rows - 1;
-  }
-
-  static __device__ int FirstVisible(int num_visible, int sliding_window) {
-    return sliding_window > 0 && num_visible > sliding_window ? num_visible - sliding_window : 0;
-  }
 };
 
 // Widens the keys or values of entries [begin, begin + kTileEntries) to `to`; zeros for those that
@@ -82,37 +55,6 @@ __device__ void LoadEntries(const RowTask& task, const Entries<Stored>& entries,
     for (int j = 0; j < kVectorSize<Stored>; ++j) row[j] = numbers[j];
   }
 }
-
-// A row's softmax so far.
-struct RunningSoftmax {
-  float max = kNegativeInfinity;
-  float sum = 0;
-
-  // Turns the thread's scores, those of its row's entries first_entry + kRowLanes · i, into
-  // weights. Returns what all earlier weights are to be multiplied with.
-  __device__ float Update(const RowTask& task, int first_entry, float (&scores)[kScoresPerLane]) {
-    float tile_max = kNegativeInfinity;
-#pragma unroll
-    for (int i = 0; i < kScoresPerLane; ++i) {
-      const int entry = first_entry + i * kRowLanes;
-      if (entry < task.first_visible || entry >= task.num_visible) scores[i] = kNegativeInfinity;
-      tile_max = fmaxf(tile_max, scores[i]);
-    }
-    const float new_max = fmaxf(max, WarpMax<kRowLanes>(tile_max));
-    // A row that has seen nothing yet keeps weights of 0.
-    const float base = new_max == kNegativeInfinity ? 0.0f : new_max;
-    const float rescale = exp2f(max - base);
-    float tile_sum = 0;
-#pragma unroll
-    for (int i = 0; i < kScoresPerLane; ++i) {
-      scores[i] = exp2f(scores[i] - base);
-      tile_sum += scores[i];
-    }
-    sum = sum * rescale + WarpSum<kRowLanes>(tile_sum);
-    max = new_max;
-    return rescale;
-  }
-};
 
 // kDims: numbers of the output row that a thread keeps. Grid [tiles, num_heads].
 template <typename Stored, int kDims>
@@ -193,6 +135,7 @@ cudaError_t LaunchPrefill(cudaStream_t stream, const AttentionArguments& a) {
 
 cudaError_t PrefillAttention(cudaStream_t stream, const AttentionArguments& arguments) {
   if (arguments.batch.num_prefill_tiles == 0) return cudaSuccess;
+  if (CanPrefillOnTensorCores(arguments)) return TensorPrefill(stream, arguments);
   return WithStored(arguments.kv.type, [&](auto stored) {
     return LaunchPrefill<decltype(stored)>(stream, arguments);
   });

@@ -12,7 +12,7 @@
 #ifndef KVEC_SHARED_ARRAY
 #define KVEC_SHARED_ARRAY(type, name, extents) __shared__ type name extents
 #define KVEC_DYNAMIC_SHARED_ARRAY(type, name)                                \
-  extern __shared__ __align__(16) unsigned char kvec_dynamic_shared_bytes[]; \
+  extern __shared__ __align__(32) unsigned char kvec_dynamic_shared_bytes[]; \
   type* const name = reinterpret_cast<type*>(kvec_dynamic_shared_bytes)
 #endif
 

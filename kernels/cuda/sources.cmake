@@ -9,6 +9,7 @@ set(KVEC_CUDA_KERNELS
   rms_norm.cu
   rope.cu
   sample.cu
+  tensor_prefill.cu
   value_norms.cu
   window_scores.cu)
 # What calls them.

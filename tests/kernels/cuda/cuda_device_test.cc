@@ -161,7 +161,9 @@ TEST_P(CudaDeviceTest, AttendsOverItsArena) {
     std::iota(positions.begin(), positions.end(), done);
     ASSERT_TRUE(device_->AppendKv(device_qkv, shape, positions, batch, **arena).ok());
     ASSERT_TRUE(device_->Attention(device_qkv, shape, batch, **arena, out).ok());
-    EXPECT_LE(cpu::LargestDifference(ToHost(out), cpu::RowsOf(expected, done, done + rows)), 1e-5f);
+    // Of a prompt tensor cores take queries and weights in bfloat16.
+    EXPECT_LE(cpu::LargestDifference(ToHost(out), cpu::RowsOf(expected, done, done + rows)),
+              done == 0 ? 2e-2f : 1e-5f);
     done += rows;
   }
 }

@@ -1,0 +1,21 @@
+#ifndef KVEC_KERNELS_CUDA_TENSOR_PREFILL_H_
+#define KVEC_KERNELS_CUDA_TENSOR_PREFILL_H_
+
+#include <cuda_runtime_api.h>
+
+#include "kernels/cuda/kv_pages.h"
+
+namespace kvec::kernels::cuda {
+
+// PrefillAttention on tensor cores: queries and weights are rounded to the arena's type, sums are
+// float32.
+cudaError_t TensorPrefill(cudaStream_t stream, const AttentionArguments& arguments);
+
+// Arenas of 16 bits, and heads of whole tiles of 16 numbers.
+inline bool CanPrefillOnTensorCores(const AttentionArguments& arguments) {
+  return arguments.kv.type != KvType::kF32 && arguments.shape.head_dim % 16 == 0;
+}
+
+}  // namespace kvec::kernels::cuda
+
+#endif  // KVEC_KERNELS_CUDA_TENSOR_PREFILL_H_
