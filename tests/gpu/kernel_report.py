@@ -110,8 +110,8 @@ def report(results, seconds, nvcc):
     return f"""# What the compiler says of the CUDA kernels
 
 Made by `tests/gpu/kernel_report.py` with nvcc {version}; no card is needed, and none was used. {count} kernels
-for each of {", ".join("sm_" + a for a in ARCHITECTURES)}, compiled in {seconds:.0f} s of one processor; {spilling} of
-the {sum(map(len, results.values()))} spill.
+for each of {", ".join("sm_" + a for a in ARCHITECTURES)}, compiled in {seconds:.0f} s of one processor;
+{spilling} of the {sum(map(len, results.values()))} spill.
 
 Per architecture: registers of a thread, bytes spilled (stores and loads), and the share of a
 multiprocessor's {WARPS} warps that can be resident, by registers, threads and static shared memory. Attention
