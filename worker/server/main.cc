@@ -55,7 +55,7 @@ absl::Status Run(const WorkerFlags& flags, const sigset_t& stop_signals) {
   KVEC_ASSIGN_OR_RETURN(options.kv_type, ResolveKvType(flags.kv_type));
   options.kv_bytes = RequestedKvBytes(flags, config, options.kv_type);
   options.available_bytes = flags.memory_bytes > 0 ? flags.memory_bytes : made.available_bytes;
-  options.shares_memory = flags.memory_bytes == 0 && options.device == "cpu";
+  options.shares_memory = flags.memory_bytes == 0 && flags.device == "cpu";
   options.device_comm = made.comm.get();
   KVEC_ASSIGN_OR_RETURN(options.comm, ResolveComm(flags));
   LOG(INFO) << options.worker_id << ": " << config.name << " on " << options.device << ", "
