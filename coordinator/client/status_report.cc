@@ -45,15 +45,13 @@ std::string ReplicaLines(const v1::GetStatusResponse& status) {
 }
 
 std::string WorkerTable(const v1::GetStatusResponse& status) {
-  std::vector<std::vector<std::string>> rows = {{"worker", "host", "device", "state",
-                                                 status.replicas_size() > 1 ? "replica/stage/rank"
-                                                                            : "stage/rank",
-                                                 "layers", "pages used", "KV arena", "weights",
-                                                 "resident", "last step"}};
+  std::vector<std::vector<std::string>> rows = {
+      {"worker", "host", "device", "state",
+       status.replicas_size() > 1 ? "replica/stage/rank" : "stage/rank", "layers", "pages used",
+       "KV arena", "weights", "resident", "last step"}};
   for (const v1::WorkerStatus& worker : status.workers()) {
     rows.push_back(
-        {worker.worker_id(), worker.host(), worker.device(), worker.state(),
-         Place(worker, status),
+        {worker.worker_id(), worker.host(), worker.device(), worker.state(), Place(worker, status),
          worker.num_layers() == 0 ? "-"
                                   : absl::StrCat(worker.first_layer(), "-",
                                                  worker.first_layer() + worker.num_layers() - 1),

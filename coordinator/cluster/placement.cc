@@ -90,8 +90,7 @@ absl::StatusOr<ParallelShape> ParseParallelShape(absl::string_view text) {
 }
 
 std::string ParallelShapeText(const ParallelShape& shape) {
-  return absl::StrCat("dp=", shape.num_replicas, ",tp=", shape.num_ranks,
-                      ",pp=", shape.num_stages);
+  return absl::StrCat("dp=", shape.num_replicas, ",tp=", shape.num_ranks, ",pp=", shape.num_stages);
 }
 
 absl::Status CheckParallelShape(const ParallelShape& shape, const ModelConfig& config) {

@@ -18,8 +18,8 @@ namespace kvec::coordinator::cluster {
 // How a group divides the model: stages hold layers, the ranks of a stage share each layer's heads.
 // And how many groups there are, each with a whole model.
 struct ParallelShape {
-  int num_ranks = 1;   // tensor parallel
-  int num_stages = 1;  // pipeline parallel
+  int num_ranks = 1;     // tensor parallel
+  int num_stages = 1;    // pipeline parallel
   int num_replicas = 1;  // data parallel
 
   // Of one replica.

@@ -20,10 +20,10 @@
 
 namespace kvec::coordinator::cluster {
 
-// All workers of a coordinator, and the groups that they make: one for each replica of the model, with
-// a scheduler of its own. Forms a group as soon as enough workers are attached, and anew after one
-// of its workers is lost; whoever is in no group is a spare for all of them. Without threads and
-// without a clock; not thread-safe: StepPump calls it.
+// All workers of a coordinator, and the groups that they make: one for each replica of the model,
+// with a scheduler of its own. Forms a group as soon as enough workers are attached, and anew after
+// one of its workers is lost; whoever is in no group is a spare for all of them. Without threads
+// and without a clock; not thread-safe: StepPump calls it.
 class ReplicaSet {
  public:
   struct Options {

@@ -71,7 +71,8 @@ uint64_t MemoryNeeded(const ParallelShape& shape, const ModelConfig& config,
   return static_cast<uint64_t>(needed);
 }
 
-// Workers for at most max_replicas groups, whole stages on each host; none when they don't fit there.
+// Workers for at most max_replicas groups, whole stages on each host; none when they don't fit
+// there.
 std::vector<uint64_t> FindWorkers(const ParallelShape& shape, uint64_t needed,
                                   const std::vector<Host>& hosts, int max_replicas) {
   const size_t num_workers = shape.num_workers();

@@ -180,8 +180,7 @@ void StepPump::Handle(Event event, absl::Time now) {
     replicas_.OnDetach(event.id, now);
     return;
   }
-  WorkerGroup* group =
-      event.message->has_step_result() ? replicas_.GroupOf(event.id) : nullptr;
+  WorkerGroup* group = event.message->has_step_result() ? replicas_.GroupOf(event.id) : nullptr;
   const bool is_traced = group != nullptr && group->tracer().is_on();
   const absl::Time begin = is_traced ? now_() : now;
   replicas_.OnMessage(event.id, *event.message, now);

@@ -22,8 +22,9 @@
 namespace kvec::coordinator::cluster {
 
 // The coordinator's one thread of control: hands what the workers' streams received to the
-// ReplicaSet and sends the Steps that the replicas' schedulers compose. Streams and calls only queue events
-// here, so no gRPC thread waits for the scheduler. Sleeps until an event, a Wake, or a deadline.
+// ReplicaSet and sends the Steps that the replicas' schedulers compose. Streams and calls only
+// queue events here, so no gRPC thread waits for the scheduler. Sleeps until an event, a Wake, or a
+// deadline.
 class StepPump {
  public:
   // As ReplicaSet.

@@ -35,9 +35,8 @@ Scheduler& ReplicaRouter::Choose(const Request& request) const {
 }
 
 bool ReplicaRouter::HasSession(absl::string_view session_id) const {
-  return std::any_of(replicas_.begin(), replicas_.end(), [&](const Scheduler* replica) {
-    return replica->HasSession(session_id);
-  });
+  return std::any_of(replicas_.begin(), replicas_.end(),
+                     [&](const Scheduler* replica) { return replica->HasSession(session_id); });
 }
 
 void ReplicaRouter::Cancel(absl::string_view request_id, const absl::Status& reason,
@@ -54,9 +53,8 @@ std::vector<v1::RequestStatus> ReplicaRouter::RequestStatuses(uint32_t max_reque
       all.push_back(std::move(status));
     }
   }
-  std::stable_sort(all.begin(), all.end(), [](const auto& a, const auto& b) {
-    return a.age_seconds() > b.age_seconds();
-  });
+  std::stable_sort(all.begin(), all.end(),
+                   [](const auto& a, const auto& b) { return a.age_seconds() > b.age_seconds(); });
   if (all.size() > max_requests) all.resize(max_requests);
   return all;
 }

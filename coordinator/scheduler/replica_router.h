@@ -17,9 +17,9 @@ namespace kvec::coordinator::scheduler {
 
 // The schedulers of a model's replicas as one, for those who have requests: which replica gets a
 // request is decided when it comes, and stays so. A request of a session goes where the session is.
-// Any other goes to the replica that has least to do with it: the fewest tokens of requests that run
-// or wait, and of this request's prompt that are not in its cache; one whose group is soon to be given
-// up only when no other has a group. Thread-safe.
+// Any other goes to the replica that has least to do with it: the fewest tokens of requests that
+// run or wait, and of this request's prompt that are not in its cache; one whose group is soon to
+// be given up only when no other has a group. Thread-safe.
 class ReplicaRouter {
  public:
   // At least one; they must outlive it.

@@ -49,8 +49,8 @@ class RequestTable {
   // The group is lost: every resident sequence goes back to the queue, nothing is left to be freed.
   void SuspendAll();
 
-  // Ends a choice; with the last one, the request. `ledger` gives what it held. A session's sequence
-  // stays on the workers, idle.
+  // Ends a choice; with the last one, the request. `ledger` gives what it held. A session's
+  // sequence stays on the workers, idle.
   void FinishChoice(Sequence& sequence, v1::FinishReason reason, PageLedger& ledger);
   // Ends the request with all its choices. Their pages are to be freed.
   void Finish(RequestState& request, const absl::Status& status);

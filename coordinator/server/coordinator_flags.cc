@@ -68,14 +68,7 @@ void AddNetworkFlags(CLI::App& app, CoordinatorFlags& flags) {
       ->check(CLI::Range(0.1, 3600.0));
 }
 
-void AddSchedulingFlags(CLI::App& app, CoordinatorFlags& flags) {
-  app.add_option(
-         "--parallel", flags.parallel,
-         "Shape of a group: tp ranks share every layer's heads, pp stages hold a part of "
-         "the layers each; tp·pp workers make a group, and dp groups serve, each with a whole "
-         "model. auto: groups as small as the memory of the workers that attach allows, ranks "
-         "of a stage on one host")
-      ->capture_default_str();
+void AddCacheFlags(CLI::App& app, CoordinatorFlags& flags) {
   app.add_option("--policy", flags.policy,
                  "Cache policy of requests that name none; without it kvec for those that have a "
                  "budget, full for the others");
@@ -108,6 +101,16 @@ void AddSchedulingFlags(CLI::App& app, CoordinatorFlags& flags) {
                  "Sessions at a time; a new one takes the place of the least recently used")
       ->capture_default_str()
       ->check(CLI::Range(1, 1 << 20));
+}
+
+void AddSchedulingFlags(CLI::App& app, CoordinatorFlags& flags) {
+  app.add_option(
+         "--parallel", flags.parallel,
+         "Shape of a group: tp ranks share every layer's heads, pp stages hold a part of "
+         "the layers each; tp·pp workers make a group, and dp groups serve, each with a whole "
+         "model. auto: groups as small as the memory of the workers that attach allows, ranks "
+         "of a stage on one host")
+      ->capture_default_str();
   app.add_option("--step-tokens", flags.scheduler.step_tokens,
                  "Tokens of a Step at most: larger is more throughput, and longer waits between "
                  "the tokens of running answers")
@@ -156,6 +159,7 @@ std::optional<int> ParseCoordinatorFlags(int argc, char** argv, CoordinatorFlags
                  "Name that clients see (default: the model's own)");
   AddNetworkFlags(app, flags);
   AddSecurityFlags(app, flags.security);
+  AddCacheFlags(app, flags);
   AddSchedulingFlags(app, flags);
   app.add_option("--log-level", flags.log_level, "debug, info, warning or error")
       ->capture_default_str()

@@ -84,9 +84,9 @@ absl::StatusOr<std::unique_ptr<grpc::Server>> Serve(const std::vector<Listener>&
   return server;
 }
 
-cluster::ReplicaSet::Options ReplicaOptions(
-    const CoordinatorServer::Options& options, const ServedModel& model, ServingHealth& health,
-    std::function<void(const v1::StepResult&)> on_result) {
+cluster::ReplicaSet::Options ReplicaOptions(const CoordinatorServer::Options& options,
+                                            const ServedModel& model, ServingHealth& health,
+                                            std::function<void(const v1::StepResult&)> on_result) {
   cluster::ReplicaSet::Options replicas;
   replicas.membership.version = std::string(Version());
   replicas.membership.model_fingerprint = model.fingerprint;
@@ -113,8 +113,8 @@ std::vector<std::unique_ptr<scheduler::Scheduler>> MakeSchedulers(
     const CoordinatorServer::Options& options, const ServedModel& model) {
   scheduler::SchedulerOptions scheduler = options.scheduler;
   scheduler.num_kv_heads = static_cast<uint32_t>(model.config.num_kv_heads);
-  const auto budgets = std::make_shared<budget::LayerBudgetAllocator>(
-      model.config.num_kv_heads, model.config.sliding_windows);
+  const auto budgets = std::make_shared<budget::LayerBudgetAllocator>(model.config.num_kv_heads,
+                                                                      model.config.sliding_windows);
   const int num_replicas =
       options.shape.has_value() ? options.shape->num_replicas : kMaxAutomaticReplicas;
   std::vector<std::unique_ptr<scheduler::Scheduler>> schedulers;
@@ -162,8 +162,9 @@ CoordinatorServer::CoordinatorServer(const Options& options, std::unique_ptr<Ser
       metrics_(std::make_shared<Metrics>([this] { return MetricsSnapshot(); })),
       tasks_(kTaskThreads, options.scheduler.max_waiting_requests),
       tokenizer_bundle_(*model_),
-      serving_{*model_,           replicas_,            pump_, calls_, *metrics_, tasks_, health_,
-               tokenizer_bundle_, options_.default_cache},
+      serving_{*model_, replicas_,         pump_,
+               calls_,  *metrics_,         tasks_,
+               health_, tokenizer_bundle_, options_.default_cache},
       inference_service_(serving_),
       engine_service_(serving_, EngineOptions(options_, model_->name, v1::CachePolicy())),
       cluster_service_(pump_) {}

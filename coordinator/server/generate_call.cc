@@ -107,9 +107,9 @@ void GenerateCall::OnCancel() {
   // gRPC reports a passed deadline as a cancellation.
   const absl::Time now = absl::Now();
   serving_.replicas.Cancel(id,
-                            now >= deadline_ ? absl::DeadlineExceededError("the deadline passed")
-                                             : absl::CancelledError("the client left"),
-                            now);
+                           now >= deadline_ ? absl::DeadlineExceededError("the deadline passed")
+                                            : absl::CancelledError("the client left"),
+                           now);
   serving_.pump.Wake();
 }
 

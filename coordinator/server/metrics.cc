@@ -166,7 +166,7 @@ std::vector<prometheus::MetricFamily> Metrics::Collect() const {
   families.push_back(Single(MetricType::Gauge, "kvec_num_sessions",
                             "Sessions that a request may continue", counts.num_sessions));
   families.push_back(Single(MetricType::Gauge, "kvec_num_workers_ready",
-                            "Workers of the group that serves", snapshot.num_workers_ready));
+                            "Workers of the groups that serve", snapshot.num_workers_ready));
   families.push_back(Single(MetricType::Counter, "kvec_prompt_tokens_total",
                             "Prompt tokens processed", static_cast<double>(counts.prompt_tokens)));
   families.push_back(Single(MetricType::Counter, "kvec_generation_tokens_total", "Tokens generated",

@@ -14,6 +14,28 @@ namespace {
 constexpr int kWrongUsage = 2;
 constexpr int64_t kAutomaticSequences = 16;
 
+void AddMemoryFlags(CLI::App& app, WorkerFlags& flags) {
+  app.add_option(
+         "--memory-bytes", flags.memory_bytes,
+         "Memory for weights and KV arena, as far as the coordinator chooses the group's shape "
+         "and this worker its arena (default: what is free on the device)")
+      ->check(CLI::PositiveNumber);
+  app.add_option(
+         "--kv-bytes", flags.kv_bytes,
+         "Size of the KV arena in bytes (default: this worker's part of 16 sequences of the "
+         "whole context, at most half of the free memory, which the group's workers on this "
+         "host share)")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--kv-pages", flags.kv_pages,
+                 "Size of the KV arena in pages of 16 tokens of one KV head of one layer")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option(
+         "--kv-type", flags.kv_type,
+         "Type of cached keys and values: auto (f16), bf16, f16, f32, or int8: half the memory "
+         "of f16")
+      ->capture_default_str();
+}
+
 void AddFlags(CLI::App& app, WorkerFlags& flags) {
   app.add_option("--model", flags.model, "GGUF file, or Hugging Face folder (required)")
       ->required();
@@ -40,25 +62,7 @@ void AddFlags(CLI::App& app, WorkerFlags& flags) {
       ->check(CLI::Range(0, 1024));
   app.add_option("--isa", flags.isa,
                  "Instruction set: scalar, avx2 or avx512 (default: the best of this processor)");
-  app.add_option(
-         "--memory-bytes", flags.memory_bytes,
-         "Memory for weights and KV arena, as far as the coordinator chooses the group's shape "
-         "and this worker its arena (default: what is free on the device)")
-      ->check(CLI::PositiveNumber);
-  app.add_option(
-         "--kv-bytes", flags.kv_bytes,
-         "Size of the KV arena in bytes (default: this worker's part of 16 sequences of the "
-         "whole context, at most half of the free memory, which the group's workers on this "
-         "host share)")
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--kv-pages", flags.kv_pages,
-                 "Size of the KV arena in pages of 16 tokens of one KV head of one layer")
-      ->check(CLI::NonNegativeNumber);
-  app.add_option(
-         "--kv-type", flags.kv_type,
-         "Type of cached keys and values: auto (f16), bf16, f16, f32, or int8: half the memory "
-         "of f16")
-      ->capture_default_str();
+  AddMemoryFlags(app, flags);
   app.add_option("--max-step-tokens", flags.max_step_tokens,
                  "Rows of a Step at most; not below the coordinator's --step-tokens")
       ->capture_default_str()
