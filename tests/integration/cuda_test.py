@@ -30,7 +30,7 @@ def answer(service, prompt_ids, *arguments):
 
 
 HAS_NCCL = "--without-nccl" not in sys.argv
-NO_NCCL = "this build has no nccl.h; deploy/local/fetch_cuda.sh compiler fetches one"
+NO_NCCL = "this build has no nccl.h; PyPI's nvidia-nccl-cu13 has one"
 
 
 class CudaTest(unittest.TestCase):

@@ -8,7 +8,7 @@ class NoNcclComm final : public comm::DeviceComm {
   absl::Status Connect(const Timeouts& timeouts, comm::GroupComm& comm) override {
     return absl::FailedPreconditionError(
         "a group of GPUs needs NCCL: this kvec-worker was built where no nccl.h was found; "
-        "deploy/local/fetch_cuda.sh compiler fetches one");
+        "PyPI's nvidia-nccl-cu13 has one");
   }
   void Abort() override {}
   void Renew() override {}
