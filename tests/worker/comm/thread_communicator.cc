@@ -1,13 +1,14 @@
 #include "tests/worker/comm/thread_communicator.h"
 
 #include <algorithm>
+#include <condition_variable>
 #include <cstring>
 #include <deque>
+#include <mutex>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "common/status_macros.h"
 
@@ -26,12 +27,12 @@ class Exchange {
 
   // Returns when the data is buffered; a message too long for that, when it is received.
   absl::Status Post(Operation operation, int from, int to, absl::Span<const uint8_t> data) {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     KVEC_RETURN_IF_ERROR(CheckAborted());
     Queue& queue = QueueOf(from, to);
     queue.messages.push_back({operation, {data.begin(), data.end()}});
     const uint64_t number = ++queue.num_posted;
-    changed_.SignalAll();
+    changed_.notify_all();
     if (operation != Operation::kMessage || data.size() <= options_.buffered_bytes) {
       return absl::OkStatus();
     }
@@ -39,13 +40,13 @@ class Exchange {
   }
 
   absl::Status Take(Operation operation, int from, int to, absl::Span<uint8_t> data) {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     Queue& queue = QueueOf(from, to);
     KVEC_RETURN_IF_ERROR(Await([&] { return !queue.messages.empty(); }));
     const Message message = std::move(queue.messages.front());
     queue.messages.pop_front();
     ++queue.num_taken;
-    changed_.SignalAll();
+    changed_.notify_all();
     if (message.operation != operation || message.data.size() != data.size()) {
       return absl::InternalError(
           absl::StrCat("rank ", from, " sent ", message.data.size(), " bytes by operation ",
@@ -57,9 +58,9 @@ class Exchange {
   }
 
   void Abort() {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     aborted_ = true;
-    changed_.SignalAll();
+    changed_.notify_all();
   }
 
  private:
@@ -86,7 +87,8 @@ class Exchange {
     const absl::Time deadline = absl::Now() + options_.deadline;
     while (!condition()) {
       KVEC_RETURN_IF_ERROR(CheckAborted());
-      if (changed_.WaitWithDeadline(&mutex_, deadline) && !condition()) {
+      if (changed_.wait_until(mutex_, absl::ToChronoTime(deadline)) == std::cv_status::timeout &&
+          !condition()) {
         return absl::DeadlineExceededError("communicator: the peer does not come");
       }
     }
@@ -95,8 +97,8 @@ class Exchange {
 
   const int size_;
   const ThreadCommOptions options_;
-  absl::Mutex mutex_;
-  absl::CondVar changed_;
+  std::mutex mutex_;
+  std::condition_variable_any changed_;
   std::vector<Queue> queues_ ABSL_GUARDED_BY(mutex_);  // [from, to]
   bool aborted_ ABSL_GUARDED_BY(mutex_) = false;
 };

@@ -43,14 +43,14 @@ absl::StatusOr<std::unique_ptr<Communicator>> NcclDeviceComm::ConnectAs(const Nc
 
 absl::StatusOr<std::shared_ptr<NcclHandle>> NcclDeviceComm::NewHandle(const NcclLibrary& nccl) {
   auto handle = std::make_shared<NcclHandle>(nccl);
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   if (is_aborted_) return absl::UnavailableError("the group was aborted");
   handles_.push_back(handle);
   return handle;
 }
 
 void NcclDeviceComm::Abort() {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   is_aborted_ = true;
   for (const auto& weak : handles_) {
     if (const auto handle = weak.lock()) handle->Abort();
@@ -58,13 +58,13 @@ void NcclDeviceComm::Abort() {
 }
 
 void NcclDeviceComm::Renew() {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   is_aborted_ = false;
   handles_.clear();
 }
 
 bool NcclDeviceComm::is_waiting() const {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   for (const auto& weak : handles_) {
     const auto handle = weak.lock();
     if (handle != nullptr && handle->is_waiting()) return true;

@@ -4,11 +4,11 @@
 #include <cuda_runtime_api.h>
 
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "worker/comm/device_comm.h"
 #include "worker/comm/nccl/nccl_handle.h"
 
@@ -35,7 +35,7 @@ class NcclDeviceComm final : public DeviceComm {
   absl::StatusOr<std::shared_ptr<NcclHandle>> NewHandle(const NcclLibrary& nccl);
 
   const cudaStream_t stream_;
-  mutable absl::Mutex mutex_;
+  mutable std::mutex mutex_;
   bool is_aborted_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<std::weak_ptr<NcclHandle>> handles_ ABSL_GUARDED_BY(mutex_);
 };

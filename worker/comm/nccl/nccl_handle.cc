@@ -1,5 +1,6 @@
 #include "worker/comm/nccl/nccl_handle.h"
 
+#include <mutex>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -19,7 +20,7 @@ NcclHandle::NcclHandle(const NcclLibrary& nccl) : nccl_(nccl), watch_([this] { W
 
 NcclHandle::~NcclHandle() {
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     ends_ = true;
     Fail(absl::UnavailableError("the group is no more"));
   }
@@ -28,7 +29,7 @@ NcclHandle::~NcclHandle() {
 
 absl::Status NcclHandle::Connect(const ncclUniqueId& id, int rank, int size,
                                  absl::Duration timeout) {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   KVEC_RETURN_IF_ERROR(failure_);
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
@@ -42,13 +43,13 @@ absl::Status NcclHandle::Connect(const ncclUniqueId& id, int rank, int size,
 }
 
 void NcclHandle::set_timeout(absl::Duration timeout) {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   timeout_ = timeout;
 }
 
 absl::Status NcclHandle::Queue(absl::string_view what,
                                absl::FunctionRef<ncclResult_t(ncclComm_t)> operation) {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   KVEC_RETURN_IF_ERROR(failure_);
   if (comm_ == nullptr) return absl::InternalError(absl::StrCat(what, ": not connected"));
   const absl::Time deadline = absl::Now() + timeout_;
@@ -56,14 +57,14 @@ absl::Status NcclHandle::Queue(absl::string_view what,
   KVEC_RETURN_IF_ERROR(Await(what, operation(comm_), deadline));
   if (deadline_ == absl::InfiniteFuture()) {
     deadline_ = deadline;
-    changed_.SignalAll();
+    changed_.notify_all();
   }
   return absl::OkStatus();
 }
 
 absl::Status NcclHandle::Await(absl::string_view what, ncclResult_t result, absl::Time deadline) {
   while (result == ncclInProgress) {
-    changed_.WaitWithTimeout(&mutex_, kCallInterval);
+    changed_.wait_for(mutex_, absl::ToChronoNanoseconds(kCallInterval));
     KVEC_RETURN_IF_ERROR(failure_);
     if (absl::Now() > deadline) {
       Fail(absl::DeadlineExceededError(absl::StrCat(what, ": the other ranks do not answer")));
@@ -77,7 +78,7 @@ absl::Status NcclHandle::Await(absl::string_view what, ncclResult_t result, absl
 }
 
 absl::Status NcclHandle::Completed() {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   CheckAsyncError();
   deadline_ = absl::InfiniteFuture();
   is_waiting_ = false;
@@ -94,24 +95,24 @@ void NcclHandle::CheckAsyncError() {
 }
 
 void NcclHandle::Abort() {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   Fail(absl::UnavailableError("the group was aborted"));
 }
 
 void NcclHandle::Fail(absl::Status failure) {
   if (failure_.ok()) failure_ = std::move(failure);
   if (comm_ != nullptr) (void)nccl_.abort(std::exchange(comm_, nullptr));
-  changed_.SignalAll();
+  changed_.notify_all();
 }
 
 void NcclHandle::Watch() {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   while (!ends_) {
     if (deadline_ == absl::InfiniteFuture() || !failure_.ok()) {
-      changed_.Wait(&mutex_);
+      changed_.wait(mutex_);
       continue;
     }
-    changed_.WaitWithTimeout(&mutex_, kWatchInterval);
+    changed_.wait_for(mutex_, absl::ToChronoNanoseconds(kWatchInterval));
     if (absl::Now() > deadline_) {
       Fail(absl::DeadlineExceededError("collective: the other ranks do not come"));
     }

@@ -4,13 +4,14 @@
 #include <nccl.h>
 
 #include <atomic>
+#include <condition_variable>
+#include <mutex>
 #include <thread>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "worker/comm/nccl/nccl_library.h"
 
@@ -58,8 +59,9 @@ class NcclHandle {
   void Watch();
 
   const NcclLibrary& nccl_;
-  mutable absl::Mutex mutex_;
-  absl::CondVar changed_;
+  // std::mutex: ThreadSanitizer can't see into the packaged absl::Mutex.
+  mutable std::mutex mutex_;
+  std::condition_variable_any changed_;
   ncclComm_t comm_ ABSL_GUARDED_BY(mutex_) = nullptr;  // null: not there yet, or aborted
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);
   absl::Duration timeout_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteDuration();
