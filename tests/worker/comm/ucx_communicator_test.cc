@@ -3,33 +3,17 @@
 
 #include <cstdint>
 #include <cstring>
-#include <random>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
+#include "tests/worker/comm/rank_data.h"
 #include "tests/worker/comm/thread_group.h"
 
 namespace kvec::worker::comm {
 namespace {
-
-// What rank `rank` brings to round `round`: the test can make any rank's.
-std::vector<float> RandomFloats(int rank, int round, size_t count) {
-  std::mt19937 random(static_cast<uint32_t>(rank * 7919 + round));
-  std::normal_distribution<float> normal(0.0f, 100.0f);
-  std::vector<float> data(count);
-  for (float& value : data) value = normal(random);
-  return data;
-}
-
-std::vector<uint8_t> RandomBytes(int rank, int round, size_t count) {
-  std::mt19937 random(static_cast<uint32_t>(rank * 104729 + round));
-  std::vector<uint8_t> data(count);
-  for (uint8_t& value : data) value = static_cast<uint8_t>(random());
-  return data;
-}
 
 std::vector<float> SumInOrder(int num_ranks, int round, size_t count) {
   std::vector<float> sum = RandomFloats(0, round, count);
@@ -238,8 +222,8 @@ TEST(UcxCommunicatorMessages, AReceiverThatComputesDoesNotHoldASenderOfAChunkUp)
   EXPECT_EQ(data, chunk);
 }
 
-// What fills the sockets comes to its end although the sender, once Send has returned, does nothing more
-// for it.
+// What fills the sockets comes to its end although the sender, once Send has returned, does nothing
+// more for it.
 TEST(UcxCommunicatorMessages, ASenderOverTcpIsDoneWhenItsCallReturns) {
   const CommEndpoint::Options options = {.transport = Transport::kTcp, .interface = "lo"};
   for (const size_t size : {1u, 4096u, 4097u, 100'000u, 30'000'000u}) {

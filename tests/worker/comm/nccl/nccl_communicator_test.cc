@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <cstring>
-#include <random>
 #include <string>
 #include <thread>
 #include <vector>
@@ -15,27 +14,12 @@
 #include "gtest/gtest.h"
 #include "tests/worker/comm/nccl/nccl_thread_group.h"
 #include "tests/worker/comm/nccl/stand_in_nccl.h"
+#include "tests/worker/comm/rank_data.h"
 
 namespace kvec::worker::comm::nccl {
 namespace {
 
 using ::testing::HasSubstr;
-
-// What rank `rank` brings to round `round`: the test can make any rank's.
-std::vector<float> RandomFloats(int rank, int round, size_t count) {
-  std::mt19937 random(static_cast<uint32_t>(rank * 7919 + round));
-  std::normal_distribution<float> normal(0.0f, 100.0f);
-  std::vector<float> data(count);
-  for (float& value : data) value = normal(random);
-  return data;
-}
-
-std::vector<uint8_t> RandomBytes(int rank, int round, size_t count) {
-  std::mt19937 random(static_cast<uint32_t>(rank * 104729 + round));
-  std::vector<uint8_t> data(count);
-  for (uint8_t& value : data) value = static_cast<uint8_t>(random());
-  return data;
-}
 
 std::vector<double> Sum(int num_ranks, int round, size_t count) {
   std::vector<double> sum(count, 0);
