@@ -2,7 +2,7 @@
 # fetch_cuda.sh headers|compiler: fetches a part of NVIDIA's CUDA toolkit from PyPI, where this machine
 # has none, into build/third_party (KVEC_THIRD_PARTY_DIR if that is set). CMake finds it there.
 #
-#   headers   2.4 MB: what the tests of kernels/cuda on the host simulator need
+#   headers   26 MB: what the tests of kernels/cuda on the host simulator need
 #   compiler  0.9 GB: nvcc, the runtime, cuBLAS and NCCL, to build for GPUs. No GPU or driver is needed
 #
 # A second run does nothing. NVIDIA's licence applies: https://docs.nvidia.com/cuda/eula
@@ -13,9 +13,9 @@ third_party=${KVEC_THIRD_PARTY_DIR:-$PWD/build/third_party}
 toolkits=("${CUDAToolkit_ROOT:-/usr/local/cuda}" /usr/local/cuda "$third_party/cuda")
 case "${1:-}" in
   headers)
-    looked_for=include/cuda_runtime_api.h
+    looked_for=include/nv/target
     target=$third_party/cuda-headers
-    packages=(nvidia-cuda-runtime==13.0.96 nvidia-cuda-crt==13.0.88)
+    packages=(nvidia-cuda-runtime==13.0.96 nvidia-cuda-crt==13.0.88 nvidia-cuda-cccl==13.0.85)
     ;;
   compiler)
     if command -v nvcc >/dev/null; then exit 0; fi
@@ -49,5 +49,7 @@ for library in "$root"/lib/lib*.so.*; do
   if [[ ! -e $root/lib/${name%%.so.*}.so ]]; then ln -s "$name" "$root/lib/${name%%.so.*}.so"; fi
 done
 ln -sfn lib "$root/lib64"
+# cuda_fp16.h asks for nv/target.
+if [[ ! -e $root/include/nv && -d $root/include/cccl/nv ]]; then ln -s cccl/nv "$root/include/nv"; fi
 rm -rf "$target"
 mv "$root" "$target"
