@@ -1,10 +1,10 @@
 #include "coordinator/client/connection.h"
 
 #include <cstdlib>
-#include <fstream>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/common/model/temp_folder.h"
 #include "tests/coordinator/client/fake_coordinator.h"
 
 namespace kvec::coordinator::client {
@@ -16,10 +16,10 @@ class ConnectionTest : public testing::Test {
  protected:
   ConnectionTest() {
     options_.target = coordinator_.target();
-    options_.token_file = testing::TempDir() + "/kvec_connection_test.token";
-    std::ofstream(options_.token_file) << "kvec_test\n";
+    options_.token_file = folder_.Write("token", "kvec_test\n");
   }
 
+  const TempFolder folder_;
   FakeCoordinator coordinator_{AnswerWith({})};
   ConnectionOptions options_;
 };

@@ -7,6 +7,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
+#include "tests/common/model/temp_folder.h"
 #include "tests/coordinator/client/fake_coordinator.h"
 #include "tests/coordinator/client/run_kvec.h"
 
@@ -59,7 +60,8 @@ class CoverageCommandTest : public testing::Test {
     return RunKvec(arguments, "");
   }
 
-  const std::string path_ = testing::TempDir() + "/coverage_page.html";
+  const TempFolder folder_;
+  const std::string path_ = folder_.File("coverage_page.html");
   FakeCoordinator coordinator_{AnswerEvicted};
 };
 

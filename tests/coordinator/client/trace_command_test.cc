@@ -5,6 +5,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
+#include "tests/common/model/temp_folder.h"
 #include "tests/coordinator/client/fake_coordinator.h"
 #include "tests/coordinator/client/run_kvec.h"
 
@@ -20,7 +21,8 @@ class TraceCommandTest : public testing::Test {
   }
 
   FakeCoordinator coordinator_{AnswerWith({})};
-  const std::string path_ = testing::TempDir() + "trace_command_test.json";
+  const TempFolder folder_;
+  const std::string path_ = folder_.File("trace.json");
 };
 
 TEST_F(TraceCommandTest, WritesTheTraceAndATableOfIt) {
