@@ -22,16 +22,18 @@ constexpr uint64_t kKvNumberBytes = 2;
 
 // [num_stages] How many layers each stage has. best[s][n]: the least sum of squares of the first n
 // layers on s stages.
-std::vector<int> DivideLayers(int num_stages, const ModelBytes& bytes) {
+std::vector<int> DivideLayers(int num_stages, const ModelBytes& bytes,
+                              absl::Span<const double> stage_speeds) {
   const int num_layers = static_cast<int>(bytes.layers.size());
   std::vector<double> until(num_layers + 1, 0);  // bytes that the first n layers read
   for (int n = 0; n < num_layers; ++n) {
     until[n + 1] = until[n] + static_cast<double>(bytes.layers[n] + bytes.cache[n]);
   }
-  const auto cost = [&](int begin, int end) {
-    const double stage =
+  const auto cost = [&](int stage, int begin, int end) {
+    const double read =
         until[end] - until[begin] + (end == num_layers ? static_cast<double>(bytes.head) : 0);
-    return stage * stage;
+    const double time = stage_speeds.empty() ? read : read / stage_speeds[stage];
+    return time * time;
   };
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   std::vector<std::vector<double>> best(num_stages + 1,
@@ -41,7 +43,7 @@ std::vector<int> DivideLayers(int num_stages, const ModelBytes& bytes) {
   for (int stage = 1; stage <= num_stages; ++stage) {
     for (int end = stage; end <= num_layers; ++end) {
       for (int begin = stage - 1; begin < end; ++begin) {
-        const double total = best[stage - 1][begin] + cost(begin, end);
+        const double total = best[stage - 1][begin] + cost(stage - 1, begin, end);
         // Of equals the later begin: the first stages have more.
         if (total > best[stage][end]) continue;
         best[stage][end] = total;
@@ -142,12 +144,13 @@ ModelBytes MeasureModelBytes(const ModelFiles& files) {
   return MeasureModelBytes(files.config(), tensors);
 }
 
-std::vector<v1::Placement> PlaceWorkers(const ParallelShape& shape, const ModelBytes& bytes) {
+std::vector<v1::Placement> PlaceWorkers(const ParallelShape& shape, const ModelBytes& bytes,
+                                        absl::Span<const double> stage_speeds) {
   std::vector<v1::Placement> placements;
   placements.reserve(shape.num_workers());
   int first_layer = 0;
   int stage = 0;
-  for (const int stage_layers : DivideLayers(shape.num_stages, bytes)) {
+  for (const int stage_layers : DivideLayers(shape.num_stages, bytes, stage_speeds)) {
     for (int rank = 0; rank < shape.num_ranks; ++rank) {
       v1::Placement& placement = placements.emplace_back();
       placement.set_stage(stage);

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/logging.h"
 #include "common/status_macros.h"
+#include "coordinator/cluster/stage_speeds.h"
 
 namespace kvec::coordinator::cluster {
 namespace {
@@ -52,10 +53,16 @@ void WorkerGroup::Form(uint64_t epoch, const ParallelShape& shape, std::vector<u
   form.set_group_epoch(epoch_);
   form.set_sentence_end_bits(options_.sentence_end_bits);
   form.set_num_replicas(shape.num_replicas);
+  std::vector<const v1::Register*> registrations;
   for (uint64_t id : workers_) {
-    form.add_comm_addresses(membership_.Find(id)->registration.comm_address());
+    registrations.push_back(&membership_.Find(id)->registration);
+    form.add_comm_addresses(registrations.back()->comm_address());
   }
-  const std::vector<v1::Placement> placements = PlaceWorkers(shape, options_.model_bytes);
+  std::vector<v1::Placement> placements =
+      PlaceWorkers(shape, options_.model_bytes, StageSpeeds(shape, registrations));
+  if (!WeightsFit(shape, options_.model_bytes, placements, registrations)) {
+    placements = PlaceWorkers(shape, options_.model_bytes);
+  }
   for (size_t i = 0; i < workers_.size(); ++i) {
     Member* member = membership_.Find(workers_[i]);
     member->state = Member::State::kLoading;

@@ -16,6 +16,7 @@
 #include "common/logging.h"
 #include "common/status_macros.h"
 #include "worker/server/device_factory.h"
+#include "worker/server/read_speed.h"
 #include "worker/server/worker.h"
 #include "worker/server/worker_flags.h"
 
@@ -58,8 +59,10 @@ absl::Status Run(const WorkerFlags& flags, const sigset_t& stop_signals) {
   options.shares_memory = flags.memory_bytes == 0 && flags.device == "cpu";
   options.device_comm = made.comm.get();
   KVEC_ASSIGN_OR_RETURN(options.comm, ResolveComm(flags));
+  KVEC_ASSIGN_OR_RETURN(options.read_bytes_per_second, MeasureReadSpeed(*files, *made.device));
   LOG(INFO) << options.worker_id << ": " << config.name << " on " << options.device << ", "
-            << options.threads << " threads";
+            << options.threads << " threads, reads weights at "
+            << static_cast<double>(options.read_bytes_per_second) / 1e9 << " GB/s";
 
   Worker worker(*files, *made.device, options);
   std::atomic<bool> has_ended = false;

@@ -307,6 +307,7 @@ v1::WorkerMessage Worker::RegisterMessage() const {
   registration.set_memory_bytes(options_.available_bytes);
   registration.set_shares_memory(options_.shares_memory);
   registration.set_threads(options_.threads);
+  registration.set_read_bytes_per_second(options_.read_bytes_per_second);
   registration.set_comm_address(comm_slot_.address());
   return message;
 }

@@ -36,6 +36,7 @@ class Worker {
     int64_t kv_bytes = 0;  // of the arena; 0: from what the worker holds, as AutomaticKvBytes
     uint64_t available_bytes = 0;  // of the memory that weights and arena are in
     bool shares_memory = true;     // with the other workers of its host
+    uint64_t read_bytes_per_second = 0;  // see MeasureReadSpeed; 0: not measured
     kernels::KvType kv_type = kernels::KvType::kBF16;
     comm::CommEndpoint::Options comm;
     // Of a device with a memory of its own, which no other worker of the host shares; else null.

@@ -95,6 +95,24 @@ TEST(PlacementTest, EqualLayersAreDealtOutEvenlyTheFirstStagesFirst) {
   }
 }
 
+TEST(PlacementTest, AFasterStageGetsMoreLayers) {
+  ModelBytes bytes;
+  bytes.layers.assign(30, 100);
+  bytes.cache.assign(30, 0);
+  const auto layers = [&](const std::vector<double>& speeds) {
+    std::vector<uint32_t> counts;
+    const ParallelShape shape{.num_stages = static_cast<int>(speeds.size())};
+    for (const v1::Placement& placement : PlaceWorkers(shape, bytes, speeds)) {
+      counts.push_back(placement.num_layers());
+    }
+    return counts;
+  };
+  EXPECT_THAT(layers({1, 1}), ElementsAre(15, 15));
+  EXPECT_THAT(layers({1, 0.5}), ElementsAre(20, 10));
+  EXPECT_THAT(layers({0.25, 1}), ElementsAre(6, 24));
+  EXPECT_THAT(layers({1, 1, 0.001}), ElementsAre(15, 14, 1));  // nobody has none
+}
+
 TEST(PlacementTest, TheHeadCountsAsMuchAsWhatLayersReadAndTheEmbeddingDoesNot) {
   ModelBytes bytes;
   bytes.layers.assign(30, 100);

@@ -63,6 +63,7 @@ class WorkerTest : public testing::Test {
     options.worker_id = "w0";
     options.kv_bytes = 1 << 20;
     options.available_bytes = 5 << 20;
+    options.read_bytes_per_second = 7'000'000'000;
     options.heartbeat_interval = absl::Milliseconds(20);
     options.max_backoff = absl::Milliseconds(50);
     worker_ = std::make_unique<Worker>(*files_, *device_, options);
@@ -101,6 +102,7 @@ TEST_F(WorkerTest, RegistersWithVersionAndFingerprint) {
   EXPECT_EQ(message->register_().worker_id(), "w0");
   EXPECT_EQ(message->register_().version(), Version());
   EXPECT_EQ(message->register_().model_fingerprint(), files_->fingerprint());
+  EXPECT_EQ(message->register_().read_bytes_per_second(), 7'000'000'000);
   EXPECT_EQ(message->register_().memory_bytes(), 5u << 20);
   EXPECT_TRUE(message->register_().shares_memory());
 }
