@@ -1,24 +1,29 @@
 #!/bin/bash
 # Installs what is missing, builds everything and runs every test: unit and integration.
 #
-#   tests/run.sh [--sanitizers] [--fuzz] [--cuda]
+#   tests/run.sh [--sanitizers] [--fuzz] [--cuda] [--images]
 #
 # --sanitizers: the unit tests once more under AddressSanitizer with UBSan, and under
 # ThreadSanitizer. --fuzz: 10,000 byte flips of a real model's header, and every fuzz target for
 # KVEC_FUZZ_SECONDS (60; see tests/fuzz/run.sh). --cuda: kernels/cuda and the worker are compiled for
 # every GPU architecture (the compiler comes from PyPI where there is none), and the kernels' tests run
-# on the host simulator. The last line of output is "N passed, N failed", summed over all runs.
+# on the host simulator. --images: deploy/docker's images are built without a daemon, and answer a prompt
+# together; wants root. The last line of output is "N passed, N failed", summed over all runs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-sanitizers=no fuzz=no cuda=no
+sanitizers=no fuzz=no cuda=no images=no
 for option in "$@"; do
   case "$option" in
     --sanitizers) sanitizers=yes ;;
     --fuzz) fuzz=yes ;;
     --cuda) cuda=yes ;;
-    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0" && exit 0 ;;
-    *) echo "tests/run.sh: unknown option '$option'; known: --sanitizers, --fuzz, --cuda" >&2 && exit 2 ;;
+    --images) images=yes ;;
+    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0" && exit 0 ;;
+    *)
+      echo "tests/run.sh: unknown option '$option'; known: --sanitizers, --fuzz, --cuda, --images" >&2
+      exit 2
+      ;;
   esac
 done
 
@@ -102,4 +107,5 @@ if [[ $cuda == yes ]]; then
   run_tests cuda/tests/kernels/cuda
   run_tests cuda/tests/worker/comm/nccl
 fi
+if [[ $images == yes ]]; then KVEC_BUILD_IMAGES=yes run_tests release --tests-regex '^deploy.images$'; fi
 ((failed == 0))

@@ -19,7 +19,8 @@ deploy/local/install_dependencies.sh
 if [[ -x deploy/local/fetch_jinja.sh ]]; then deploy/local/fetch_jinja.sh; fi
 if [[ ${targets[0]} == all ]]; then deploy/local/fetch_cuda.sh headers; fi
 
-# Paths relative to the checkout: another checkout shares the compiler cache.
-export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
+# Another checkout shares the compiler cache, as does a container with the same compiler in another
+# file: paths are relative to the checkout, the compiler is known by its content.
+export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1 CCACHE_COMPILERCHECK=content
 if [[ ! -f build/$preset/build.ninja ]]; then cmake --preset "$preset" >&2; fi
 cmake --build --preset "$preset" --parallel "$(nproc)" --target "${targets[@]}" >&2
