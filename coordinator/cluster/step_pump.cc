@@ -123,6 +123,7 @@ void StepPump::Run() {
       return;
     }
     due = Turn(std::move(events));
+    ++num_turns_;
   }
 }
 

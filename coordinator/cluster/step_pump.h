@@ -49,6 +49,9 @@ class StepPump {
   absl::StatusOr<uint64_t> StartTrace(const v1::TraceRequest& request, StepTracer::Done done);
   void CancelTrace(uint64_t id);
 
+  // That the thread has made: after a Wake there is one more, unless the thread hangs.
+  uint64_t num_turns() const { return num_turns_; }
+
   // Some replica's.
   bool group_ready() const { return group_ready_; }
   // See ReplicaSet.
@@ -78,6 +81,7 @@ class StepPump {
   const std::function<absl::Time()> now_;
   std::atomic<bool> group_ready_ = false;
   std::atomic<uint32_t> num_replicas_ = 1;
+  std::atomic<uint64_t> num_turns_ = 0;
 
   // std::mutex: ThreadSanitizer can't see into the packaged absl::Mutex.
   mutable std::mutex group_mutex_;  // taken before the schedulers' own

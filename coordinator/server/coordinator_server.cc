@@ -13,6 +13,7 @@
 #include "absl/time/clock.h"
 #include "common/logging.h"
 #include "common/model/error_text.h"
+#include "common/security/tls_files.h"
 #include "common/status_macros.h"
 #include "common/version.h"
 #include "coordinator/budget/layer_budget_allocator.h"
@@ -159,6 +160,9 @@ CoordinatorServer::CoordinatorServer(const Options& options, std::unique_ptr<Ser
                          // metrics_ is there before the pump starts.
                          [this](const v1::StepResult& result) { metrics_->OnStepResult(result); }),
           replicas_.replicas()),
+      heartbeat_({.ask = [this] { pump_.Wake(); },
+                  .num_turns = [this] { return pump_.num_turns(); },
+                  .on_changed = [this](bool is_alive) { health_.SetAlive(is_alive); }}),
       metrics_(std::make_shared<Metrics>([this] { return MetricsSnapshot(); })),
       tasks_(kTaskThreads, options.scheduler.max_waiting_requests),
       tokenizer_bundle_(*model_),
@@ -179,6 +183,7 @@ absl::Status CoordinatorServer::Listen() {
   KVEC_RETURN_IF_ERROR(ListenForWorkers());
   if (!options_.metrics_listen.empty()) KVEC_RETURN_IF_ERROR(ListenForMetrics());
   pump_.Start();
+  heartbeat_.Start();
   return absl::OkStatus();
 }
 
@@ -263,6 +268,7 @@ void CoordinatorServer::Stop(absl::Duration drain) {
   }
   tasks_.Stop();
   exposer_.reset();
+  heartbeat_.Stop();
   pump_.Stop();
   if (cluster_server_ != nullptr) {
     cluster_server_->Shutdown(absl::ToChronoTime(absl::Now() + kLastWords));
@@ -294,6 +300,14 @@ Metrics::Snapshot CoordinatorServer::MetricsSnapshot() const {
       of_replica = std::max(of_replica, used);
     }
     snapshot.workers.push_back(std::move(worker));
+  }
+  // Read every time: the files may have been renewed.
+  const std::pair<const char*, const security::ServerTls&> listeners[] = {
+      {"clients", options_.tls}, {"workers", options_.cluster_tls}};
+  for (const auto& [listener, tls] : listeners) {
+    if (tls.certificate.empty()) continue;
+    const absl::StatusOr<absl::Time> end = security::ExpiryOf(tls.certificate);
+    if (end.ok()) snapshot.certificate_ends.emplace(listener, *end);
   }
   return snapshot;
 }

@@ -17,6 +17,7 @@
 #include "coordinator/scheduler/replica_router.h"
 #include "coordinator/scheduler/scheduler.h"
 #include "coordinator/server/call_tracker.h"
+#include "coordinator/server/engine_heartbeat.h"
 #include "coordinator/server/inference_service.h"
 #include "coordinator/server/metrics.h"
 #include "coordinator/server/model_alias.h"
@@ -105,6 +106,7 @@ class CoordinatorServer {
   ServingHealth health_;
   CallTracker calls_;
   cluster::StepPump pump_;
+  EngineHeartbeat heartbeat_;
   const std::shared_ptr<Metrics> metrics_;
   TaskPool tasks_;
   TokenizerBundle tokenizer_bundle_;

@@ -60,6 +60,17 @@ prometheus::MetricFamily PagesByState(prometheus::MetricType type, std::string n
   return family;
 }
 
+prometheus::MetricFamily ByListener(prometheus::MetricType type, std::string name, std::string help,
+                                    const std::map<std::string, absl::Time>& times) {
+  prometheus::MetricFamily family{std::move(name), std::move(help), type, {}};
+  for (const auto& [listener, time] : times) {
+    prometheus::ClientMetric& metric = family.metric.emplace_back();
+    metric.label = {{"listener", listener}};
+    metric.gauge.value = static_cast<double>(absl::ToUnixSeconds(time));
+  }
+  return family;
+}
+
 // FINISH_REASON_STOP → "stop".
 std::string ReasonLabel(v1::FinishReason reason) {
   constexpr size_t kPrefix = sizeof("FINISH_REASON_") - 1;
@@ -182,6 +193,12 @@ std::vector<prometheus::MetricFamily> Metrics::Collect() const {
                             static_cast<double>(counts.prefix_cache_hits)));
   families.push_back(Single(MetricType::Counter, "kvec_steps_total", "Steps sent to the workers",
                             static_cast<double>(counts.steps)));
+  if (!snapshot.certificate_ends.empty()) {
+    families.push_back(
+        ByListener(MetricType::Gauge, "kvec_certificate_expiry_timestamp_seconds",
+                   "When the TLS certificate of a listener expires, in seconds since 1970",
+                   snapshot.certificate_ends));
+  }
   return families;
 }
 

@@ -2,9 +2,12 @@
 #define KVEC_COORDINATOR_SERVER_METRICS_H_
 
 #include <functional>
+#include <map>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "coordinator/scheduler/scheduler.h"
 #include "coordinator/server/step_metrics.h"
 #include "kvec/v1/inference.pb.h"
@@ -30,6 +33,8 @@ class Metrics final : public prometheus::Collectable {
     std::vector<Replica> replicas;
     int num_workers_ready = 0;
     std::vector<v1::WorkerStatus> workers;  // that are ready
+    // When the certificate that a listener shows expires, by listener.
+    std::map<std::string, absl::Time> certificate_ends;
   };
 
   // `snapshot` is asked at every scrape, from the scraping thread.

@@ -22,6 +22,12 @@ void ServingHealth::SetGroupReady(bool ready) {
   Publish();
 }
 
+void ServingHealth::SetAlive(bool alive) {
+  const std::lock_guard lock(mutex_);
+  alive_ = alive;
+  Publish();
+}
+
 void ServingHealth::Drain() {
   const std::lock_guard lock(mutex_);
   draining_ = true;
@@ -41,8 +47,9 @@ bool ServingHealth::is_draining() const {
 void ServingHealth::Publish() {
   const bool serving = group_ready_ && !draining_;
   for (const Server& server : servers_) {
-    server.service->SetServingStatus(serving);  // every known service, the overall "" too
+    server.service->SetServingStatus("", serving);  // overall
     for (const std::string& name : server.names) server.service->SetServingStatus(name, serving);
+    server.service->SetServingStatus(kLiveness, alive_);
   }
 }
 

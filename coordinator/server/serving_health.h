@@ -11,16 +11,21 @@
 
 namespace kvec::coordinator::server {
 
-// What grpc.health.v1 says, overall and for each of our services: SERVING while a group of workers
-// is ready and the server is not draining. Thread-safe.
+// What grpc.health.v1 says. Overall and for each of our services, SERVING while a group of workers
+// is ready and the server is not draining: whether requests should come here. For kLiveness,
+// SERVING unless the coordinator hangs: whether it is to be started anew, which missing workers are
+// no reason for. Thread-safe.
 class ServingHealth {
  public:
+  static constexpr char kLiveness[] = "kvec.Liveness";
+
   // Keeps the health service of a started server, which has the services `names`, up to date,
   // beside those attached before; NOT_SERVING until a group is ready. It must live until Detach.
   void Attach(grpc::HealthCheckServiceInterface* service, std::vector<std::string> names);
   void Detach();
 
   void SetGroupReady(bool ready);
+  void SetAlive(bool alive);
   void Drain();
 
   bool is_group_ready() const;
@@ -37,6 +42,7 @@ class ServingHealth {
   mutable std::mutex mutex_;
   std::vector<Server> servers_ ABSL_GUARDED_BY(mutex_);
   bool group_ready_ ABSL_GUARDED_BY(mutex_) = false;
+  bool alive_ ABSL_GUARDED_BY(mutex_) = false;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

@@ -237,7 +237,7 @@ def quantity(text):
 class LifecycleTest(unittest.TestCase):
 
     @each_container("coordinator")
-    def test_a_coordinator_is_ready_by_grpc_health_and_alive_by_its_metrics(
+    def test_a_coordinator_is_ready_and_alive_by_grpc_health(
             self, folder, _template, container):
         proto = (tools.ROOT / "proto/kvec/v1/inference.proto").read_text()
         package = re.search(r"^package ([\w.]+);", proto, re.MULTILINE)[1]
@@ -257,8 +257,15 @@ class LifecycleTest(unittest.TestCase):
         else:
             self.assertEqual(container["readinessProbe"]["grpc"],
                              {"port": ports["grpc"], "service": service})
+        source = (tools.ROOT / "coordinator/server/serving_health.h").read_text()
+        liveness = re.search(r'kLiveness\[\] = "([\w.]+)"', source)[1]
         for probe in ("startupProbe", "livenessProbe"):
-            self.assertEqual(container[probe]["httpGet"], {"port": "metrics", "path": "/metrics"})
+            if is_secured(folder):
+                self.assertEqual(container[probe]["httpGet"], {"port": "metrics", "path": "/metrics"})
+                self.assertNotIn("grpc", container[probe])
+            else:
+                self.assertEqual(container[probe]["grpc"],
+                                 {"port": ports["grpc"], "service": liveness})
 
     @each_container("coordinator")
     def test_running_answers_get_the_time_that_draining_takes(self, folder, template, container):

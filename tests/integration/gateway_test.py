@@ -237,6 +237,19 @@ class GatewayTest(unittest.TestCase):
         lines = self.service.log_text().splitlines()
         self.assertEqual([line for line in lines if not line.startswith("I")], [])
 
+    def test_no_prompt_comes_into_the_log(self):
+        secret = [{"role": "user", "content": "The secretword is swordfish."}]
+        with serving("--log-level", "debug", worker_flags=["--log-level", "debug"]) as (service, gateway):
+            chat = gateway.client.chat.completions.create
+            answer = chat(model=NAME, messages=secret, max_tokens=12, stop=["stopsecret"])
+            text = answer.choices[0].message.content.strip()
+            with self.assertRaises(openai.BadRequestError):
+                chat(model=NAME, messages=secret * 4000, max_tokens=2)
+            log = service.log_text()
+            self.assertIn("prompt tokens", log)  # it is the verbose one
+            for told in ("swordfish", "secretword", "stopsecret", text[:12]):
+                self.assertNotIn(told, log)
+
     def test_the_example_runs(self):
         example = pathlib.Path(__file__).parents[2] / "examples" / "openai_client.py"
         output = subprocess.run([sys.executable, str(example), f"{self.gateway.url}/v1"],

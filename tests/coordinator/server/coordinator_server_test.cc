@@ -88,6 +88,14 @@ TEST_F(CoordinatorServerTest, IsHealthyWhileAGroupIsReady) {
   }
 }
 
+TEST_F(CoordinatorServerTest, IsAliveWithoutAWorkerAndWhenOneIsLost) {
+  StartServer();
+  EXPECT_TRUE(AwaitHealth(HealthResponse::SERVING, ServingHealth::kLiveness));
+  AttachWorker({})->Leave();
+  EXPECT_TRUE(AwaitHealth(HealthResponse::NOT_SERVING));
+  EXPECT_TRUE(AwaitHealth(HealthResponse::SERVING, ServingHealth::kLiveness));
+}
+
 TEST_F(CoordinatorServerTest, ListsItsServicesByReflection) {
   StartServer();
   // Debian has no header for this service; a request for all services is field 7, "*".

@@ -39,6 +39,21 @@ TEST(MetricsTest, ShowsTheSchedulersCounts) {
   EXPECT_EQ(families["kvec_prefix_cache_hits_total"].metric.at(0).counter.value, 64);
 }
 
+TEST(MetricsTest, ShowsWhenCertificatesExpire) {
+  Metrics::Snapshot snapshot;
+  const Metrics metrics([&] { return snapshot; });
+  constexpr char kName[] = "kvec_certificate_expiry_timestamp_seconds";
+  EXPECT_EQ(ByName(metrics).count(kName), 0);
+  snapshot.certificate_ends = {{"clients", absl::FromUnixSeconds(1'800'000'000)},
+                               {"workers", absl::FromUnixSeconds(1'900'000'000)}};
+  const auto ends = ByName(metrics)[kName].metric;
+  ASSERT_EQ(ends.size(), 2);
+  EXPECT_EQ(ends[0].label[0].value, "clients");
+  EXPECT_EQ(ends[0].gauge.value, 1'800'000'000);
+  EXPECT_EQ(ends[1].label[0].value, "workers");
+  EXPECT_EQ(ends[1].gauge.value, 1'900'000'000);
+}
+
 TEST(MetricsTest, ObservesTheTimesOfARequest) {
   Metrics metrics([] { return Metrics::Snapshot(); });
   v1::Usage usage;
