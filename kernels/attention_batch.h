@@ -2,10 +2,19 @@
 #define KVEC_KERNELS_ATTENTION_BATCH_H_
 
 #include <cstdint>
+#include <memory>
 
 #include "absl/types/span.h"
 
 namespace kvec::kernels {
+
+// A page table's copy in a device's memory, made, brought up to date and read by the device alone.
+// It belongs to whoever owns the table: dropped when ids that were there have changed, or the table
+// is no more; ids that are added at the end need nothing. The device outlives it.
+class ResidentTable {
+ public:
+  virtual ~ResidentTable() = default;
+};
 
 // The cached entries of one (sequence, layer, KV head), in order of position; entry e lies in page
 // pages[e / kPageTokens] at offset e % kPageTokens.
@@ -14,6 +23,8 @@ struct HeadPages {
   // and their ids are not read.
   const int32_t* pages = nullptr;
   int32_t num_entries = 0;  // the rows of this Step included
+  // Where a device may keep its copy of the ids from Step to Step; null: nowhere.
+  std::unique_ptr<ResidentTable>* resident = nullptr;
 };
 
 // The rows that one sequence has in a Step: a prompt chunk, or generated tokens.
@@ -33,6 +44,14 @@ struct AttentionBatch {
   absl::Span<const AttentionSequence> sequences;
   int sliding_window = 0;  // 0: none
   float scale = 1.0f;      // of q·k
+  // Its place in the StepBatch that the device was told of last; -1: it was told of none.
+  int prepared_index = -1;
+};
+
+// A Step's attention in all layers that a worker holds.
+struct StepBatch {
+  absl::Span<const AttentionBatch> layers;  // of the same rows
+  absl::Span<const int32_t> positions;      // [rows]
 };
 
 }  // namespace kvec::kernels

@@ -94,6 +94,9 @@ class Device {
 
   // The arena of key and value pages; see kv_arena.h.
   virtual absl::StatusOr<std::unique_ptr<KvArena>> AllocateKvArena(const KvArenaSpec& spec) = 0;
+  // Before the first AppendKv of a Step, once for all layers: a device with a memory of its own
+  // brings there what has changed of the page tables. Holds until the next call.
+  virtual absl::Status PrepareStep(const StepBatch& step) { return absl::OkStatus(); }
   // Stores k and v of all rows of the batch as the last entries of their heads' pages.
   virtual absl::Status AppendKv(Tensor qkv, const HeadShape& shape,
                                 absl::Span<const int32_t> positions, const AttentionBatch& batch,

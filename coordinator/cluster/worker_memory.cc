@@ -19,7 +19,7 @@ constexpr uint64_t kLogitRows = 64;  // computed at a time
 // cuBLASLt's, and the splits of decode attention.
 constexpr uint64_t kProductWorkspaceBytes = uint64_t{32} << 20;
 constexpr uint64_t kSplitBytes = uint64_t{64} << 20;
-// Page tables on their way to the GPU.
+// What Steps bring to the GPU.
 constexpr uint64_t kUploadBytes = uint64_t{4} << 20;
 // Queries that are kept of every layer of a prompt that is to be evicted from, and prompts at once.
 constexpr uint64_t kWindowQueries = 32;
@@ -29,6 +29,8 @@ constexpr uint64_t kPromptsAtOnce = 4;
 constexpr uint64_t kScoreWindows = 2;
 constexpr uint64_t kFocusWindow = 8;
 constexpr uint64_t kPositionBytes = 4;  // of each entry
+// Of each page in a table: its id; tables have room to grow, and so has what they are cut from.
+constexpr uint64_t kTableBytes = 4 * 4;
 
 bool IsLayers(const v1::Placement& placement, absl::string_view name, absl::string_view& part) {
   if (!absl::ConsumePrefix(&name, "blk.")) return false;
@@ -149,8 +151,10 @@ absl::StatusOr<WorkerMemory> MeasureWorker(const ModelOutline& outline,
   const uint64_t stored_page_bytes =
       worker.page_bytes + uint64_t{scheduler::kPageTokens} * kPositionBytes;
   const uint64_t beside = worker.bytes_beside_arena();
-  worker.num_pages =
-      beside < options.gpu_bytes ? (options.gpu_bytes - beside) / stored_page_bytes : 0;
+  worker.num_pages = beside < options.gpu_bytes
+                         ? (options.gpu_bytes - beside) / (stored_page_bytes + kTableBytes)
+                         : 0;
+  worker.workspace_bytes += worker.num_pages * kTableBytes;
   worker.arena_bytes = worker.num_pages * stored_page_bytes;
   return worker;
 }

@@ -112,7 +112,7 @@ absl::StatusOr<std::unique_ptr<CudaDevice>> CudaDevice::Create(const Options& op
 }
 
 CudaDevice::CudaDevice(std::string name, cudaStream_t stream)
-    : name_(std::move(name)), stream_(stream), uploader_(stream) {}
+    : name_(std::move(name)), stream_(stream), uploader_(stream), step_tables_(stream, uploader_) {}
 
 CudaDevice::~CudaDevice() {
   (void)cudaStreamSynchronize(stream_);

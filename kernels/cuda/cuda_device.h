@@ -12,6 +12,7 @@
 #include "kernels/cuda/cuda_buffer.h"
 #include "kernels/cuda/dense_product.h"
 #include "kernels/cuda/flat_batch.h"
+#include "kernels/cuda/step_tables.h"
 #include "kernels/cuda/uploader.h"
 #include "kernels/cuda/window_scores.h"
 #include "kernels/device.h"
@@ -36,6 +37,8 @@ class CudaDevice : public Device {
   // What all operations are queued on.
   cudaStream_t stream() const { return stream_; }
 
+  const StepTables& step_tables() const { return step_tables_; }
+
   // Of the GPU's memory, whoever uses the rest.
   absl::StatusOr<uint64_t> FreeBytes() const;
 
@@ -58,6 +61,7 @@ class CudaDevice : public Device {
                              RopePairing pairing) override;
   absl::Status GatedActivation(Tensor gate_up, Activation activation, Tensor out) override;
   absl::StatusOr<std::unique_ptr<KvArena>> AllocateKvArena(const KvArenaSpec& spec) override;
+  absl::Status PrepareStep(const StepBatch& step) override { return step_tables_.Prepare(step); }
   absl::Status AppendKv(Tensor qkv, const HeadShape& shape, absl::Span<const int32_t> positions,
                         const AttentionBatch& batch, KvArena& arena) override;
   absl::Status Attention(Tensor qkv, const HeadShape& shape, const AttentionBatch& batch,
@@ -75,6 +79,9 @@ class CudaDevice : public Device {
  private:
   CudaDevice(std::string name, cudaStream_t stream);
 
+  // A layer of the Step that was prepared, or one that is prepared now.
+  absl::StatusOr<PagedBatch> Prepared(const AttentionBatch& batch,
+                                      absl::Span<const int32_t> positions);
   // Tables of one sequence's heads, without rows.
   absl::StatusOr<PagedBatch> UploadHeads(absl::Span<const HeadPages> heads);
   absl::Status UploadWindowRequest(const WindowScoreRequest& request,
@@ -89,6 +96,7 @@ class CudaDevice : public Device {
   const std::string name_;
   const cudaStream_t stream_;
   Uploader uploader_;
+  StepTables step_tables_;
   std::unique_ptr<DenseProduct> product_;
   CudaScratch product_input_;  // x in bfloat16
   CudaScratch splits_;         // of decode attention

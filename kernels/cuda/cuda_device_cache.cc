@@ -95,6 +95,18 @@ absl::StatusOr<std::unique_ptr<KvArena>> CudaDevice::AllocateKvArena(const KvAre
   return CudaKvArena::Create(spec);
 }
 
+absl::StatusOr<PagedBatch> CudaDevice::Prepared(const AttentionBatch& batch,
+                                                absl::Span<const int32_t> positions) {
+  if (batch.prepared_index < 0) {
+    KVEC_RETURN_IF_ERROR(step_tables_.Prepare({absl::MakeConstSpan(&batch, 1), positions}));
+    return step_tables_.Layer(0);
+  }
+  if (step_tables_.Has(batch)) return step_tables_.Layer(batch.prepared_index);
+  return absl::InternalError(absl::StrCat("attention: layer ", batch.prepared_index,
+                                          " with sequences ", batch.sequences.size(),
+                                          " is not of the Step that was prepared"));
+}
+
 absl::StatusOr<PagedBatch> CudaDevice::UploadHeads(absl::Span<const HeadPages> heads) {
   const AttentionSequence sequence{.heads = heads};
   const FlatBatch batch({.sequences = absl::MakeConstSpan(&sequence, 1)});
@@ -110,13 +122,9 @@ absl::Status CudaDevice::AppendKv(Tensor qkv, const HeadShape& shape,
     return absl::InternalError(
         absl::StrCat("append_kv: ", positions.size(), " positions of ", qkv.rows, " rows"));
   }
-  const FlatBatch flat(batch);
-  KVEC_RETURN_IF_ERROR(
-      uploader_.Reserve((flat.words().size() + positions.size()) * sizeof(int32_t)));
-  KVEC_ASSIGN_OR_RETURN(const int32_t* const words, uploader_.Upload(flat.words()));
-  KVEC_ASSIGN_OR_RETURN(const int32_t* const device_positions, uploader_.Upload(positions));
+  KVEC_ASSIGN_OR_RETURN(const PagedBatch paged, Prepared(batch, positions));
   return ToStatus(
-      cuda::AppendKv(stream_, qkv, shape, device_positions, flat.View(words), PagesOf(arena)),
+      cuda::AppendKv(stream_, qkv, shape, step_tables_.positions(), paged, PagesOf(arena)),
       "append_kv");
 }
 
@@ -133,14 +141,13 @@ absl::Status CudaDevice::Attention(Tensor qkv, const HeadShape& shape, const Att
                                                    " query heads; the GPU takes up to ",
                                                    kMaxGroup));
   }
-  const FlatBatch flat(batch);
-  KVEC_ASSIGN_OR_RETURN(const int32_t* const words, uploader_.Upload(flat.words()));
+  KVEC_ASSIGN_OR_RETURN(const PagedBatch paged, Prepared(batch, {}));
   const AttentionArguments arguments{.qkv = qkv,
                                      .shape = shape,
                                      .sliding_window = batch.sliding_window,
                                      .log2_scale = batch.scale * kLog2E,
                                      .kv = PagesOf(arena),
-                                     .batch = flat.View(words),
+                                     .batch = paged,
                                      .out = out};
   KVEC_RETURN_IF_ERROR(ToStatus(PrefillAttention(stream_, arguments), "prefill attention"));
   if (arguments.batch.num_decode_rows == 0) return absl::OkStatus();

@@ -1,21 +1,17 @@
 #include "kernels/cuda/flat_batch.h"
 
-#include <algorithm>
 #include <cstring>
 #include <type_traits>
 
 namespace kvec::kernels::cuda {
 
-FlatBatch::FlatBatch(const AttentionBatch& batch) {
-  int32_t index = 0;
-  for (const AttentionSequence& sequence : batch.sequences) {
-    AddPages(sequence);
-    AddRows(sequence, index++);
-  }
+FlatBatch::FlatBatch(const AttentionBatch& batch)
+    : rows_(batch.sequences, 1), max_decode_entries_(MaxDecodeEntries(batch.sequences)) {
+  for (const AttentionSequence& sequence : batch.sequences) AddPages(sequence);
   tables_begin_ = Append(tables_);
-  rows_begin_ = Append(rows_);
-  decode_rows_begin_ = Append(decode_rows_);
-  tiles_begin_ = Append(tiles_);
+  rows_begin_ = Append(rows_.rows);
+  decode_rows_begin_ = Append(rows_.decode_rows);
+  tiles_begin_ = Append(rows_.prefill_tiles);
 }
 
 void FlatBatch::AddPages(const AttentionSequence& sequence) {
@@ -23,21 +19,6 @@ void FlatBatch::AddPages(const AttentionSequence& sequence) {
     tables_.push_back({static_cast<int32_t>(words_.size()), head.num_entries});
     const int num_pages = (head.num_entries + kPageTokens - 1) / kPageTokens;
     words_.insert(words_.end(), head.pages, head.pages + num_pages);
-    if (!sequence.is_prompt) {
-      max_decode_entries_ = std::max(max_decode_entries_, head.num_entries);
-    }
-  }
-}
-
-void FlatBatch::AddRows(const AttentionSequence& sequence, int32_t index) {
-  for (int row = 0; row < sequence.num_rows; ++row) {
-    const BatchRow batch_row{sequence.row_begin + row, index, sequence.num_rows - 1 - row};
-    rows_.push_back(batch_row);
-    if (!sequence.is_prompt) {
-      decode_rows_.push_back(batch_row);
-    } else if (row % kTileRows == 0) {
-      tiles_.push_back({batch_row, std::min(kTileRows, sequence.num_rows - row)});
-    }
   }
 }
 
@@ -54,11 +35,11 @@ PagedBatch FlatBatch::View(const int32_t* device_words) const {
   return {.page_ids = device_words,
           .tables = reinterpret_cast<const HeadTable*>(device_words + tables_begin_),
           .rows = reinterpret_cast<const BatchRow*>(device_words + rows_begin_),
-          .num_rows = static_cast<int>(rows_.size()),
+          .num_rows = static_cast<int>(rows_.rows.size()),
           .decode_rows = reinterpret_cast<const BatchRow*>(device_words + decode_rows_begin_),
-          .num_decode_rows = static_cast<int>(decode_rows_.size()),
+          .num_decode_rows = static_cast<int>(rows_.decode_rows.size()),
           .prefill_tiles = reinterpret_cast<const RowTile*>(device_words + tiles_begin_),
-          .num_prefill_tiles = static_cast<int>(tiles_.size()),
+          .num_prefill_tiles = static_cast<int>(rows_.prefill_tiles.size()),
           .max_decode_entries = max_decode_entries_};
 }
 

@@ -7,11 +7,12 @@
 
 #include "absl/types/span.h"
 #include "kernels/attention_batch.h"
+#include "kernels/cuda/batch_rows.h"
 #include "kernels/cuda/kv_pages.h"
 
 namespace kvec::kernels::cuda {
 
-// An AttentionBatch as one array of words, to be copied to the device at once.
+// An AttentionBatch with its page tables as one array of words, to be copied to the device at once.
 class FlatBatch {
  public:
   // The batch fits together: see CheckAttentionBatch.
@@ -24,17 +25,14 @@ class FlatBatch {
 
  private:
   void AddPages(const AttentionSequence& sequence);
-  void AddRows(const AttentionSequence& sequence, int32_t index);
 
   // Appends an array to the words; returns where it begins.
   template <typename T>
   size_t Append(const std::vector<T>& array);
 
   std::vector<HeadTable> tables_;
-  std::vector<BatchRow> rows_;
-  std::vector<BatchRow> decode_rows_;
-  std::vector<RowTile> tiles_;
-  int max_decode_entries_ = 0;
+  const BatchRows rows_;
+  const int max_decode_entries_;
   std::vector<int32_t> words_;  // the page ids come first
   size_t tables_begin_ = 0;
   size_t rows_begin_ = 0;

@@ -30,7 +30,7 @@ struct HeadTable {
 // the last of which is its own.
 struct BatchRow {
   int32_t row;        // of the qkv tensor
-  int32_t sequence;   // of the batch
+  int32_t sequence;   // of PagedBatch::tables
   int32_t num_after;  // rows of the same sequence behind it
 };
 
@@ -42,11 +42,12 @@ struct RowTile {
 
 inline constexpr int kTileRows = 16;
 
-// A Step's page tables as one array, with each head's place in it: heads hold different numbers of
-// entries.
+// One layer's page tables in an array of ids, with each head's place in it: heads hold different
+// numbers of entries.
 struct PagedBatch {
   const int32_t* page_ids = nullptr;
-  const HeadTable* tables = nullptr;  // [num_sequences, num_kv_heads]
+  // [num_kv_heads] of each sequence; in a Step's array of all layers num_layers times as far apart.
+  const HeadTable* tables = nullptr;
   const BatchRow* rows = nullptr;     // [num_rows], of all roles
   int num_rows = 0;
   const BatchRow* decode_rows = nullptr;  // [num_decode_rows]: generated tokens

@@ -11,9 +11,12 @@ set(KVEC_CUDA_KERNELS
   sample.cu
   tensor_prefill.cu
   value_norms.cu
-  window_scores.cu)
+  window_scores.cu
+  write_tables.cu)
 # What calls them.
 set(KVEC_CUDA_DEVICE
+  batch_rows.cc
+  buddy_allocator.cc
   cuda_buffer.cc
   cuda_device.cc
   cuda_device_cache.cc
@@ -21,6 +24,8 @@ set(KVEC_CUDA_DEVICE
   cuda_status.cc
   flat_batch.cc
   sample_batch.cc
+  step_tables.cc
+  table_pool.cc
   uploader.cc)
 set(KVEC_CUDA_DEVICE_DEPS
   kvec_kernels_checks kvec_common_tensor absl::span absl::status absl::statusor absl::strings)

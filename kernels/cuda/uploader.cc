@@ -45,12 +45,19 @@ absl::StatusOr<const uint8_t*> Uploader::UploadBytes(absl::Span<const uint8_t> b
   if (bytes.empty()) return nullptr;
   KVEC_RETURN_IF_ERROR(MakeRoom(Aligned(bytes.size())));
   uint8_t* const copy = static_cast<uint8_t*>(device_->data()) + used_;
+  KVEC_RETURN_IF_ERROR(UploadBytesTo(bytes, copy));
+  return copy;
+}
+
+absl::Status Uploader::UploadBytesTo(absl::Span<const uint8_t> bytes, void* device) {
+  if (bytes.empty()) return absl::OkStatus();
+  KVEC_RETURN_IF_ERROR(MakeRoom(Aligned(bytes.size())));
   std::memcpy(pinned_ + used_, bytes.data(), bytes.size());
   KVEC_RETURN_IF_ERROR(ToStatus(
-      cudaMemcpyAsync(copy, pinned_ + used_, bytes.size(), cudaMemcpyHostToDevice, stream_),
+      cudaMemcpyAsync(device, pinned_ + used_, bytes.size(), cudaMemcpyHostToDevice, stream_),
       "upload"));
   used_ += Aligned(bytes.size());
-  return copy;
+  return absl::OkStatus();
 }
 
 }  // namespace kvec::kernels::cuda

@@ -38,12 +38,21 @@ class Uploader {
     return reinterpret_cast<const T*>(*copy);
   }
 
+  // Copies to the GPU's memory at `device`.
+  template <typename T>
+  absl::Status UploadTo(absl::Span<const T> array, T* device) {
+    static_assert(std::is_trivially_copyable_v<T>);
+    return UploadBytesTo({reinterpret_cast<const uint8_t*>(array.data()), array.size() * sizeof(T)},
+                         device);
+  }
+
   // The next up to kMaxArrays uploads of `bytes` in all: none makes an earlier one of them invalid.
   absl::Status Reserve(size_t bytes);
 
  private:
   absl::Status MakeRoom(size_t bytes);
   absl::StatusOr<const uint8_t*> UploadBytes(absl::Span<const uint8_t> bytes);
+  absl::Status UploadBytesTo(absl::Span<const uint8_t> bytes, void* device);
 
   const cudaStream_t stream_;
   uint8_t* pinned_ = nullptr;

@@ -113,7 +113,10 @@ absl::StatusOr<std::unique_ptr<SequenceCache>> SequenceCache::Fork(
   auto child = std::make_unique<SequenceCache>(shape_, pool_);
   for (size_t index = 0; index < tables_.size(); ++index) {
     HeadTable& table = child->tables_[index];
-    table = tables_[index];
+    table.pages = tables_[index].pages;
+    table.num_released = tables_[index].num_released;
+    table.num_entries = tables_[index].num_entries;
+    table.positions = tables_[index].positions;
     const size_t num_shared = table.pages.size() - (has_partial_page(table) ? 1 : 0);
     for (size_t i = table.num_released; i < num_shared; ++i) pool_.AddReference(table.pages[i]);
     if (num_shared < table.pages.size()) {
@@ -167,6 +170,7 @@ void SequenceCache::FinishEviction(int layer) {
       if (!is_kept) pool_.Release(table.pages[i]);
     }
     table.pages = std::exchange(table.kept_pages, {});
+    table.resident.reset();
     table.positions = std::exchange(table.kept_positions, {});
     table.num_entries = static_cast<int32_t>(table.positions.size());
     RefreshView(static_cast<int>(index));
@@ -197,7 +201,8 @@ std::vector<int32_t> SequenceCache::Positions(int layer, int kv_head) const {
 }
 
 void SequenceCache::RefreshView(int index) {
-  views_[index] = {tables_[index].pages.data(), tables_[index].num_entries};
+  HeadTable& table = tables_[index];
+  views_[index] = {table.pages.data(), table.num_entries, &table.resident};
 }
 
 }  // namespace kvec::worker::cache

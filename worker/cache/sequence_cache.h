@@ -78,7 +78,8 @@ class SequenceCache {
 
  private:
   struct HeadTable {
-    std::vector<int32_t> pages;   // the first num_released ids are stale
+    std::vector<int32_t> pages;  // the first num_released ids are stale
+    std::unique_ptr<kernels::ResidentTable> resident;  // of `pages`
     int32_t num_released = 0;
     int32_t num_entries = 0;
     // Of the entries that the last eviction has left. The tokens since then follow each other up to

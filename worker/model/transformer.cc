@@ -102,6 +102,7 @@ absl::Status Transformer::Forward(const TokenBatch& batch, LogitsConsumer consum
     KVEC_RETURN_IF_ERROR(
         device_.RopeAngles(batch.positions, config_.local_rope, local_angles_.Rows(0, rows)));
   }
+  KVEC_RETURN_IF_ERROR(PrepareAttention(batch));
   KVEC_RETURN_IF_ERROR(RunLayers(batch));
   return weights_.has_head() ? RunHead(batch, consume) : SendHidden(rows);
 }
@@ -162,13 +163,24 @@ absl::Status Transformer::RunLayer(int layer, const TokenBatch& batch) {
   return RunMlp(layer, batch.num_rows());
 }
 
-kernels::AttentionBatch Transformer::LayerBatch(int layer, const TokenBatch& batch) {
+absl::Status Transformer::PrepareAttention(const TokenBatch& batch) {
+  const LayerRange& range = weights_.range();
+  const size_t num_sequences = batch.sequences.size();
   attention_sequences_.clear();
-  for (const SequenceRows& rows : batch.sequences) {
-    attention_sequences_.push_back({rows.row_begin, rows.num_rows, rows.is_prompt,
-                                    rows.cache->Layer(layer - weights_.range().first)});
+  for (int layer = 0; layer < range.count; ++layer) {
+    for (const SequenceRows& rows : batch.sequences) {
+      attention_sequences_.push_back(
+          {rows.row_begin, rows.num_rows, rows.is_prompt, rows.cache->Layer(layer)});
+    }
   }
-  return {attention_sequences_, config_.sliding_windows[layer], config_.attention_scale};
+  layer_batches_.clear();
+  for (int layer = 0; layer < range.count; ++layer) {
+    layer_batches_.push_back(
+        {absl::MakeConstSpan(attention_sequences_)
+             .subspan(static_cast<size_t>(layer) * num_sequences, num_sequences),
+         config_.sliding_windows[range.first + layer], config_.attention_scale, layer});
+  }
+  return device_.PrepareStep({layer_batches_, batch.positions});
 }
 
 absl::Status Transformer::RunAttention(int layer, const TokenBatch& batch) {
@@ -178,7 +190,7 @@ absl::Status Transformer::RunAttention(int layer, const TokenBatch& batch) {
   const Tensor normed = normed_.Rows(0, rows);
   const Tensor qkv = qkv_.Rows(0, rows);
   const Tensor attention = attention_.Rows(0, rows);
-  const kernels::AttentionBatch layer_batch = LayerBatch(layer, batch);
+  const kernels::AttentionBatch& layer_batch = layer_batches_[layer - weights_.range().first];
   const Tensor angles = (layer_batch.sliding_window > 0 ? local_angles_ : angles_).Rows(0, rows);
 
   KVEC_RETURN_IF_ERROR(

@@ -103,7 +103,8 @@ class Transformer {
   absl::Status SendHidden(int num_rows);
   // Rank 0's logits[count, vocab] become whole.
   absl::Status GatherLogits(int count);
-  kernels::AttentionBatch LayerBatch(int layer, const TokenBatch& batch);
+  // Fills layer_batches_ and tells the device.
+  absl::Status PrepareAttention(const TokenBatch& batch);
   absl::Status KeepQueries(int layer, const TokenBatch& batch);
 
   const ModelConfig& config_;
@@ -124,7 +125,9 @@ class Transformer {
   kernels::Tensor angles_;        // [max_rows, head_dim]
   kernels::Tensor local_angles_;  // [max_rows, head_dim]; layers with a sliding window
   kernels::Tensor logits_;        // [max_logit_rows, vocab], other ranks: their vocabulary rows
-  std::vector<kernels::AttentionSequence> attention_sequences_;  // of the layer being run
+  // Of the batch being run.
+  std::vector<kernels::AttentionSequence> attention_sequences_;  // [layers][sequences]
+  std::vector<kernels::AttentionBatch> layer_batches_;           // [layers]
 };
 
 }  // namespace kvec::worker::model
