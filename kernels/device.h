@@ -119,7 +119,8 @@ class Device {
                                   const KvArena& arena, float* norms) = 0;
   virtual absl::Status GatherEntries(absl::Span<const GatherRequest> requests, KvArena& arena) = 0;
 
-  // One token per row of logits[m, vocab]; see sampling.h. Synchronises.
+  // One token per request, of logits[m, vocab]; see sampling.h. Results are there after Synchronize,
+  // which also tells when a row had nothing to choose; until then the caller keeps them in place.
   virtual absl::Status Sample(Tensor logits, absl::Span<const SampleRequest> requests,
                               absl::Span<SampleResult> results) = 0;
 };

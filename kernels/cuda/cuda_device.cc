@@ -14,7 +14,6 @@
 #include "kernels/cuda/gated_activation.h"
 #include "kernels/cuda/rms_norm.h"
 #include "kernels/cuda/rope.h"
-#include "kernels/cuda/sample_batch.h"
 #include "kernels/sample_request_check.h"
 #include "kernels/weight_source.h"
 
@@ -144,7 +143,23 @@ absl::Status CudaDevice::Download(const void* device, absl::Span<uint8_t> host) 
 }
 
 absl::Status CudaDevice::Synchronize() {
-  return ToStatus(cudaStreamSynchronize(stream_), "waiting for the GPU");
+  const absl::Status status = ToStatus(cudaStreamSynchronize(stream_), "waiting for the GPU");
+  if (!status.ok()) {
+    pending_samples_.clear();
+    return status;
+  }
+  KVEC_RETURN_IF_ERROR(uploader_.Reset());
+  return FinishSamples();
+}
+
+absl::Status CudaDevice::FinishSamples() {
+  absl::Status status;
+  for (const PendingSample& sample : pending_samples_) {
+    status.Update(sample.batch.Finish(sample.outputs, sample.top, sample.results));
+  }
+  pending_samples_.clear();
+  downloads_.Reset();
+  return status;
 }
 
 absl::StatusOr<std::unique_ptr<Weight>> CudaDevice::PrepareWeight(
@@ -290,19 +305,19 @@ absl::Status CudaDevice::Sample(Tensor logits, absl::Span<const SampleRequest> r
   for (const SampleRequest& request : requests) {
     KVEC_RETURN_IF_ERROR(CheckSampleRequest(request, logits.rows, logits.cols));
   }
-  const SampleBatch batch(requests);
-  const size_t num_top = requests.size() * static_cast<size_t>(batch.max_logprobs());
+  SampleBatch batch(requests);
+  const size_t num_tasks = requests.size();
+  const size_t num_top = num_tasks * static_cast<size_t>(batch.max_logprobs());
   const size_t num_adjusted =
-      batch.adjusts_logits() ? requests.size() * static_cast<size_t>(logits.cols) : 0;
-  KVEC_ASSIGN_OR_RETURN(
-      uint8_t* const scratch,
-      results_.Reserve<uint8_t>(requests.size() * sizeof(SampleOutput) +
-                                num_top * sizeof(ScoredToken) + num_adjusted * sizeof(float)));
+      batch.adjusts_logits() ? num_tasks * static_cast<size_t>(logits.cols) : 0;
+  const size_t result_bytes = num_tasks * sizeof(SampleOutput) + num_top * sizeof(ScoredToken);
+  KVEC_ASSIGN_OR_RETURN(uint8_t* const scratch,
+                        results_.Reserve<uint8_t>(result_bytes + num_adjusted * sizeof(float)));
   SampleArguments arguments{.logits = logits,
-                            .num_tasks = static_cast<int>(requests.size()),
+                            .num_tasks = static_cast<int>(num_tasks),
                             .max_logprobs = batch.max_logprobs()};
   arguments.outputs = reinterpret_cast<SampleOutput*>(scratch);
-  arguments.top = reinterpret_cast<ScoredToken*>(arguments.outputs + requests.size());
+  arguments.top = reinterpret_cast<ScoredToken*>(arguments.outputs + num_tasks);
   arguments.adjusted = reinterpret_cast<float*>(arguments.top + num_top);
   KVEC_RETURN_IF_ERROR(uploader_.Reserve(batch.bytes()));
   KVEC_ASSIGN_OR_RETURN(arguments.tasks, uploader_.Upload(batch.tasks()));
@@ -310,11 +325,13 @@ absl::Status CudaDevice::Sample(Tensor logits, absl::Span<const SampleRequest> r
   KVEC_ASSIGN_OR_RETURN(arguments.biases, uploader_.Upload(batch.biases()));
   KVEC_ASSIGN_OR_RETURN(arguments.banned, uploader_.Upload(batch.banned()));
   KVEC_RETURN_IF_ERROR(ToStatus(cuda::Sample(stream_, arguments), "sample"));
-  std::vector<SampleOutput> outputs(requests.size());
-  std::vector<ScoredToken> top(num_top);
-  KVEC_RETURN_IF_ERROR(DownloadArray(arguments.outputs, absl::MakeSpan(outputs)));
-  KVEC_RETURN_IF_ERROR(DownloadArray(arguments.top, absl::MakeSpan(top)));
-  return batch.Finish(outputs, top, results);
+  KVEC_ASSIGN_OR_RETURN(uint8_t* const host, downloads_.Allocate(result_bytes));
+  KVEC_RETURN_IF_ERROR(ToStatus(
+      cudaMemcpyAsync(host, scratch, result_bytes, cudaMemcpyDeviceToHost, stream_), "sample"));
+  const auto* const outputs = reinterpret_cast<const SampleOutput*>(host);
+  const auto* const top = reinterpret_cast<const ScoredToken*>(outputs + num_tasks);
+  pending_samples_.push_back({std::move(batch), {outputs, num_tasks}, {top, num_top}, results});
+  return absl::OkStatus();
 }
 
 }  // namespace kvec::kernels::cuda

@@ -12,6 +12,8 @@
 #include "kernels/cuda/cuda_buffer.h"
 #include "kernels/cuda/dense_product.h"
 #include "kernels/cuda/flat_batch.h"
+#include "kernels/cuda/pinned_memory.h"
+#include "kernels/cuda/sample_batch.h"
 #include "kernels/cuda/step_tables.h"
 #include "kernels/cuda/uploader.h"
 #include "kernels/cuda/window_scores.h"
@@ -101,6 +103,18 @@ class CudaDevice : public Device {
   CudaScratch product_input_;  // x in bfloat16
   CudaScratch splits_;         // of decode attention
   CudaScratch results_;        // on their way to the host
+
+  // What was queued by Sample and is to be told at Synchronize.
+  struct PendingSample {
+    SampleBatch batch;
+    absl::Span<const SampleOutput> outputs;  // in downloads_
+    absl::Span<const ScoredToken> top;       // in downloads_
+    absl::Span<SampleResult> results;        // the caller's
+  };
+  absl::Status FinishSamples();
+
+  PinnedMemory downloads_;
+  std::vector<PendingSample> pending_samples_;
 };
 
 }  // namespace kvec::kernels::cuda

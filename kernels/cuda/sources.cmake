@@ -23,6 +23,7 @@ set(KVEC_CUDA_DEVICE
   cuda_kv_arena.cc
   cuda_status.cc
   flat_batch.cc
+  pinned_memory.cc
   sample_batch.cc
   step_tables.cc
   table_pool.cc

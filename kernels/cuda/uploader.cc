@@ -26,9 +26,19 @@ absl::Status Uploader::Reserve(size_t bytes) { return MakeRoom(bytes + kMaxArray
 absl::Status Uploader::MakeRoom(size_t bytes) {
   if (used_ + bytes <= capacity_) return absl::OkStatus();
   KVEC_RETURN_IF_ERROR(ToStatus(cudaStreamSynchronize(stream_), "upload"));
+  used_before_ += used_;
   used_ = 0;
-  if (bytes <= capacity_) return absl::OkStatus();
-  const size_t capacity = std::max(kFirstCapacity, 2 * bytes);
+  return bytes <= capacity_ ? absl::OkStatus() : Allocate(std::max(kFirstCapacity, 2 * bytes));
+}
+
+absl::Status Uploader::Reset() {
+  const size_t needed = used_before_ + used_;
+  used_before_ = 0;
+  used_ = 0;
+  return needed <= capacity_ ? absl::OkStatus() : Allocate(2 * needed);
+}
+
+absl::Status Uploader::Allocate(size_t capacity) {
   capacity_ = 0;
   KVEC_RETURN_IF_ERROR(ToStatus(cudaFreeHost(pinned_), "upload"));
   pinned_ = nullptr;

@@ -16,7 +16,8 @@ namespace kvec::kernels::cuda {
 
 // Brings what kernels are told (page tables, positions, requests) to the GPU without waiting for
 // it: through pinned memory, whose every byte has a place in the GPU's memory. Both are filled from
-// begin to end; only when they are full does the host wait for the stream and begin anew.
+// begin to end, and anew after every Reset; when they are full before, the host waits for the
+// stream once, and the next Reset makes them as large as was needed.
 class Uploader {
  public:
   static constexpr size_t kMaxArrays = 8;
@@ -46,11 +47,15 @@ class Uploader {
                          device);
   }
 
+  // The stream has come to its end: all memory is free again.
+  absl::Status Reset();
+
   // The next up to kMaxArrays uploads of `bytes` in all: none makes an earlier one of them invalid.
   absl::Status Reserve(size_t bytes);
 
  private:
   absl::Status MakeRoom(size_t bytes);
+  absl::Status Allocate(size_t capacity);
   absl::StatusOr<const uint8_t*> UploadBytes(absl::Span<const uint8_t> bytes);
   absl::Status UploadBytesTo(absl::Span<const uint8_t> bytes, void* device);
 
@@ -59,6 +64,7 @@ class Uploader {
   std::unique_ptr<CudaBuffer> device_;
   size_t capacity_ = 0;
   size_t used_ = 0;
+  size_t used_before_ = 0;  // since the last Reset, before the memory was full
 };
 
 }  // namespace kvec::kernels::cuda

@@ -17,7 +17,10 @@ namespace {
 // The runtime, for the time of one call.
 class Locked {
  public:
-  Locked() : lock_(Runtime::mutex()) {}
+  // `function` is the one that makes it.
+  explicit Locked(const char* function = __builtin_FUNCTION()) : lock_(Runtime::mutex()) {
+    Runtime::Get().CountCall(function);
+  }
   Runtime* operator->() const { return &Runtime::Get(); }
   Runtime& operator*() const { return Runtime::Get(); }
 
@@ -45,6 +48,13 @@ cudaError_t Free(MemoryRegion& region, void* memory, Runtime& runtime) {
   return runtime.Return(region.Free(memory) ? cudaSuccess : cudaErrorInvalidValue);
 }
 
+cudaError_t CopyRows(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
+                     size_t height, cudaMemcpyKind kind, cudaStream_t stream, Runtime& runtime) {
+  Stream* const found = FindStream(runtime, stream);
+  if (found == nullptr) return runtime.Return(cudaErrorInvalidResourceHandle);
+  return runtime.CopyRows(to, to_pitch, from, from_pitch, width, height, kind, *found);
+}
+
 }  // namespace
 
 void Reset(const Options& options) {
@@ -55,6 +65,10 @@ void Reset(const Options& options) {
 std::string FaultMessage() { return Locked()->fault(); }
 
 int64_t NumBlocksRun() { return Locked()->num_blocks_run(); }
+
+int64_t NumCalls(const std::string& function) { return Locked()->num_calls(function); }
+
+int64_t NumWaits() { return Locked()->num_waits(); }
 
 cudaError_t PushWork(cudaStream_t stream, std::function<void()> run,
                      std::function<bool()> is_ready) {
@@ -130,14 +144,13 @@ cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_
                               size_t width, size_t height, cudaMemcpyKind kind,
                               cudaStream_t stream) {
   Locked runtime;
-  Stream* const found = FindStream(*runtime, stream);
-  if (found == nullptr) return runtime->Return(cudaErrorInvalidResourceHandle);
-  return runtime->CopyRows(to, to_pitch, from, from_pitch, width, height, kind, *found);
+  return CopyRows(to, to_pitch, from, from_pitch, width, height, kind, stream, *runtime);
 }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
-  return cudaMemcpy2DAsync(to, bytes, from, bytes, bytes, 1, kind, stream);
+  Locked runtime;
+  return CopyRows(to, bytes, from, bytes, bytes, 1, kind, stream, *runtime);
 }
 
 cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t stream) {

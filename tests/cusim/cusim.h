@@ -60,6 +60,12 @@ std::string FaultMessage();
 // Blocks that have run since Reset.
 int64_t NumBlocksRun();
 
+// Calls of one of the runtime's functions since Reset.
+int64_t NumCalls(const std::string& function);
+
+// How often the host has waited for a stream since Reset, whatever made it wait.
+int64_t NumWaits();
+
 }  // namespace kvec::cusim
 
 #endif  // KVEC_TESTS_CUSIM_CUSIM_H_

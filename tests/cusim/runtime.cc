@@ -154,6 +154,7 @@ int& Runtime::current_device() {
 
 void Runtime::RunUntil(const std::function<bool()>& is_done,
                        const std::function<const Stream*()>& wanted) {
+  ++num_waits_;
   while (true) {
     {
       const DeviceWork work(device_memory_);

@@ -4,6 +4,7 @@
 #include <driver_types.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -54,6 +55,9 @@ class Runtime {
   Event* CreateEvent();
   const std::string& fault() const { return fault_; }
   int64_t num_blocks_run() const { return executor_.num_blocks_run(); }
+  void CountCall(const std::string& function) { ++num_calls_[function]; }
+  int64_t num_calls(const std::string& function) { return num_calls_[function]; }
+  int64_t num_waits() const { return num_waits_; }
 
  private:
   void RunKernel(const cusim::Launch& launch);
@@ -71,6 +75,8 @@ class Runtime {
   std::map<const void*, size_t> allowed_shared_;  // cudaFuncSetAttribute
   cudaError_t last_error_ = cudaSuccess;
   std::string fault_;
+  std::map<std::string, int64_t> num_calls_;
+  int64_t num_waits_ = 0;
 };
 
 }  // namespace kvec::cusim

@@ -284,10 +284,12 @@ absl::Status Engine::AwaitTokens(const v1::Step& step) {
 absl::StatusOr<v1::StepResult> Engine::RunWork(const v1::Step& step) {
   KVEC_RETURN_IF_ERROR(AwaitTokens(step));
   KVEC_ASSIGN_OR_RETURN(StepPlan plan, PlanStep(step, sequences_));
-  KVEC_RETURN_IF_ERROR(transformer_->Forward(
+  absl::Status status = transformer_->Forward(
       plan.batch,
-      [&](kernels::Tensor logits, int first_row) { return Sample(logits, first_row, plan); }));
-  KVEC_RETURN_IF_ERROR(device_.Synchronize());
+      [&](kernels::Tensor logits, int first_row) { return Sample(logits, first_row, plan); });
+  status.Update(device_.Synchronize());  // whatever happened: samples may be under way to the plan
+  KVEC_RETURN_IF_ERROR(status);
+  if (tokens_.IsHere()) TakeSamples(plan);
   KVEC_RETURN_IF_ERROR(tokens_.Share(plan));
   if (!tokens_.IsHere()) plan.result.clear_results();
   return std::move(plan.result);
@@ -323,21 +325,27 @@ absl::Status Engine::Sample(kernels::Tensor logits, int first_row, StepPlan& pla
     requests.push_back(output->request);
     requests.back().row -= first_row;
   }
-  std::vector<kernels::SampleResult> samples(requests.size());
   const trace::ScopedSpan span("sample");
-  KVEC_RETURN_IF_ERROR(device_.Sample(logits, requests, absl::MakeSpan(samples)));
-  auto sample = samples.begin();
-  for (auto output = begin; output != end; ++output, ++sample) {
-    v1::SequenceResult& result = *plan.result.mutable_results(output->result);
-    if (!output->is_draw()) {
-      FillLogProbs(*sample, *result.add_scored());
+  KVEC_RETURN_IF_ERROR(device_.Sample(
+      logits, requests,
+      absl::MakeSpan(plan.samples).subspan(begin - plan.outputs.begin(), requests.size())));
+  // What a device still has to do belongs here.
+  return span.is_recorded() ? device_.Synchronize() : absl::OkStatus();
+}
+
+void Engine::TakeSamples(StepPlan& plan) {
+  for (size_t i = 0; i < plan.outputs.size(); ++i) {
+    const StepPlan::Output& output = plan.outputs[i];
+    const kernels::SampleResult& sample = plan.samples[i];
+    v1::SequenceResult& result = *plan.result.mutable_results(output.result);
+    if (!output.is_draw()) {
+      FillLogProbs(sample, *result.add_scored());
       continue;
     }
-    plan.sequences[output->work]->SetSampled(result.choice(), sample->token);
-    result.set_token_id(sample->token);
-    if (output->request.num_logprobs >= 0) FillLogProbs(*sample, *result.mutable_logprobs());
+    plan.sequences[output.work]->SetSampled(result.choice(), sample.token);
+    result.set_token_id(sample.token);
+    if (output.request.num_logprobs >= 0) FillLogProbs(sample, *result.mutable_logprobs());
   }
-  return absl::OkStatus();
 }
 
 }  // namespace kvec::worker::engine

@@ -105,8 +105,10 @@ class Engine {
   absl::StatusOr<v1::StepResult> RunWork(const v1::Step& step);
   // Frees what slid out of windows, and tells the pages of every sequence that the Step changed.
   void ReportPages(const v1::Step& step, v1::StepResult& result);
-  // Draws and scores from logits[count, vocab] of batch.logit_rows[first_row …] into plan.result.
+  // Draws and scores from logits[count, vocab] of batch.logit_rows[first_row …] into plan.samples.
   absl::Status Sample(kernels::Tensor logits, int first_row, StepPlan& plan);
+  // Fills plan.result when plan.samples are there.
+  static void TakeSamples(StepPlan& plan);
 
   kernels::Device& device_;
   const Options options_;

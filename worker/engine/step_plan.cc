@@ -106,6 +106,7 @@ absl::StatusOr<StepPlan> PlanStep(const v1::Step& step, SequenceMap& sequences) 
     plan.sequences.push_back(found->second.get());
     KVEC_RETURN_IF_ERROR(PlanWork(work, index, *found->second, plan));
   }
+  plan.samples.resize(plan.outputs.size());
   return plan;
 }
 

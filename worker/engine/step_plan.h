@@ -17,16 +17,17 @@ using SequenceMap = absl::flat_hash_map<uint64_t, std::unique_ptr<Sequence>>;
 // A Step's work as the model runs it, and what is wanted of its logits.
 struct StepPlan {
   struct Output {
-    int work = 0;    // index in Step.work
-    int result = 0;  // index in StepResult.results
+    int work = 0;                    // index in Step.work
+    int result = 0;                  // index in StepResult.results
     kernels::SampleRequest request;  // `row` counts batch.logit_rows
     bool is_draw() const { return request.given_token < 0; }
   };
 
   model::TokenBatch batch;
-  std::vector<Sequence*> sequences;  // of each work
-  std::vector<Output> outputs;       // by ascending request.row; a row may have several
-  v1::StepResult result;             // results with their sequence and choice, in the order of work
+  std::vector<Sequence*> sequences;            // of each work
+  std::vector<Output> outputs;                 // by ascending request.row; a row may have several
+  std::vector<kernels::SampleResult> samples;  // [outputs]: there once the device has come so far
+  v1::StepResult result;  // results with their sequence and choice, in the order of work
 };
 
 // Lays the Step's work out in rows, makes room in the caches, and counts the tokens for penalties.

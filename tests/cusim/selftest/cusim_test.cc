@@ -155,6 +155,25 @@ TEST_F(CusimRuntimeTest, PinnedMemoryIsReadWhenTheStreamGetsThere) {
   EXPECT_EQ(cudaFreeHost(pinned), cudaSuccess);
 }
 
+TEST_F(CusimRuntimeTest, CountsCallsAndWaits) {
+  const int64_t waits = NumWaits();
+  char* pinned = nullptr;
+  ASSERT_EQ(cudaMallocHost(reinterpret_cast<void**>(&pinned), 4), cudaSuccess);
+  ASSERT_EQ(cudaMemcpyAsync(device_, host_, 4, cudaMemcpyHostToDevice, stream_), cudaSuccess);
+  ASSERT_EQ(cudaMemcpyAsync(pinned, device_, 4, cudaMemcpyDeviceToHost, stream_), cudaSuccess);
+  EXPECT_EQ(NumWaits(), waits);
+  EXPECT_EQ(NumCalls("cudaMemcpyAsync"), 2);
+  EXPECT_EQ(NumCalls("cudaMemcpy2DAsync"), 0);
+  EXPECT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
+  EXPECT_EQ(NumCalls("cudaStreamSynchronize"), 1);
+  EXPECT_EQ(NumWaits(), waits + 1);
+  // Pageable memory is filled when the call returns, and nobody may still use what is freed.
+  ASSERT_EQ(cudaMemcpyAsync(host_, device_, 4, cudaMemcpyDeviceToHost, stream_), cudaSuccess);
+  EXPECT_EQ(NumWaits(), waits + 2);
+  EXPECT_EQ(cudaFreeHost(pinned), cudaSuccess);
+  EXPECT_EQ(NumWaits(), waits + 3);
+}
+
 TEST_F(CusimRuntimeTest, CountsMemory) {
   Reset({.device_memory_bytes = size_t{1} << 20});
   void* memory = nullptr;

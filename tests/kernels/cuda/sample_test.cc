@@ -32,7 +32,9 @@ class CudaSampleTest : public KernelTest {
     DeviceMatrix device_logits(logits, stream_);
     EXPECT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
     results.resize(requests.size());
-    return device_->Sample(device_logits.tensor(), requests, absl::MakeSpan(results));
+    const absl::Status status =
+        device_->Sample(device_logits.tensor(), requests, absl::MakeSpan(results));
+    return status.ok() ? device_->Synchronize() : status;
   }
 
   std::vector<SampleResult> SampleAll(const Matrix& logits,

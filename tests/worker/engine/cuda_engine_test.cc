@@ -61,6 +61,40 @@ TEST_P(CudaEngineTest, ContinuesGreedilyAsTransformersDoesInEveryOrder) {
 INSTANTIATE_TEST_SUITE_P(Families, CudaEngineTest, testing::ValuesIn(TinyModelNames()),
                          [](const auto& info) { return info.param; });
 
+// How often it came to what holds the host up.
+struct HostWaits {
+  int64_t synchronizes = cusim::NumCalls("cudaStreamSynchronize");
+  int64_t waits = cusim::NumWaits();
+  int64_t allocations = cusim::NumCalls("cudaMalloc") + cusim::NumCalls("cudaMallocHost");
+};
+
+TEST(CudaEngineSynchronizationTest, TheHostWaitsOnceInADecodeStep) {
+  EngineHarness harness(TinyModelFolder("gemma3"), MakeDevice({}), {});
+  constexpr int kPrompts[] = {40, 7, 90};
+  std::vector<int> positions;
+  for (int id = 0; id < 3; ++id) {
+    std::vector<int32_t> prompt;
+    for (int i = 0; i < kPrompts[id]; ++i) prompt.push_back((i * 37 + 11) % 250);
+    harness.Prefill(id, prompt, 64, EngineHarness::GreedySampling());
+    positions.push_back(kPrompts[id]);
+  }
+  for (int step = 0; step < 20; ++step) {
+    v1::Step decode = harness.NewStep();
+    for (int id = 0; id < 3; ++id) {
+      EngineHarness::AddWork(id, {}, positions[id]++, false, true, decode);
+    }
+    const HostWaits before;
+    const v1::StepResult result = harness.Run(decode);
+    const HostWaits after;
+    EXPECT_EQ(result.results_size(), 3);
+    EXPECT_EQ(result.results(2).logprobs().top_size(), 5);
+    if (step == 0) continue;  // makes room
+    EXPECT_EQ(after.synchronizes - before.synchronizes, 1);
+    EXPECT_EQ(after.waits - before.waits, 1);
+    EXPECT_EQ(after.allocations, before.allocations);
+  }
+}
+
 // Prompt, eviction, and the token after it.
 struct Eviction {
   v1::EvictionReport report;
