@@ -6,9 +6,14 @@
 #include "kernels/cuda/kv_access.h"
 #include "kernels/cuda/warp_math.h"
 
-// What both kernels of prefill attention do alike: a block takes a tile of up to kTileRows rows and
-// one query head, and kRowLanes neighbouring threads share a row. Device code.
+// What a block of prefill attention on the ordinary cores works on: a tile of up to kTileRows rows
+// and one query head; kRowLanes neighbouring threads share a row. Device code.
 namespace kvec::kernels::cuda {
+
+// The first entry of a row that sees all before entry num_visible.
+__device__ __forceinline__ int FirstVisible(int num_visible, int sliding_window) {
+  return sliding_window > 0 && num_visible > sliding_window ? num_visible - sliding_window : 0;
+}
 
 inline constexpr int kRowLanes = 8;
 inline constexpr int kPrefillThreads = kTileRows * kRowLanes;
@@ -33,10 +38,6 @@ struct RowTask {
     first_visible = FirstVisible(num_visible, a.sliding_window);
     tile_begin = FirstVisible(visible_to_first, a.sliding_window);
     tile_end = visible_to_first + tile.num_rows - 1;
-  }
-
-  static __device__ int FirstVisible(int num_visible, int sliding_window) {
-    return sliding_window > 0 && num_visible > sliding_window ? num_visible - sliding_window : 0;
   }
 };
 

@@ -13,7 +13,8 @@ cudaError_t TensorPrefill(cudaStream_t stream, const AttentionArguments& argumen
 
 // Arenas of 16 bits, and heads of whole tiles of 16 numbers.
 inline bool CanPrefillOnTensorCores(const AttentionArguments& arguments) {
-  return arguments.kv.type != KvType::kF32 && arguments.shape.head_dim % 16 == 0;
+  const KvType type = arguments.kv.type;
+  return (type == KvType::kBF16 || type == KvType::kF16) && arguments.shape.head_dim % 16 == 0;
 }
 
 }  // namespace kvec::kernels::cuda

@@ -86,6 +86,7 @@ void BlockExecutor::StartThreads(int num_threads) {
                     index / blockDim.x / blockDim.y};
     thread.state = State::kReady;
     thread.exchange = nullptr;
+    thread.late_copies.Clear();
     warps_[static_cast<size_t>(i / kWarpLanes)].lanes |= 1u << (i % kWarpLanes);
   }
   for (Warp& warp : warps_) warp.ready = warp.lanes;

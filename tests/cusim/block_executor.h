@@ -9,6 +9,7 @@
 
 #include "tests/cusim/call_site.h"
 #include "tests/cusim/fiber.h"
+#include "tests/cusim/late_copies.h"
 #include "tests/cusim/launch.h"
 #include "tests/cusim/shared_memory.h"
 #include "tests/cusim/turn_order.h"
@@ -37,6 +38,7 @@ class BlockExecutor {
   const uint64_t* Exchange(uint32_t mask, uint64_t value, int source, WarpOp op, CallSite at);
   void* StaticSharedArray(const void* site, size_t bytes);
   void* DynamicSharedArray();
+  LateCopies& late_copies() { return current().late_copies; }
   [[noreturn]] void Fault(const std::string& message, CallSite at);
 
  private:
@@ -47,6 +49,7 @@ class BlockExecutor {
     State state = State::kReady;
     CallSite at;                       // of what it waits for
     WarpExchange* exchange = nullptr;  // that it may read
+    LateCopies late_copies;
   };
 
   static void ThreadMain();

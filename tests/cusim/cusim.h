@@ -19,6 +19,7 @@
 //   a synchronisation finds its input missing.
 // - Blocks, warps, lanes and streams take turns in the order of the test's choice; what lacks a
 //   barrier gives another result in one of them.
+// - Copies into shared memory that a thread waits for later happen when it waits.
 // - Shared and device memory is full of NaN before it is written, and ends at guard bytes that are
 //   checked after every kernel. The host cannot touch device memory but through the runtime.
 // - Under AddressSanitizer every access out of bounds is seen, and under ThreadSanitizer every pair

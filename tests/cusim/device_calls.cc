@@ -32,4 +32,19 @@ void* StaticSharedArray(const void* site, size_t bytes) {
 
 void* DynamicSharedArray() { return RunningExecutor().DynamicSharedArray(); }
 
+void CopyLater(const LateCopy& copy) {
+  RuntimeScope scope;
+  RunningExecutor().late_copies().Add(copy);
+}
+
+void CommitCopies() {
+  RuntimeScope scope;
+  RunningExecutor().late_copies().Commit();
+}
+
+bool TakeCopy(size_t prior, LateCopy& copy) {
+  RuntimeScope scope;
+  return RunningExecutor().late_copies().Take(prior, copy);
+}
+
 }  // namespace kvec::cusim

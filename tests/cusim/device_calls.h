@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "tests/cusim/call_site.h"
+#include "tests/cusim/late_copies.h"
 #include "tests/cusim/launch.h"
 
 // What builtins.h and kernel_launch.h, compiled into the program, ask of the simulator. All but
@@ -21,6 +22,10 @@ uint64_t ShuffleBits(uint32_t mask, uint64_t value, int source, CallSite at);
 uint32_t Ballot(uint32_t mask, bool predicate, CallSite at);
 void* StaticSharedArray(const void* site, size_t bytes);
 void* DynamicSharedArray();
+// See LateCopies: those of the calling thread.
+void CopyLater(const LateCopy& copy);
+void CommitCopies();
+bool TakeCopy(size_t prior, LateCopy& copy);
 
 cudaError_t LaunchKernel(const void* kernel, cudaStream_t stream, Launch launch);
 

@@ -1,9 +1,12 @@
 #ifndef KVEC_TESTS_CUSIM_INCLUDE_MMA_H_
 #define KVEC_TESTS_CUSIM_INCLUDE_MMA_H_
 
-// Found before the toolkit's header of this name: warp matrix products for the simulator. Which
-// lane holds what of a fragment is nobody's business, so every lane holds all of it. Loads and
-// stores wait for the whole warp, as the real ones do.
+// Found before the toolkit's header of this name: warp matrix products for the simulator. A lane
+// holds 8 numbers of a result, half a row, and of the factors what it needs for them. CUDA does not
+// say which lane holds what: here neighbouring lanes hold rows far apart, so that nobody guesses
+// it. Loads and stores wait for the whole warp, as the real ones do.
+
+#include <type_traits>
 
 #include "tests/cusim/include/cuda_runtime.h"
 
@@ -18,9 +21,22 @@ enum layout_t { mem_row_major, mem_col_major };
 
 // Only what kernels/cuda uses: 16 in every direction.
 template <typename Use, int kM, int kN, int kK, typename T, typename Layout = void>
-struct fragment {
-  static_assert(kM == 16 && kN == 16 && kK == 16);
-  float values[16][16];  // [row][col]
+struct fragment;
+
+template <typename T, typename Layout>
+struct fragment<matrix_a, 16, 16, 16, T, Layout> {
+  float values[16];  // of the lane's row
+};
+
+template <typename T, typename Layout>
+struct fragment<matrix_b, 16, 16, 16, T, Layout> {
+  float values[16][8];  // [row][of the lane's columns]
+};
+
+template <>
+struct fragment<accumulator, 16, 16, 16, float> {
+  static constexpr int num_elements = 8;
+  float x[num_elements];  // of the lane's row, in its columns
 };
 
 namespace internal {
@@ -29,36 +45,50 @@ inline float ToFloat(float value) { return value; }
 inline float ToFloat(__half value) { return __half2float(value); }
 inline float ToFloat(__nv_bfloat16 value) { return __bfloat162float(value); }
 
-template <typename Fragment, typename T>
-void Load(Fragment& to, const T* from, unsigned stride, bool by_rows) {
+// The numbers of a result that the lane holds: row, and the first of 8 columns.
+inline unsigned Place() { return static_cast<unsigned>(kvec::cusim::LaneId()) * 11 % 32; }
+inline unsigned Row() { return Place() % 16; }
+inline unsigned FirstCol() { return Place() / 16 * 8; }
+
+}  // namespace internal
+
+template <typename T>
+void load_matrix_sync(fragment<matrix_a, 16, 16, 16, T, row_major>& to, const T* from,
+                      unsigned stride) {
   __syncwarp();
-  for (unsigned row = 0; row < 16; ++row) {
-    for (unsigned col = 0; col < 16; ++col) {
-      to.values[row][col] = ToFloat(from[by_rows ? row * stride + col : col * stride + row]);
+  for (unsigned k = 0; k < 16; ++k) {
+    to.values[k] = internal::ToFloat(from[internal::Row() * stride + k]);
+  }
+  __syncwarp();
+}
+
+template <typename T, typename Layout>
+void load_matrix_sync(fragment<matrix_b, 16, 16, 16, T, Layout>& to, const T* from,
+                      unsigned stride) {
+  __syncwarp();
+  for (unsigned k = 0; k < 16; ++k) {
+    for (unsigned i = 0; i < 8; ++i) {
+      const unsigned col = internal::FirstCol() + i;
+      to.values[k][i] = internal::ToFloat(
+          from[std::is_same_v<Layout, row_major> ? k * stride + col : col * stride + k]);
     }
   }
   __syncwarp();
 }
 
-}  // namespace internal
-
-template <typename Use, typename T>
-void load_matrix_sync(fragment<Use, 16, 16, 16, T, row_major>& to, const T* from, unsigned stride) {
-  internal::Load(to, from, stride, true);
-}
-template <typename Use, typename T>
-void load_matrix_sync(fragment<Use, 16, 16, 16, T, col_major>& to, const T* from, unsigned stride) {
-  internal::Load(to, from, stride, false);
-}
 inline void load_matrix_sync(fragment<accumulator, 16, 16, 16, float>& to, const float* from,
                              unsigned stride, layout_t layout) {
-  internal::Load(to, from, stride, layout == mem_row_major);
+  __syncwarp();
+  for (unsigned i = 0; i < 8; ++i) {
+    const unsigned row = internal::Row();
+    const unsigned col = internal::FirstCol() + i;
+    to.x[i] = from[layout == mem_row_major ? row * stride + col : col * stride + row];
+  }
+  __syncwarp();
 }
 
 inline void fill_fragment(fragment<accumulator, 16, 16, 16, float>& to, float value) {
-  for (auto& row : to.values) {
-    for (float& number : row) number = value;
-  }
+  for (float& number : to.x) number = value;
 }
 
 // d = a · b + c; d may be c.
@@ -68,24 +98,20 @@ void mma_sync(fragment<accumulator, 16, 16, 16, float>& d,
               const fragment<matrix_b, 16, 16, 16, T, LayoutB>& b,
               const fragment<accumulator, 16, 16, 16, float>& c) {
   __syncwarp();
-  for (int row = 0; row < 16; ++row) {
-    for (int col = 0; col < 16; ++col) {
-      float sum = c.values[row][col];
-      for (int k = 0; k < 16; ++k) sum += a.values[row][k] * b.values[k][col];
-      d.values[row][col] = sum;
-    }
+  for (int i = 0; i < 8; ++i) {
+    float sum = c.x[i];
+    for (int k = 0; k < 16; ++k) sum += a.values[k] * b.values[k][i];
+    d.x[i] = sum;
   }
 }
 
-// Each lane stores its eight numbers.
 inline void store_matrix_sync(float* to, const fragment<accumulator, 16, 16, 16, float>& from,
                               unsigned stride, layout_t layout) {
   __syncwarp();
-  const unsigned lane = threadIdx.x % 32;
-  for (unsigned i = lane * 8; i < lane * 8 + 8; ++i) {
-    const unsigned row = i / 16;
-    const unsigned col = i % 16;
-    to[layout == mem_row_major ? row * stride + col : col * stride + row] = from.values[row][col];
+  for (unsigned i = 0; i < 8; ++i) {
+    const unsigned row = internal::Row();
+    const unsigned col = internal::FirstCol() + i;
+    to[layout == mem_row_major ? row * stride + col : col * stride + row] = from.x[i];
   }
   __syncwarp();
 }

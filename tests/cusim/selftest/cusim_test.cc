@@ -56,6 +56,12 @@ TEST(CusimTest, OrdersShowAMissingBarrier) { EXPECT_TRUE(SomeOrderIsWrong("Missi
 
 TEST(CusimTest, OrdersShowAMissingWarpSync) { EXPECT_TRUE(SomeOrderIsWrong("MissingWarpSync")); }
 
+TEST(CusimTest, EveryOrderShowsACopyThatNobodyWaitedFor) {
+  for (const Options& options : AllOrders()) {
+    EXPECT_TRUE(std::isnan(RunProgram(FindBug("MissingCopyWait"), options).out[0]));
+  }
+}
+
 TEST(CusimTest, OrdersShowAMissingEvent) { EXPECT_TRUE(SomeOrderIsWrong("MissingEvent")); }
 
 TEST(CusimTest, NamesADivergentBarrier) {

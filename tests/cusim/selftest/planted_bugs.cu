@@ -1,3 +1,4 @@
+#include <cuda_pipeline.h>
 #include <cuda_runtime.h>
 
 #include "kernels/cuda/launch.h"
@@ -26,6 +27,19 @@ __global__ void ReverseWithoutBarrierKernel(float* out) {
   const int thread = static_cast<int>(threadIdx.x);
   values[thread] = static_cast<float>(thread);
   out[thread] = values[kThreads - 1 - thread];
+}
+
+// Reads what it copied once all but the last kPrior of two commits are done.
+template <int kPrior>
+__global__ void CopyAsyncKernel(float* out) {
+  KVEC_SHARED_ARRAY(float, values, [kThreads]);
+  const int thread = static_cast<int>(threadIdx.x);
+  out[thread] = static_cast<float>(kThreads - 1 - thread);
+  __pipeline_memcpy_async(&values[thread], &out[thread], sizeof(float));
+  __pipeline_commit();
+  __pipeline_commit();
+  __pipeline_wait_prior(kPrior);
+  out[thread] = values[thread];
 }
 
 // 63 - i is the sum of the warp's 31 - lane and 32 of the first warp, by way of shuffles.
@@ -136,6 +150,7 @@ const std::vector<NamedProgram>& CorrectPrograms() {
   static const auto& programs = *new std::vector<NamedProgram>{
       {"Reverse", RunBlock<ReverseKernel>},
       {"Shuffle", RunBlock<ShuffleKernel>},
+      {"CopyAsync", RunBlock<CopyAsyncKernel<1>>},
       {"AddAtomically", RunGrid<AddAtomicallyKernel>},
       {"TwoStreamsWithEvent", RunOnTwoStreams<true>},
   };
@@ -146,6 +161,7 @@ const std::vector<NamedProgram>& PlantedBugs() {
   static const auto& programs = *new std::vector<NamedProgram>{
       {"MissingBarrier", RunBlock<ReverseWithoutBarrierKernel>},
       {"MissingWarpSync", RunBlock<WarpExchangeWithoutSyncKernel>},
+      {"MissingCopyWait", RunBlock<CopyAsyncKernel<2>>},
       {"MissingEvent", RunOnTwoStreams<false>},
       {"RaceBetweenBlocks", RunGrid<AddFromAllBlocksKernel>},
       {"DivergentShuffle", RunBlock<ShuffleInDivergedWarpKernel>},

@@ -32,7 +32,8 @@ const std::string kWithThreadSanitizer = KVEC_PLANTED_BUGS_TSAN;
 
 TEST(SanitizerTest, CorrectProgramsPass) {
   for (const std::string& program : {kWithAddressSanitizer, kWithThreadSanitizer}) {
-    for (const char* name : {"Reverse", "Shuffle", "AddAtomically", "TwoStreamsWithEvent"}) {
+    for (const char* name :
+         {"Reverse", "Shuffle", "CopyAsync", "AddAtomically", "TwoStreamsWithEvent"}) {
       const std::string output = OutputOf(program, name);
       EXPECT_THAT(output, HasSubstr(std::string(name) + ": error 0"));
       EXPECT_THAT(output, Not(HasSubstr("Sanitizer")));

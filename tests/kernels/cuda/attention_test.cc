@@ -41,6 +41,24 @@ constexpr ShapeCase kShapes[] = {
      KvType::kF32},
 };
 
+// Groups of every kind in the tensor cores' blocks: those that fill their rows with 128, 64, …
+// tokens and those that leave some out, whole ones and such as other ranks hold a part of.
+constexpr ShapeCase kGroups[] = {
+    {{.num_heads = 2, .num_kv_heads = 2, .head_dim = 64, .group_size = 1}, KvType::kBF16},
+    {{.num_heads = 2, .num_kv_heads = 1, .head_dim = 96, .group_size = 2}, KvType::kF16},
+    {{.num_heads = 4, .num_kv_heads = 2, .head_dim = 64, .group_size = 3, .group_offset = 2},
+     KvType::kBF16},
+    {{.num_heads = 4, .num_kv_heads = 1, .head_dim = 128, .group_size = 4}, KvType::kF16},
+    {{.num_heads = 7, .num_kv_heads = 2, .head_dim = 80, .group_size = 5, .group_offset = 1},
+     KvType::kBF16},
+    {{.num_heads = 7, .num_kv_heads = 1, .head_dim = 112, .group_size = 7}, KvType::kBF16},
+    {{.num_heads = 8, .num_kv_heads = 1, .head_dim = 128, .group_size = 8}, KvType::kBF16},
+    {{.num_heads = 16, .num_kv_heads = 1, .head_dim = 64, .group_size = 16}, KvType::kF16},
+    {{.num_heads = 1, .num_kv_heads = 1, .head_dim = 256, .group_size = 1}, KvType::kF16},
+    {{.num_heads = 18, .num_kv_heads = 2, .head_dim = 256, .group_size = 16, .group_offset = 14},
+     KvType::kBF16},
+};
+
 int PagesFor(const HeadShape& shape, int entries) {
   return shape.num_kv_heads * (entries / kPageTokens + 1);
 }
@@ -64,6 +82,93 @@ TEST_P(CudaAttentionTest, PromptMatchesDoublePrecision) {
           << "head_dim " << c.shape.head_dim << ", " << tokens << " tokens";
       EXPECT_TRUE(out.GapsAreIntact());
     }
+  }
+}
+
+TEST_P(CudaAttentionTest, PromptsOfAllGroupsMatchDoublePrecision) {
+  for (const ShapeCase& c : kGroups) {
+    for (int tokens : {1, 17, 97}) {
+      for (int window : {0, 33}) {
+        const Matrix qkv = Matrix::Random(tokens, c.shape.qkv_cols(), 12);
+        PagedCache cache = MakeCache(c, tokens);
+        const Matrix out = RunAttention(cache, qkv, {{cache.AddSequence(), tokens, true}},
+                                        {.sliding_window = window});
+        EXPECT_LE(LargestDifference(out, ReferenceAttention(qkv, c.shape, c.type, window, 0.125)),
+                  ToleranceOf(c.type, true))
+            << "group " << c.shape.group_size << ", " << tokens << " tokens, window " << window;
+        EXPECT_TRUE(out.GapsAreIntact());
+      }
+    }
+  }
+}
+
+// Several blocks for each head, two sequences, and chunks that begin anywhere.
+TEST_P(CudaAttentionTest, ChunksOfLongPromptsMatchDoublePrecision) {
+  for (const ShapeCase& c : {kGroups[0], kGroups[2], kGroups[8]}) {
+    for (int tokens : {511, 513}) {
+      const Matrix qkv = Matrix::Random(tokens, c.shape.qkv_cols(), 13);
+      const Matrix expected = ReferenceAttention(qkv, c.shape, c.type, 0, 0.125);
+      const int begin = 7;
+      PagedCache cache = MakeCache(c, tokens, 2);
+      const int sequence = cache.AddSequence();
+      const int neighbour = cache.AddSequence();
+      AppendRows(cache, RowsOf(qkv, 0, begin), {{sequence, begin, true}});
+      // The neighbour's rows are the sequence's last ones, at positions of its own.
+      const Matrix out =
+          RunAttention(cache, RowsOf(qkv, begin, tokens),
+                       {{sequence, tokens - begin - 40, true}, {neighbour, 40, true}});
+      EXPECT_LE(LargestDifference(RowsOf(out, 0, tokens - begin - 40),
+                                  RowsOf(expected, begin, tokens - 40)),
+                ToleranceOf(c.type, true))
+          << "group " << c.shape.group_size << ", " << tokens << " tokens";
+      const Matrix expected_of_neighbour =
+          ReferenceAttention(RowsOf(qkv, tokens - 40, tokens), c.shape, c.type, 0, 0.125);
+      EXPECT_LE(LargestDifference(RowsOf(out, tokens - begin - 40, tokens - begin),
+                                  expected_of_neighbour),
+                ToleranceOf(c.type, true));
+    }
+  }
+}
+
+// Head 0's scores are `score_of` an entry, to base e, by the keys' first number, which head 1 does
+// not look at.
+template <typename ScoreOf>
+Matrix WithScores(const HeadShape& shape, int tokens, const ScoreOf& score_of) {
+  Matrix qkv = Matrix::Random(tokens, shape.qkv_cols(), 14);
+  for (int row = 0; row < tokens; ++row) {
+    for (int col = 0; col <= shape.head_dim; ++col) qkv.at(row, col) = 0;
+    qkv.at(row, 0) = 8;  // times the scale of 0.125: 1
+    qkv.at(row, 2 * shape.head_dim) = score_of(row);
+  }
+  return qkv;
+}
+
+TEST_P(CudaAttentionTest, ScoresMayGrowAndFallAlongTheEntries) {
+  constexpr int kTokens = 210;
+  for (const int head_dim : {128, 256}) {
+    const ShapeCase c{{.num_heads = 2, .num_kv_heads = 1, .head_dim = head_dim, .group_size = 2},
+                      KvType::kBF16};
+    std::vector<Matrix> of_head_1;
+    const auto check = [&](const char* name, float (*score_of)(int)) {
+      const Matrix qkv = WithScores(c.shape, kTokens, score_of);
+      PagedCache cache = MakeCache(c, kTokens);
+      const Matrix out = RunAttention(cache, qkv, {{cache.AddSequence(), kTokens, true}});
+      EXPECT_LE(LargestDifference(out, ReferenceAttention(qkv, c.shape, c.type, 0, 0.125)),
+                ToleranceOf(c.type, true))
+          << name << ", head_dim " << head_dim;
+      Matrix rows(kTokens, head_dim);
+      for (int row = 0; row < kTokens; ++row) {
+        for (int col = 0; col < head_dim; ++col) rows.at(row, col) = out.at(row, head_dim + col);
+      }
+      of_head_1.push_back(rows);
+    };
+    check("level", [](int) { return 0.0f; });
+    check("growing", [](int entry) { return 0.25f * static_cast<float>(entry); });
+    check("falling", [](int entry) { return 64 - 0.25f * static_cast<float>(entry); });
+    check("leaping", [](int entry) { return entry % 70 == 69 ? static_cast<float>(entry) : 0.0f; });
+    check("far below zero", [](int entry) { return 0.25f * static_cast<float>(entry) - 1024; });
+    // What one head's rows are rescaled by is nothing to the other's in the same warp.
+    for (const Matrix& rows : of_head_1) EXPECT_EQ(rows, of_head_1[0]);
   }
 }
 
@@ -114,11 +219,14 @@ TEST_P(CudaAttentionTest, LargeScoresNeitherOverflowNorVanish) {
 }
 
 TEST_P(CudaAttentionTest, SlidingWindowReadsNoPageThatSlidOut) {
-  const ShapeCase& c = kShapes[8];
   const int tokens = 300;
   const int step = 5;
-  const Matrix qkv = Matrix::Random(tokens, c.shape.qkv_cols(), 5);
-  for (int window : {1, 17, 100, 511}) {
+  for (const auto& [c, window] : {std::pair{kShapes[8], 1},
+                                  {kGroups[2], 17},
+                                  {kShapes[8], 100},
+                                  {kGroups[8], 64},
+                                  {kGroups[2], 511}}) {
+    const Matrix qkv = Matrix::Random(tokens, c.shape.qkv_cols(), 5);
     const Matrix expected = ReferenceAttention(qkv, c.shape, c.type, window, 0.125);
     for (bool is_prompt : {true, false}) {
       for (int begin : {0, 93, tokens - step}) {
@@ -140,10 +248,13 @@ TEST_P(CudaAttentionTest, SlidingWindowReadsNoPageThatSlidOut) {
 }
 
 TEST_P(CudaAttentionTest, BitsDependNeitherOnChunksNorOnNeighbours) {
-  const ShapeCase& c = kShapes[0];
   const int tokens = 70;
-  const Matrix qkv = Matrix::Random(tokens, c.shape.qkv_cols(), 6);
-  for (int window : {0, 40}) {
+  for (const auto& [c, window] : {std::pair{kShapes[0], 0},
+                                  {kShapes[0], 40},
+                                  {kGroups[0], 0},
+                                  {kGroups[7], 40},
+                                  {kGroups[9], 0}}) {
+    const Matrix qkv = Matrix::Random(tokens, c.shape.qkv_cols(), 6);
     for (bool is_prompt : {true, false}) {
       PagedCache alone = MakeCache(c, tokens);
       const Matrix whole = RunAttention(alone, qkv, {{alone.AddSequence(), tokens, is_prompt}},
