@@ -18,7 +18,7 @@ constexpr int kUsualGpusPerHost = 8;
 
 constexpr char kExamples[] =
     R"(Weights, activations and workspace are what kvec allocates; the reserve is an estimate of what
-CUDA's context, its libraries and NCCL take. A GPU holds weights in bf16, whatever the file has.
+CUDA's context, its libraries and NCCL take. --weights is the worker's --cuda-weights.
 Examples:
   kvec plan --model Llama-3.1-8B/config.json --card A100-40
   kvec plan --model Llama-3.1-70B/config.json --card H100-80 --gpus 8 --context 131072 --budget 2048
@@ -38,10 +38,11 @@ TensorType KvTypeOf(const std::string& name) {
   return name == "bf16" ? TensorType::kBF16 : TensorType::kF16;
 }
 
-std::optional<TensorType> WeightTypeOf(const std::string& name) {
-  if (name == "file") return std::nullopt;
-  if (name == "int8") return TensorType::kQ8_0;
-  return name == "q4" ? TensorType::kQ4_0 : TensorType::kBF16;
+cluster::HeldWeights HeldWeightsOf(const std::string& name) {
+  if (name == "file") return cluster::HeldWeights::kInFiles;
+  if (name == "int8") return cluster::HeldWeights::kInt8;
+  if (name == "fp8") return cluster::HeldWeights::kFp8;
+  return name == "q4" ? cluster::HeldWeights::kQ4 : cluster::HeldWeights::kBF16;
 }
 
 }  // namespace
@@ -82,9 +83,9 @@ void PlanCommand::AddGpuOptions() {
       ->capture_default_str();
   command_
       ->add_option("--weights", weights_,
-                   "How the workers hold them: bf16 (GPUs), int8, q4, or file (CPU workers hold "
-                   "what a GGUF file has)")
-      ->check(CLI::IsMember({"bf16", "int8", "q4", "file"}))
+                   "How the workers hold them: bf16, int8 or fp8 (GPUs), q4 (no device yet), or "
+                   "file (CPU workers hold what a GGUF file has)")
+      ->check(CLI::IsMember({"bf16", "int8", "fp8", "q4", "file"}))
       ->capture_default_str();
 }
 
@@ -125,7 +126,7 @@ absl::StatusOr<cluster::PlanOptions> PlanCommand::ReadOptions(
     return absl::InvalidArgumentError(
         absl::StrCat("--weights: file, but ", model_, " has no weights"));
   }
-  options.memory.weight_type = WeightTypeOf(weights_);
+  options.memory.weights = HeldWeightsOf(weights_);
   options.memory.kv_type = KvTypeOf(kv_type_);
   options.memory.step_tokens = step_tokens_;
   options.memory.reserve_bytes = reserve_bytes_;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "coordinator/client/text_table.h"
 
 namespace kvec::coordinator::client {
@@ -52,18 +53,23 @@ std::string RequestTable(const cluster::PlanOptions& options, const cluster::Mem
   return FormatTable(rows);
 }
 
+absl::string_view WeightsText(cluster::HeldWeights weights) {
+  if (weights == cluster::HeldWeights::kInt8) return " --cuda-weights int8";
+  return weights == cluster::HeldWeights::kFp8 ? " --cuda-weights fp8" : "";
+}
+
 // One arena's size for all ranks of a stage, that of the least: the others would not use more.
-std::string StartText(const cluster::MemoryPlan& plan, uint32_t step_tokens) {
+std::string StartText(const cluster::MemoryPlan& plan, const cluster::MemoryOptions& memory) {
   std::string text = absl::StrCat("kvec-coordinator --parallel ", ShapeText(plan.shape),
-                                  " --step-tokens ", step_tokens, "\n");
+                                  " --step-tokens ", memory.step_tokens, "\n");
   const auto num_ranks = static_cast<size_t>(plan.shape.num_ranks);
   for (size_t first = 0; first < plan.workers.size(); first += num_ranks) {
     uint64_t kv_bytes = plan.workers[first].kv_bytes();
     for (size_t rank = 1; rank < num_ranks; ++rank) {
       kv_bytes = std::min(kv_bytes, plan.workers[first + rank].kv_bytes());
     }
-    absl::StrAppend(&text, "kvec-worker --device cuda --max-step-tokens ", step_tokens,
-                    " --kv-bytes ", kv_bytes,
+    absl::StrAppend(&text, "kvec-worker --device cuda", WeightsText(memory.weights),
+                    " --max-step-tokens ", memory.step_tokens, " --kv-bytes ", kv_bytes,
                     plan.shape.num_stages == 1
                         ? ""
                         : absl::StrCat("  # of stage ", plan.workers[first].placement.stage()),
@@ -84,12 +90,12 @@ std::string PlanReport(const cluster::ModelOutline& outline, const cluster::Plan
   uint64_t weight_bytes = 0;
   for (const cluster::WorkerMemory& worker : plan.workers) weight_bytes += worker.weight_bytes;
   const int num_gpus = plan.shape.num_workers();
-  return absl::StrCat(
-      config.name, ": ", config.num_layers, " layers, ", config.num_heads, " query and ",
-      config.num_kv_heads, " KV heads of ", config.head_dim, ", ", FormatBytes(weight_bytes),
-      " of weights\n", ShapeText(plan.shape), " on ", num_gpus, num_gpus == 1 ? " GPU" : " GPUs",
-      " of ", FormatBytes(options.memory.gpu_bytes), "\n\n", WorkerTable(plan), "\n",
-      RequestTable(options, plan), "\n", StartText(plan, options.memory.step_tokens));
+  return absl::StrCat(config.name, ": ", config.num_layers, " layers, ", config.num_heads,
+                      " query and ", config.num_kv_heads, " KV heads of ", config.head_dim, ", ",
+                      FormatBytes(weight_bytes), " of weights\n", ShapeText(plan.shape), " on ",
+                      num_gpus, num_gpus == 1 ? " GPU" : " GPUs", " of ",
+                      FormatBytes(options.memory.gpu_bytes), "\n\n", WorkerTable(plan), "\n",
+                      RequestTable(options, plan), "\n", StartText(plan, options.memory));
 }
 
 std::string MisfitText(const cluster::MemoryPlan& plan, const cluster::PlanOptions& options) {

@@ -58,7 +58,7 @@ absl::StatusOr<MemoryPlan> PlanMemory(const ModelOutline& outline, const Paralle
                                                    " of them the answer; a prompt has at least 1"));
   }
   KVEC_RETURN_IF_ERROR(CheckParallelShape(shape, outline.config));
-  const TensorType stored = options.memory.weight_type.value_or(TensorType::kBF16);
+  const TensorType stored = MissingWeightType(options.memory.weights);
   MemoryPlan plan;
   plan.shape = shape;
   plan.num_full = plan.num_evicted = std::numeric_limits<uint64_t>::max();

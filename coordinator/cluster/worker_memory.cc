@@ -1,10 +1,13 @@
 #include "coordinator/cluster/worker_memory.h"
 
 #include <algorithm>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
 #include "common/model/tensor_requirements.h"
@@ -16,6 +19,7 @@ namespace {
 
 constexpr uint64_t kFloatBytes = 4;
 constexpr uint64_t kLogitRows = 64;  // computed at a time
+constexpr uint64_t kEightBitMultiple = 16;
 // cuBLASLt's, and the splits of decode attention.
 constexpr uint64_t kProductWorkspaceBytes = uint64_t{32} << 20;
 constexpr uint64_t kSplitBytes = uint64_t{64} << 20;
@@ -69,25 +73,69 @@ uint64_t DeviceBytes(const std::vector<int64_t>& shape, TensorType type) {
   return static_cast<uint64_t>(shape[0]) * blocks * traits.block_bytes;
 }
 
+bool IsEightBit(HeldWeights weights) {
+  return weights == HeldWeights::kInt8 || weights == HeldWeights::kFp8;
+}
+
+struct HeldTensor {
+  std::string name;
+  std::string matrix;          // of which it is a part
+  std::vector<int64_t> shape;  // of the rank's share
+};
+
+// Queries, keys and values are one matrix, as are gate and up.
+std::string MatrixOf(absl::string_view tensor, absl::string_view part) {
+  for (absl::string_view stacked : {"attn_q.", "attn_k.", "attn_v.", "ffn_gate.", "ffn_up."}) {
+    if (!absl::StartsWith(part, stacked)) continue;
+    return absl::StrCat(tensor.substr(0, tensor.size() - part.size()), part.substr(0, 4));
+  }
+  return std::string(tensor);
+}
+
 // worker/model/model_weights.cc. The embedding table stays in the file.
-uint64_t WeightBytes(const ModelOutline& outline, const WorkerMemory& worker,
-                     std::optional<TensorType> weight_type) {
-  const ModelConfig& config = outline.config;
+std::vector<HeldTensor> HeldTensors(const ModelConfig& config, const WorkerMemory& worker) {
   const bool is_last = worker.placement.first_layer() + worker.placement.num_layers() ==
                        static_cast<uint32_t>(config.num_layers);
-  uint64_t bytes = 0;
+  std::vector<HeldTensor> held;
   for (const TensorRequirement& tensor : RequiredTensors(config)) {
-    const TensorType type = weight_type.value_or(outline.TypeOf(tensor.name, TensorType::kBF16));
     absl::string_view part;
     if (IsLayers(worker.placement, tensor.name, part)) {
-      bytes += DeviceBytes(HeldShape(part, tensor.shape, worker.share, config.head_dim), type);
+      held.push_back({tensor.name, MatrixOf(tensor.name, part),
+                      HeldShape(part, tensor.shape, worker.share, config.head_dim)});
     } else if (is_last && tensor.name == "output_norm.weight") {
-      bytes += DeviceBytes(tensor.shape, type);
+      held.push_back({tensor.name, tensor.name, tensor.shape});
     } else if (is_last && tensor.name == (config.tie_word_embeddings ? "token_embd.weight"
                                                                      : "output.weight")) {
-      bytes += DeviceBytes({worker.share.vocabulary.count, tensor.shape[1]}, type);
+      held.push_back({tensor.name, tensor.name, {worker.share.vocabulary.count, tensor.shape[1]}});
     }
   }
+  return held;
+}
+
+uint64_t RoundUpToMultiple(uint64_t number, uint64_t of) { return (number + of - 1) / of * of; }
+
+// kernels/cuda/cuda_weight.cc: features are rounded up, and a row has a scale.
+uint64_t EightBitBytes(uint64_t rows, uint64_t cols) {
+  return RoundUpToMultiple(rows, kEightBitMultiple) * RoundUpToMultiple(cols, kEightBitMultiple) +
+         kFloatBytes * rows;
+}
+
+uint64_t WeightBytes(const ModelOutline& outline, const WorkerMemory& worker, HeldWeights weights) {
+  uint64_t bytes = 0;
+  std::map<std::string, std::pair<uint64_t, uint64_t>> matrices;  // rows and cols
+  for (const HeldTensor& tensor : HeldTensors(outline.config, worker)) {
+    if (tensor.shape.size() == 2 && IsEightBit(weights)) {
+      auto& [rows, cols] = matrices[tensor.matrix];
+      rows += static_cast<uint64_t>(tensor.shape[0]);
+      cols = static_cast<uint64_t>(tensor.shape[1]);
+      continue;
+    }
+    const TensorType missing = MissingWeightType(weights);
+    bytes += DeviceBytes(tensor.shape, weights == HeldWeights::kInFiles
+                                           ? outline.TypeOf(tensor.name, missing)
+                                           : missing);
+  }
+  for (const auto& [name, size] : matrices) bytes += EightBitBytes(size.first, size.second);
   return bytes;
 }
 
@@ -110,14 +158,35 @@ uint64_t ActivationBytes(const ModelConfig& config, const WorkerMemory& worker,
   return kFloatBytes * floats;
 }
 
+// x as products take it, and of 8 bits the sums that they leave: kernels/cuda/scaled_product.cc.
+uint64_t ProductInputBytes(const ModelConfig& config, const WorkerMemory& worker,
+                           const MemoryOptions& options) {
+  const RankShare& share = worker.share;
+  const auto hidden = static_cast<uint64_t>(config.hidden_size);
+  const auto attention = static_cast<uint64_t>(share.attention_output.stored.count);
+  const auto mlp = static_cast<uint64_t>(share.mlp.stored.count);
+  if (!IsEightBit(options.weights)) {
+    return 2 * options.step_tokens * std::max({hidden, attention, mlp});
+  }
+  const auto row_bytes = [](uint64_t in_features, uint64_t out_features) {
+    return RoundUpToMultiple(in_features, kEightBitMultiple) +
+           kFloatBytes * (1 + RoundUpToMultiple(out_features, kEightBitMultiple));
+  };
+  const uint64_t qkv =
+      (static_cast<uint64_t>(share.heads.count) + 2 * static_cast<uint64_t>(share.kv_heads.count)) *
+      static_cast<uint64_t>(config.head_dim);
+  const uint64_t of_layers =
+      std::max({row_bytes(hidden, qkv), row_bytes(attention, hidden), row_bytes(mlp, hidden),
+                row_bytes(hidden, 2 * static_cast<uint64_t>(share.mlp.held.count))});
+  return std::max(options.step_tokens * of_layers,
+                  kLogitRows * row_bytes(hidden, static_cast<uint64_t>(share.vocabulary.count)));
+}
+
 // kernels/cuda, and worker/cache/query_window.h.
 uint64_t WorkspaceBytes(const ModelConfig& config, const WorkerMemory& worker,
                         const MemoryOptions& options) {
   const RankShare& share = worker.share;
   const auto heads = static_cast<uint64_t>(share.heads.count);
-  const auto widest = static_cast<uint64_t>(
-      std::max({config.hidden_size, share.attention_output.stored.count, share.mlp.stored.count}));
-  const uint64_t product_input = 2 * options.step_tokens * widest;
   const uint64_t sampling = kFloatBytes * kLogitRows * static_cast<uint64_t>(config.vocab_size);
   const uint64_t scores =
       kFloatBytes * options.context_tokens *
@@ -125,23 +194,27 @@ uint64_t WorkspaceBytes(const ModelConfig& config, const WorkerMemory& worker,
   const uint64_t query_windows = kFloatBytes * kPromptsAtOnce * kWindowQueries *
                                  worker.placement.num_layers() * heads *
                                  static_cast<uint64_t>(config.head_dim);
-  return kProductWorkspaceBytes + kSplitBytes + kUploadBytes + product_input +
-         std::max(sampling, scores) + query_windows;
+  return kProductWorkspaceBytes + kSplitBytes + kUploadBytes +
+         ProductInputBytes(config, worker, options) + std::max(sampling, scores) + query_windows;
 }
 
 }  // namespace
+
+TensorType MissingWeightType(HeldWeights weights) {
+  return weights == HeldWeights::kQ4 ? TensorType::kQ4_0 : TensorType::kBF16;
+}
 
 absl::StatusOr<WorkerMemory> MeasureWorker(const ModelOutline& outline,
                                            const v1::Placement& placement,
                                            const MemoryOptions& options) {
   const ModelConfig& config = outline.config;
-  const TensorType stored = options.weight_type.value_or(TensorType::kBF16);
+  const TensorType stored = MissingWeightType(options.weights);
   WorkerMemory worker;
   worker.placement = placement;
   KVEC_ASSIGN_OR_RETURN(worker.share, ShareOfRank(config, OutlineBlocks(outline, stored),
                                                   static_cast<int>(placement.rank()),
                                                   static_cast<int>(placement.num_ranks())));
-  worker.weight_bytes = WeightBytes(outline, worker, options.weight_type);
+  worker.weight_bytes = WeightBytes(outline, worker, options.weights);
   worker.activation_bytes = ActivationBytes(config, worker, options);
   worker.workspace_bytes = WorkspaceBytes(config, worker, options);
   worker.reserve_bytes = options.reserve_bytes;

@@ -2,7 +2,6 @@
 #define KVEC_COORDINATOR_CLUSTER_WORKER_MEMORY_H_
 
 #include <cstdint>
-#include <optional>
 
 #include "absl/status/statusor.h"
 #include "common/model/rank_share.h"
@@ -12,12 +11,19 @@
 
 namespace kvec::coordinator::cluster {
 
+// How a device holds weight matrices.
+enum class HeldWeights : uint8_t {
+  kBF16,  // like int8 and fp8 the CUDA device's --cuda-weights, whatever the files have
+  kInt8,
+  kFp8,
+  kQ4,      // blocks of 4 bits: no device yet
+  kInFiles  // as the files have them
+};
+
 // How workers run a model, as far as their memory goes.
 struct MemoryOptions {
   uint64_t gpu_bytes = 0;  // of each worker's GPU
-  // Of weight matrices on the device. The CUDA device holds bfloat16, whatever the file has; none:
-  // as in the files.
-  std::optional<TensorType> weight_type = TensorType::kBF16;
+  HeldWeights weights = HeldWeights::kBF16;
   TensorType kv_type = TensorType::kF16;  // kF16, kBF16 or kF32
   uint32_t step_tokens = 512;             // rows of a Step
   uint32_t context_tokens = 0;            // of a request: prompt and answer
@@ -44,6 +50,9 @@ struct WorkerMemory {
     return weight_bytes + activation_bytes + workspace_bytes + reserve_bytes;
   }
 };
+
+// Of matrices that a model's files don't have.
+TensorType MissingWeightType(HeldWeights weights);
 
 // INVALID_ARGUMENT when the placement has no such rank.
 absl::StatusOr<WorkerMemory> MeasureWorker(const ModelOutline& outline,

@@ -3,7 +3,9 @@
 
 #include <cublasLt.h>
 
+#include <compare>
 #include <cstddef>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <tuple>
@@ -28,13 +30,50 @@ absl::Status ToStatus(const CublasLtLibrary& lt, cublasStatus_t status, absl::st
 
 // What descriptors, and where nothing is pinned the choice of an algorithm, depend on. Rows of
 // equal shape run alike.
-using ShapeKey = std::tuple<int, int, int, int64_t, bool, bool>;
+struct ProductShape {
+  WeightType type;
+  int num_rows;
+  int in_features;
+  int out_features;
+  int64_t stride;  // of y
+  bool has_bias;
+  bool accumulates;
+
+  auto operator<=>(const ProductShape&) const = default;
+};
 
 // A product of a pinned algorithm has as many rows when the algorithm is chosen.
 constexpr int kPinnedRows = 128;
 
-// Of a weight: [out_features, in_features], and whether it has a bias.
-using WeightKey = std::tuple<int, int, bool>;
+// Of a weight: its type, [out_features, in_features], and whether it has a bias.
+using WeightKey = std::tuple<WeightType, int, int, bool>;
+
+struct ProductTypes {
+  cudaDataType_t operands;
+  cudaDataType_t result;
+  cudaDataType_t factors;  // alpha and beta
+  cublasComputeType_t compute;
+};
+
+ProductTypes TypesOf(WeightType type) {
+  switch (type) {
+    case WeightType::kInt8:
+      return {CUDA_R_8I, CUDA_R_32I, CUDA_R_32I, CUBLAS_COMPUTE_32I};
+    case WeightType::kFp8:  // with factors of 1 for whole tensors, as none are set
+      return {CUDA_R_8F_E4M3, CUDA_R_32F, CUDA_R_32F, CUBLAS_COMPUTE_32F};
+    case WeightType::kBF16:
+      break;
+  }
+  return {CUDA_R_16BF, CUDA_R_32F, CUDA_R_32F, CUBLAS_COMPUTE_32F};
+}
+
+// In the GPU's memory.
+struct ProductArrays {
+  const void* weight;
+  const void* x;
+  const float* bias;
+  void* y;
+};
 
 // A product's descriptors and its algorithm.
 class Plan {
@@ -49,20 +88,22 @@ class Plan {
   Plan(const Plan&) = delete;
   Plan& operator=(const Plan&) = delete;
 
-  absl::Status Describe(const DenseOperands& o) {
+  // The bias only has to be one of those that there will be.
+  absl::Status Describe(const ProductShape& shape, const float* bias) {
+    const ProductTypes types = TypesOf(shape.type);
     KVEC_RETURN_IF_ERROR(ToStatus(
-        lt_, lt_.create_operation(&operation_, CUBLAS_COMPUTE_32F, CUDA_R_32F), "operation"));
+        lt_, lt_.create_operation(&operation_, types.compute, types.factors), "operation"));
     KVEC_RETURN_IF_ERROR(Set(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T));
-    if (o.bias != nullptr) {
+    if (shape.has_bias) {
       KVEC_RETURN_IF_ERROR(Set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS));
-      KVEC_RETURN_IF_ERROR(Set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, o.bias));
+      KVEC_RETURN_IF_ERROR(Set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias));
     }
-    const auto in = static_cast<uint64_t>(o.in_features);
-    const auto out = static_cast<uint64_t>(o.y.cols);
-    const auto rows = static_cast<uint64_t>(o.y.rows);
-    KVEC_RETURN_IF_ERROR(Layout(CUDA_R_16BF, in, out, o.in_features, weight_));
-    KVEC_RETURN_IF_ERROR(Layout(CUDA_R_16BF, in, rows, o.in_features, x_));
-    return Layout(CUDA_R_32F, out, rows, o.y.stride, y_);
+    const auto in = static_cast<uint64_t>(shape.in_features);
+    const auto out = static_cast<uint64_t>(shape.out_features);
+    const auto rows = static_cast<uint64_t>(shape.num_rows);
+    KVEC_RETURN_IF_ERROR(Layout(types.operands, in, out, shape.in_features, weight_));
+    KVEC_RETURN_IF_ERROR(Layout(types.operands, in, rows, shape.in_features, x_));
+    return Layout(types.result, out, rows, shape.stride, y_);
   }
 
   // The one that cuBLASLt thinks best; of those that do not split K in kDeterministic.
@@ -107,19 +148,25 @@ class Plan {
 
   const cublasLtMatmulAlgo_t& algorithm() const { return algorithm_; }
 
-  absl::Status Run(cublasLtHandle_t handle, const DenseOperands& o, void* workspace,
-                   cudaStream_t stream) {
-    if (o.bias != nullptr) KVEC_RETURN_IF_ERROR(Set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, o.bias));
-    const float alpha = 1;
-    const float beta = o.mode == MatMulMode::kAccumulate ? 1 : 0;
-    return ToStatus(
-        lt_,
-        lt_.matmul(handle, operation_, &alpha, o.weight, weight_, o.x, x_, &beta, o.y.data, y_,
-                   o.y.data, y_, &algorithm_, workspace, kWorkspaceBytes, stream),
-        "matmul");
+  absl::Status Run(cublasLtHandle_t handle, const ProductShape& shape, const ProductArrays& of,
+                   void* workspace, cudaStream_t stream) {
+    if (shape.has_bias) KVEC_RETURN_IF_ERROR(Set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, of.bias));
+    if (shape.type == WeightType::kInt8) return Run<int32_t>(handle, shape, of, workspace, stream);
+    return Run<float>(handle, shape, of, workspace, stream);
   }
 
  private:
+  template <typename Factor>
+  absl::Status Run(cublasLtHandle_t handle, const ProductShape& shape, const ProductArrays& of,
+                   void* workspace, cudaStream_t stream) {
+    const Factor alpha = 1;
+    const Factor beta = shape.accumulates ? 1 : 0;
+    return ToStatus(lt_,
+                    lt_.matmul(handle, operation_, &alpha, of.weight, weight_, of.x, x_, &beta,
+                               of.y, y_, of.y, y_, &algorithm_, workspace, kWorkspaceBytes, stream),
+                    "matmul");
+  }
+
   template <typename T>
   absl::Status Set(cublasLtMatmulDescAttributes_t attribute, T value) {
     return ToStatus(lt_, lt_.set_operation_attribute(operation_, attribute, &value, sizeof(value)),
@@ -150,29 +197,52 @@ class CublasLtProduct : public DenseProduct {
   }
 
   absl::Status Multiply(const DenseOperands& o) override {
-    const ShapeKey key(o.y.rows, o.y.cols, o.in_features, o.y.stride, o.bias != nullptr,
-                       o.mode == MatMulMode::kAccumulate);
-    auto plan = plans_.find(key);
-    if (plan == plans_.end()) {
-      auto made = std::make_unique<Plan>(lt_);
-      KVEC_RETURN_IF_ERROR(made->Describe(o));
-      KVEC_RETURN_IF_ERROR(ChooseFor(o, *made));
-      plan = plans_.emplace(key, std::move(made)).first;
-    }
-    return plan->second->Run(handle_, o, workspace_->data(), stream_);
+    return Run({.type = WeightType::kBF16,
+                .num_rows = o.y.rows,
+                .in_features = o.in_features,
+                .out_features = o.y.cols,
+                .stride = o.y.stride,
+                .has_bias = o.bias != nullptr,
+                .accumulates = o.mode == MatMulMode::kAccumulate},
+               {o.weight, o.x, o.bias, o.y.data});
+  }
+
+  absl::Status MultiplyEightBit(const EightBitOperands& o) override {
+    return Run({.type = o.type,
+                .num_rows = o.num_rows,
+                .in_features = o.in_features,
+                .out_features = o.out_features,
+                .stride = o.out_features,
+                .has_bias = false,
+                .accumulates = false},
+               {o.weight, o.x, nullptr, o.sums});
   }
 
  private:
-  absl::Status ChooseFor(const DenseOperands& o, Plan& plan) {
-    if (mode_ == ProductMode::kFastest) return plan.Choose(handle_, mode_);
-    const WeightKey key(o.y.cols, o.in_features, o.bias != nullptr);
+  absl::Status Run(const ProductShape& shape, const ProductArrays& of) {
+    auto plan = plans_.find(shape);
+    if (plan == plans_.end()) {
+      auto made = std::make_unique<Plan>(lt_);
+      KVEC_RETURN_IF_ERROR(made->Describe(shape, of.bias));
+      KVEC_RETURN_IF_ERROR(ChooseFor(shape, of.bias, *made));
+      plan = plans_.emplace(shape, std::move(made)).first;
+    }
+    return plan->second->Run(handle_, shape, of, workspace_->data(), stream_);
+  }
+
+  absl::Status ChooseFor(const ProductShape& shape, const float* bias, Plan& plan) {
+    // Whole numbers have one sum, in whatever order they are added.
+    if (mode_ == ProductMode::kFastest || shape.type == WeightType::kInt8) {
+      return plan.Choose(handle_, ProductMode::kFastest);
+    }
+    const WeightKey key(shape.type, shape.out_features, shape.in_features, shape.has_bias);
     auto pinned = pinned_.find(key);
     if (pinned == pinned_.end()) {
-      DenseOperands of_pinned = o;
-      of_pinned.y.rows = kPinnedRows;
-      of_pinned.y.stride = o.y.cols;
+      ProductShape of_pinned = shape;
+      of_pinned.num_rows = kPinnedRows;
+      of_pinned.stride = shape.out_features;
       Plan chosen(lt_);
-      KVEC_RETURN_IF_ERROR(chosen.Describe(of_pinned));
+      KVEC_RETURN_IF_ERROR(chosen.Describe(of_pinned, bias));
       KVEC_RETURN_IF_ERROR(chosen.Choose(handle_, mode_));
       pinned = pinned_.emplace(key, chosen.algorithm()).first;
     }
@@ -184,7 +254,7 @@ class CublasLtProduct : public DenseProduct {
   const cudaStream_t stream_;
   const ProductMode mode_;
   const std::unique_ptr<CudaBuffer> workspace_;
-  std::map<ShapeKey, std::unique_ptr<Plan>> plans_;
+  std::map<ProductShape, std::unique_ptr<Plan>> plans_;
   std::map<WeightKey, cublasLtMatmulAlgo_t> pinned_;  // of kDeterministic
 };
 

@@ -11,29 +11,16 @@
 #include "common/tensor/dequantize.h"
 #include "kernels/cuda/convert.h"
 #include "kernels/cuda/cuda_status.h"
+#include "kernels/cuda/cuda_weight.h"
 #include "kernels/cuda/gated_activation.h"
 #include "kernels/cuda/rms_norm.h"
 #include "kernels/cuda/rope.h"
+#include "kernels/cuda/scaled_product.h"
 #include "kernels/sample_request_check.h"
 #include "kernels/weight_source.h"
 
 namespace kvec::kernels::cuda {
 namespace {
-
-class CudaWeight : public Weight {
- public:
-  CudaWeight(int out_features, int in_features, std::unique_ptr<CudaBuffer> buffer)
-      : out_features_(out_features), in_features_(in_features), buffer_(std::move(buffer)) {}
-  int out_features() const override { return out_features_; }
-  int in_features() const override { return in_features_; }
-  size_t bytes() const override { return buffer_->bytes(); }
-  const __nv_bfloat16* data() const { return static_cast<const __nv_bfloat16*>(buffer_->data()); }
-
- private:
-  const int out_features_;
-  const int in_features_;
-  const std::unique_ptr<CudaBuffer> buffer_;
-};
 
 absl::Status CheckSameShape(absl::string_view operation, Tensor a, Tensor b) {
   if (a.rows == b.rows && a.cols == b.cols) return absl::OkStatus();
@@ -41,40 +28,14 @@ absl::Status CheckSameShape(absl::string_view operation, Tensor a, Tensor b) {
                                           "] and [", b.rows, ", ", b.cols, "]"));
 }
 
-absl::Status CheckSources(absl::Span<const WeightSource> sources) {
-  if (sources.empty()) return absl::InvalidArgumentError("weight: no sources");
-  for (const WeightSource& source : sources) {
-    KVEC_RETURN_IF_ERROR(CheckWeightSource(source));
-    if (source.in_features != sources[0].in_features) {
-      return absl::InvalidArgumentError(absl::StrCat("weight: in_features ", source.in_features,
-                                                     " on top of ", sources[0].in_features));
-    }
-  }
-  return absl::OkStatus();
-}
-
-// Decodes a source to bfloat16 and copies it to `to`, some rows at a time.
-absl::Status UploadWeight(const WeightSource& source, uint16_t* to, cudaStream_t stream) {
-  constexpr size_t kNumbersAtOnce = size_t{1} << 20;
-  const auto cols = static_cast<size_t>(source.in_features);
-  const size_t row_bytes = RowBytes(source.type, source.in_features);
-  const auto num_rows = static_cast<size_t>(source.num_rows);
-  const size_t rows_at_once = std::max<size_t>(1, kNumbersAtOnce / cols);
-  std::vector<float> decoded;
-  std::vector<uint16_t> rounded;
-  for (size_t begin = 0; begin < num_rows; begin += rows_at_once) {
-    const size_t count = std::min(rows_at_once, num_rows - begin);
-    decoded.resize(count * cols);
-    rounded.resize(count * cols);
-    Dequantize(source.type, source.data.subspan(begin * row_bytes, count * row_bytes),
-               absl::MakeSpan(decoded));
-    std::transform(decoded.begin(), decoded.end(), rounded.begin(), FloatToBFloat16);
-    KVEC_RETURN_IF_ERROR(
-        ToStatus(cudaMemcpyAsync(to + begin * cols, rounded.data(),
-                                 rounded.size() * sizeof(uint16_t), cudaMemcpyHostToDevice, stream),
-                 "weight"));
-  }
-  return absl::OkStatus();
+// Of the card's tensor cores.
+absl::Status CheckCapability(const cudaDeviceProp& properties, WeightType type) {
+  const int capability = 10 * properties.major + properties.minor;
+  const int needed = type == WeightType::kFp8 ? 89 : type == WeightType::kInt8 ? 75 : 0;
+  if (capability >= needed) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "weights in ", WeightTypeName(type), " need compute capability ", needed / 10, ".",
+      needed % 10, ", ", properties.name, " has ", properties.major, ".", properties.minor));
 }
 
 // Radians per position of every rotated pair.
@@ -101,17 +62,22 @@ absl::StatusOr<std::unique_ptr<CudaDevice>> CudaDevice::Create(const Options& op
   cudaDeviceProp properties;
   KVEC_RETURN_IF_ERROR(
       ToStatus(cudaGetDeviceProperties(&properties, options.index), "asking the GPU's name"));
+  KVEC_RETURN_IF_ERROR(CheckCapability(properties, options.weight_type));
   cudaStream_t stream = nullptr;
   KVEC_RETURN_IF_ERROR(
       ToStatus(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream"));
   auto device = std::unique_ptr<CudaDevice>(
-      new CudaDevice(absl::StrCat("cuda (", properties.name, ")"), stream));
+      new CudaDevice(absl::StrCat("cuda (", properties.name, ")"), options.weight_type, stream));
   KVEC_ASSIGN_OR_RETURN(device->product_, CreateDenseProduct(stream, options.product_mode));
   return device;
 }
 
-CudaDevice::CudaDevice(std::string name, cudaStream_t stream)
-    : name_(std::move(name)), stream_(stream), uploader_(stream), step_tables_(stream, uploader_) {}
+CudaDevice::CudaDevice(std::string name, WeightType weight_type, cudaStream_t stream)
+    : name_(std::move(name)),
+      weight_type_(weight_type),
+      stream_(stream),
+      uploader_(stream),
+      step_tables_(stream, uploader_) {}
 
 CudaDevice::~CudaDevice() {
   (void)cudaStreamSynchronize(stream_);
@@ -164,19 +130,7 @@ absl::Status CudaDevice::FinishSamples() {
 
 absl::StatusOr<std::unique_ptr<Weight>> CudaDevice::PrepareWeight(
     absl::Span<const WeightSource> sources) {
-  KVEC_RETURN_IF_ERROR(CheckSources(sources));
-  const int in_features = sources[0].in_features;
-  int out_features = 0;
-  for (const WeightSource& source : sources) out_features += source.num_rows;
-  const size_t numbers = static_cast<size_t>(out_features) * static_cast<size_t>(in_features);
-  KVEC_ASSIGN_OR_RETURN(auto buffer, CudaBuffer::Allocate(numbers * sizeof(uint16_t)));
-  auto* to = static_cast<uint16_t*>(buffer->data());
-  for (const WeightSource& source : sources) {
-    KVEC_RETURN_IF_ERROR(UploadWeight(source, to, stream_));
-    to += static_cast<size_t>(source.num_rows) * static_cast<size_t>(in_features);
-  }
-  KVEC_RETURN_IF_ERROR(Synchronize());
-  return std::make_unique<CudaWeight>(out_features, in_features, std::move(buffer));
+  return CudaWeight::Create(sources, weight_type_, stream_);
 }
 
 absl::Status CudaDevice::MatMul(const Weight& weight, Tensor x, const float* bias, MatMulMode mode,
@@ -187,11 +141,15 @@ absl::Status CudaDevice::MatMul(const Weight& weight, Tensor x, const float* bia
                                             "], y [", y.rows, ", ", y.cols, "]"));
   }
   if (x.rows == 0) return absl::OkStatus();
+  const auto& held = static_cast<const CudaWeight&>(weight);
+  if (held.type() != WeightType::kBF16) {
+    return MultiplyScaled(stream_, held, x, bias, mode, y, *product_, product_input_);
+  }
   const size_t numbers = static_cast<size_t>(x.rows) * static_cast<size_t>(x.cols);
   KVEC_ASSIGN_OR_RETURN(__nv_bfloat16* const rounded,
                         product_input_.Reserve<__nv_bfloat16>(numbers));
   KVEC_RETURN_IF_ERROR(ToStatus(ToBFloat16(stream_, x, rounded), "matmul"));
-  return product_->Multiply({.weight = static_cast<const CudaWeight&>(weight).data(),
+  return product_->Multiply({.weight = static_cast<const __nv_bfloat16*>(held.numbers()),
                              .x = rounded,
                              .in_features = x.cols,
                              .bias = bias,

@@ -16,23 +16,26 @@
 #include "kernels/cuda/sample_batch.h"
 #include "kernels/cuda/step_tables.h"
 #include "kernels/cuda/uploader.h"
+#include "kernels/cuda/weight_type.h"
 #include "kernels/cuda/window_scores.h"
 #include "kernels/device.h"
 
 namespace kvec::kernels::cuda {
 
 // A GPU as a device. Operations are queued on one stream and return before they are done, but for
-// those whose results go to the host's memory. Weights are held and multiplied in bfloat16,
-// whatever the file's type.
+// those whose results go to the host's memory. Weights are held and multiplied in one type,
+// whatever the file's.
 class CudaDevice : public Device {
  public:
   struct Options {
     int index = 0;  // among the GPUs that this process sees
     ProductMode product_mode = ProductMode::kFastest;
+    WeightType weight_type = WeightType::kBF16;
   };
 
   // UNAVAILABLE when there is no GPU, no driver or no cuBLASLt; INVALID_ARGUMENT for an index
-  // beyond the GPUs that there are.
+  // beyond the GPUs that there are; FAILED_PRECONDITION for weights in int8 before compute
+  // capability 7.5, in fp8 before 8.9.
   static absl::StatusOr<std::unique_ptr<CudaDevice>> Create(const Options& options);
   ~CudaDevice() override;
 
@@ -79,7 +82,7 @@ class CudaDevice : public Device {
                       absl::Span<SampleResult> results) override;
 
  private:
-  CudaDevice(std::string name, cudaStream_t stream);
+  CudaDevice(std::string name, WeightType weight_type, cudaStream_t stream);
 
   // A layer of the Step that was prepared, or one that is prepared now.
   absl::StatusOr<PagedBatch> Prepared(const AttentionBatch& batch,
@@ -96,11 +99,12 @@ class CudaDevice : public Device {
   }
 
   const std::string name_;
+  const WeightType weight_type_;
   const cudaStream_t stream_;
   Uploader uploader_;
   StepTables step_tables_;
   std::unique_ptr<DenseProduct> product_;
-  CudaScratch product_input_;  // x in bfloat16
+  CudaScratch product_input_;  // x in the weights' type; of 8 bits with scales and sums
   CudaScratch splits_;         // of decode attention
   CudaScratch results_;        // on their way to the host
 

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "kernels/cuda/weight_type.h"
 #include "kernels/device.h"
 #include "kernels/tensor.h"
 
@@ -23,13 +24,27 @@ struct DenseOperands {
   Tensor y;  // [m, out_features]
 };
 
-// Products in bfloat16 with sums in float32. Called by one thread.
+// The same of numbers of 8 bits, whose scales are left out.
+struct EightBitOperands {
+  WeightType type = WeightType::kInt8;  // or kFp8
+  const void* weight = nullptr;         // [out_features, in_features]
+  const void* x = nullptr;              // [num_rows, in_features]
+  void* sums = nullptr;                 // [num_rows, out_features], int32_t or, of kFp8, float
+  int num_rows = 0;
+  int in_features = 0;  // like out_features, a multiple of kEightBitMultiple
+  int out_features = 0;
+};
+
+// Products on a stream. Called by one thread.
 class DenseProduct {
  public:
   virtual ~DenseProduct() = default;
 
-  // y (+)= x · weightᵀ (+ bias), on the stream.
+  // y (+)= x · weightᵀ (+ bias) in bfloat16, added up in float32.
   virtual absl::Status Multiply(const DenseOperands& operands) = 0;
+
+  // sums = x · weightᵀ, added up in sums' type.
+  virtual absl::Status MultiplyEightBit(const EightBitOperands& operands) = 0;
 };
 
 // How a library's algorithm is chosen.

@@ -6,9 +6,11 @@ set(KVEC_CUDA_KERNELS
   gated_activation.cu
   gather_entries.cu
   prefill_attention.cu
+  quantize_rows.cu
   rms_norm.cu
   rope.cu
   sample.cu
+  scale_sums.cu
   tensor_prefill.cu
   value_norms.cu
   window_scores.cu
@@ -22,9 +24,11 @@ set(KVEC_CUDA_DEVICE
   cuda_device_cache.cc
   cuda_kv_arena.cc
   cuda_status.cc
+  cuda_weight.cc
   flat_batch.cc
   pinned_memory.cc
   sample_batch.cc
+  scaled_product.cc
   step_tables.cc
   table_pool.cc
   uploader.cc)

@@ -109,7 +109,11 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   *properties = cudaDeviceProp{};
   constexpr char kName[] = "host simulator";
   std::copy(std::begin(kName), std::end(kName), properties->name);
-  properties->major = 9;
+  {
+    Locked runtime;
+    properties->major = runtime->options().compute_capability / 10;
+    properties->minor = runtime->options().compute_capability % 10;
+  }
   return cudaSetDevice(device);
 }
 

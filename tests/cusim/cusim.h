@@ -42,6 +42,7 @@ struct Options {
   uint64_t seed = 1;    // of kRandom
   int num_devices = 1;  // 0: cudaErrorNoDevice
   size_t device_memory_bytes = size_t{4} << 30;
+  int compute_capability = 90;  // ten times its number
 };
 
 // Programs that do not call Reset have KVEC_CUSIM_DEVICES devices (1). Devices share their memory.

@@ -87,6 +87,26 @@ class CudaTest(unittest.TestCase):
             with self.subTest(model=model):
                 self.check_model(model)
 
+    def test_weights_of_eight_bits_stay_near_those_of_sixteen(self):
+        """By the first tokens' log-probabilities, in the mean: a number of int8 has up to 7 bits, one of
+        e4m3 4."""
+        for weights, tolerance in (("int8", 0.08), ("fp8", 0.25)):
+            for model in ("llama", "gemma3"):
+                with self.subTest(model=model, weights=weights):
+                    self.check_weights(model, weights, tolerance)
+
+    def check_weights(self, model, weights, tolerance):
+        with Service(MODELS / model, worker_program=SIMULATED, worker_flags=GPU) as service:
+            expected = answer(service, prompt(3))
+        with Service(MODELS / model, worker_program=SIMULATED,
+                     worker_flags=[*GPU, "--cuda-weights", weights]) as service:
+            got = service.generate("--token-ids", ids(prompt(3)), "--temperature", 0, "--logprobs", 2,
+                                   "--forced-token-ids", ids(expected["token_ids"]))
+        self.assertEqual(got["token_ids"], expected["token_ids"])
+        differences = [abs(ours["log_prob"] - theirs["log_prob"]) for ours, theirs in
+                       zip(got["logprobs"], expected["logprobs"], strict=True)]
+        self.assertLess(sum(differences) / len(differences), tolerance)
+        self.assertGreater(max(differences), 1e-3)  # or they were the same weights
 
     @unittest.skipUnless(HAS_NCCL, NO_NCCL)
     def test_a_stream_goes_on_when_a_gpu_of_its_group_is_lost(self):

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "kernels/cpu/cpu_device.h"
 #include "worker/server/resident_memory.h"
@@ -10,6 +11,10 @@ namespace kvec::worker::server {
 
 absl::StatusOr<MadeDevice> MakeDevice(const WorkerFlags& flags, int num_threads) {
   if (flags.device == "cuda") return MakeCudaDevice(flags);
+  if (flags.cuda_weights != "bf16") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--cuda-weights: ", flags.cuda_weights, ", but --device is ", flags.device));
+  }
   kernels::cpu::CpuDevice::Options options;
   options.num_threads = num_threads;
   if (!flags.isa.empty()) {

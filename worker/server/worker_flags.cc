@@ -36,6 +36,28 @@ void AddMemoryFlags(CLI::App& app, WorkerFlags& flags) {
       ->capture_default_str();
 }
 
+void AddDeviceFlags(CLI::App& app, WorkerFlags& flags) {
+  app.add_option("--device", flags.device, "cpu, or cuda: the first GPU of CUDA_VISIBLE_DEVICES")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"cpu", "cuda"}));
+  app.add_option("--cuda-weights", flags.cuda_weights,
+                 "On a GPU, the type that weights are held and multiplied in, whatever the file "
+                 "has: bf16; int8 or fp8 (e4m3), half the memory, with a scale per row and each "
+                 "input rounded to as many bits (int8: compute capability 7.5; fp8: 8.9)")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"bf16", "int8", "fp8"}));
+  app.add_flag(
+      "--deterministic", flags.deterministic,
+      "On a GPU: products are added up in the same order whatever runs beside a request, by "
+      "one cuBLASLt algorithm per weight without split-K, at some cost in speed; a CPU "
+      "always does so");
+  app.add_option("--threads", flags.threads,
+                 "Threads that compute (default: all processors this process may use)")
+      ->check(CLI::Range(0, 1024));
+  app.add_option("--isa", flags.isa,
+                 "Instruction set: scalar, avx2 or avx512 (default: the best of this processor)");
+}
+
 void AddFlags(CLI::App& app, WorkerFlags& flags) {
   app.add_option("--model", flags.model, "GGUF file, or Hugging Face folder (required)")
       ->required();
@@ -49,19 +71,7 @@ void AddFlags(CLI::App& app, WorkerFlags& flags) {
       ->type_name("FILE")
       ->group("Security");
   app.add_option("--worker-id", flags.worker_id, "Name in logs and status (default: host-pid)");
-  app.add_option("--device", flags.device, "cpu, or cuda: the first GPU of CUDA_VISIBLE_DEVICES")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"cpu", "cuda"}));
-  app.add_flag(
-      "--deterministic", flags.deterministic,
-      "On a GPU: products are added up in the same order whatever runs beside a request, by "
-      "one cuBLASLt algorithm per weight without split-K, at some cost in speed; a CPU "
-      "always does so");
-  app.add_option("--threads", flags.threads,
-                 "Threads that compute (default: all processors this process may use)")
-      ->check(CLI::Range(0, 1024));
-  app.add_option("--isa", flags.isa,
-                 "Instruction set: scalar, avx2 or avx512 (default: the best of this processor)");
+  AddDeviceFlags(app, flags);
   AddMemoryFlags(app, flags);
   app.add_option("--max-step-tokens", flags.max_step_tokens,
                  "Rows of a Step at most; not below the coordinator's --step-tokens")

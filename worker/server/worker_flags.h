@@ -21,6 +21,7 @@ struct WorkerFlags {
   std::string join_token_file;
   std::string worker_id;  // empty: host name and process id
   std::string device = "cpu";
+  std::string cuda_weights = "bf16";
   bool deterministic = false;
   int threads = 0;  // 0: all processors this process may use
   std::string isa;  // empty: the best

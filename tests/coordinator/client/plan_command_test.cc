@@ -54,6 +54,16 @@ TEST_F(PlanCommandTest, FindsTheSmallestGroupWhenNoneIsNamed) {
   EXPECT_THAT(result.out, HasSubstr("tp=2,pp=1 on 2 GPUs"));
 }
 
+TEST_F(PlanCommandTest, TellsWorkersToHoldWeightsAsItCountsThem) {
+  for (const std::string weights : {"int8", "fp8"}) {
+    const CommandResult result =
+        Plan({"--card", "H100-80", "--context", "8192", "--weights", weights});
+    ASSERT_EQ(result.exit_code, ExitCode::kDone) << result.err;
+    EXPECT_THAT(result.out, HasSubstr("tp=1,pp=1 on 1 GPU of 79.6 GiB"));
+    EXPECT_THAT(result.out, HasSubstr("kvec-worker --device cuda --cuda-weights " + weights + " "));
+  }
+}
+
 TEST_F(PlanCommandTest, HostsShareTheLayersAndTheirGpusTheHeads) {
   const CommandResult result =
       Plan({"--gpu-memory", "40GiB", "--gpus", "4x2", "--context", "8192"});

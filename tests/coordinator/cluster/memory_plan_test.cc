@@ -124,12 +124,39 @@ TEST(MemoryPlanTest, QuantisedWeightsHaveTheirBlocksBytes) {
   PlanOptions options = On(uint64_t{80} << 30, 4096);
   const uint64_t bf16 = Plan(Llama8B(), {}, options).workers[0].weight_bytes;
   constexpr uint64_t kNormBytes = 65 * 4096 * 4;
-  options.memory.weight_type = TensorType::kQ8_0;  // 34 bytes of 32 numbers
-  EXPECT_EQ(Plan(Llama8B(), {}, options).workers[0].weight_bytes - kNormBytes,
-            (bf16 - kNormBytes) / 64 * 34);
-  options.memory.weight_type = TensorType::kQ4_0;  // 18
+  options.memory.weights = HeldWeights::kQ4;  // 18 bytes of 32 numbers
   EXPECT_EQ(Plan(Llama8B(), {}, options).workers[0].weight_bytes - kNormBytes,
             (bf16 - kNormBytes) / 64 * 18);
+}
+
+TEST(MemoryPlanTest, WeightsOfEightBitsHaveAScalePerRow) {
+  PlanOptions options = On(uint64_t{80} << 30, 4096);
+  const WorkerMemory bf16 = Plan(Llama8B(), {}, options).workers[0];
+  constexpr uint64_t kNormBytes = 65 * 4096 * 4;
+  // A layer's rows are of q, k, v, o, gate, up and down.
+  constexpr uint64_t kRows = 32 * (4096 + 2 * 1024 + 4096 + 2 * 14336 + 4096) + 128256;
+  for (const HeldWeights weights : {HeldWeights::kInt8, HeldWeights::kFp8}) {
+    options.memory.weights = weights;
+    const WorkerMemory worker = Plan(Llama8B(), {}, options).workers[0];
+    EXPECT_EQ(worker.weight_bytes - kNormBytes, (bf16.weight_bytes - kNormBytes) / 2 + 4 * kRows);
+    // The sums of 512 rows of gate and up, beside the rows and their scales; bf16's had down's.
+    EXPECT_EQ(worker.workspace_bytes - bf16.workspace_bytes,
+              512 * (4096 + 4 + 4 * 2 * 14336) - 512 * 2 * 14336u);
+  }
+}
+
+TEST(MemoryPlanTest, FeaturesOfEightBitsAreRoundedUp) {
+  ModelOutline outline = Llama(1, 40, 50, 2);
+  outline.config.num_kv_heads = 1;
+  outline.config.head_dim = 10;
+  outline.config.vocab_size = 33;
+  PlanOptions options = On(uint64_t{1} << 30, 4096);
+  options.memory.weights = HeldWeights::kInt8;
+  // q, k and v of 40 rows of 40 numbers, o of 40 of 20, gate and up of 100 of 40, down of 40 of 50,
+  // and the head of 33 of 40: each to the next multiples of 16, and a scale per row.
+  EXPECT_EQ(Plan(outline, {}, options).workers[0].weight_bytes,
+            48 * 48 + 48 * 32 + 112 * 48 + 48 * 64 + 48 * 48 + 4 * (40 + 40 + 100 + 40 + 33) +
+                3 * 40 * 4u);
 }
 
 TEST(MemoryPlanTest, ABudgetThatKeepsThePromptChangesNothing) {

@@ -9,6 +9,7 @@
 #include "gtest/gtest.h"
 #include "kernels/cuda/dense_product.h"
 #include "tests/cusim/cusim.h"
+#include "tests/kernels/cuda/fp8_values.h"
 #include "tests/kernels/cuda/kernel_test.h"
 #include "tests/kernels/cuda/stand_in_cublas_lt.h"
 
@@ -112,6 +113,102 @@ TEST_P(CublasLtProductTest, AsksForAnAlgorithmOncePerWeightOrOncePerShape) {
   }
   EXPECT_EQ(NumCublasLtChoices() - before, GetParam() == ProductMode::kDeterministic ? 1 : 3);
 }
+
+std::vector<uint8_t> RandomBytes(size_t count, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<uint8_t> bytes(count);
+  for (uint8_t& byte : bytes) {
+    do byte = static_cast<uint8_t>(random());
+    while ((byte & 0x7F) == 0x7F);  // e4m3's only ones that are no numbers
+  }
+  return bytes;
+}
+
+class EightBitProductTest : public CublasLtProductTest {
+ protected:
+  static constexpr int kEightBitIn = 112;
+  static constexpr int kEightBitOut = 48;
+
+  // Sums of the first num_rows rows of bytes_.
+  template <typename Sum>
+  std::vector<Sum> MultiplyEightBit(WeightType type, int num_rows) {
+    const DeviceArray<uint8_t> x(bytes_, stream_);
+    const DeviceArray<uint8_t> weight(weight_bytes_, stream_);
+    const DeviceArray<Sum> sums(static_cast<size_t>(num_rows) * kEightBitOut, stream_);
+    const absl::Status status = product_->MultiplyEightBit({.type = type,
+                                                            .weight = weight.data(),
+                                                            .x = x.data(),
+                                                            .sums = sums.data(),
+                                                            .num_rows = num_rows,
+                                                            .in_features = kEightBitIn,
+                                                            .out_features = kEightBitOut});
+    EXPECT_TRUE(status.ok()) << status;
+    return sums.ToHost();
+  }
+
+  template <typename Function>
+  double Expected(int row, int col, const Function& to_double) const {
+    double sum = 0;
+    for (int k = 0; k < kEightBitIn; ++k) {
+      sum += to_double(bytes_[static_cast<size_t>(row * kEightBitIn + k)]) *
+             to_double(weight_bytes_[static_cast<size_t>(col * kEightBitIn + k)]);
+    }
+    return sum;
+  }
+
+  const std::vector<uint8_t> bytes_ = RandomBytes(kRows * kEightBitIn, 3);
+  const std::vector<uint8_t> weight_bytes_ = RandomBytes(kEightBitOut * kEightBitIn, 4);
+};
+
+TEST_P(EightBitProductTest, SumsOfWholeNumbersAreExact) {
+  for (const int num_rows : {1, 7, 17, kRows}) {
+    const auto sums = MultiplyEightBit<int32_t>(WeightType::kInt8, num_rows);
+    for (int row = 0; row < num_rows; ++row) {
+      for (int col = 0; col < kEightBitOut; ++col) {
+        ASSERT_EQ(sums[static_cast<size_t>(row * kEightBitOut + col)],
+                  Expected(row, col, [](uint8_t byte) {
+                    return static_cast<double>(static_cast<int8_t>(byte));
+                  }));
+      }
+    }
+  }
+}
+
+TEST_P(EightBitProductTest, SumsOfFp8AreThoseOfTheirValues) {
+  // 112 products of up to 448², each sum rounded to 24 bits.
+  constexpr double kTolerance = 112 * 112 * 448.0 * 448.0 / (1 << 24);
+  for (const int num_rows : {1, 7, 17, kRows}) {
+    const auto sums = MultiplyEightBit<float>(WeightType::kFp8, num_rows);
+    for (int row = 0; row < num_rows; ++row) {
+      for (int col = 0; col < kEightBitOut; ++col) {
+        ASSERT_NEAR(sums[static_cast<size_t>(row * kEightBitOut + col)],
+                    Expected(row, col, Fp8ToDouble), kTolerance);
+      }
+    }
+  }
+}
+
+TEST_P(EightBitProductTest, ARowOfFp8IsTheSameWhateverIsBesideItOnlyWhereThatIsPinned) {
+  const auto alone = MultiplyEightBit<float>(WeightType::kFp8, 1);
+  auto among_many = MultiplyEightBit<float>(WeightType::kFp8, kRows);
+  among_many.resize(kEightBitOut);
+  EXPECT_EQ(alone == among_many, GetParam() == ProductMode::kDeterministic);
+}
+
+TEST_P(EightBitProductTest, TheSameShapeOfAnotherTypeIsAnotherProduct) {
+  const int before = NumCublasLtChoices();
+  for (int round = 0; round < 2; ++round) {
+    (void)MultiplyEightBit<int32_t>(WeightType::kInt8, 3);
+    (void)MultiplyEightBit<float>(WeightType::kFp8, 3);
+  }
+  EXPECT_EQ(NumCublasLtChoices() - before, 2);
+}
+
+INSTANTIATE_TEST_SUITE_P(Modes, EightBitProductTest,
+                         testing::Values(ProductMode::kFastest, ProductMode::kDeterministic),
+                         [](const auto& info) {
+                           return info.param == ProductMode::kFastest ? "Fastest" : "Deterministic";
+                         });
 
 INSTANTIATE_TEST_SUITE_P(Modes, CublasLtProductTest,
                          testing::Values(ProductMode::kFastest, ProductMode::kDeterministic),

@@ -1,6 +1,9 @@
 // DenseProduct on the host simulator, in place of cuBLASLt.
 
+#include <cuda_fp8.h>
 #include <cuda_runtime.h>
+
+#include <cstdint>
 
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/dense_product.h"
@@ -26,6 +29,23 @@ __global__ void PlainProductKernel(DenseOperands o) {
   y = o.mode == MatMulMode::kAccumulate ? y + sum : sum;
 }
 
+__device__ int32_t ToSum(int8_t number) { return number; }
+__device__ float ToSum(__nv_fp8_e4m3 number) { return static_cast<float>(number); }
+
+// The same of sums.
+template <typename Number, typename Sum>
+__global__ void PlainEightBitKernel(EightBitOperands o) {
+  const int row = static_cast<int>(blockIdx.y);
+  const int col = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);
+  if (col >= o.out_features) return;
+  const auto* const x = static_cast<const Number*>(o.x) + static_cast<size_t>(row) * o.in_features;
+  const auto* const weight =
+      static_cast<const Number*>(o.weight) + static_cast<size_t>(col) * o.in_features;
+  Sum sum = 0;
+  for (int i = 0; i < o.in_features; ++i) sum += ToSum(x[i]) * ToSum(weight[i]);
+  static_cast<Sum*>(o.sums)[static_cast<size_t>(row) * o.out_features + col] = sum;
+}
+
 class PlainProduct : public DenseProduct {
  public:
   explicit PlainProduct(cudaStream_t stream) : stream_(stream) {}
@@ -34,6 +54,15 @@ class PlainProduct : public DenseProduct {
     const dim3 grid(static_cast<unsigned>(DivideUp(operands.y.cols, kThreads)),
                     static_cast<unsigned>(operands.y.rows));
     return ToStatus(Launch(stream_, {grid, kThreads}, PlainProductKernel, operands), "matmul");
+  }
+
+  absl::Status MultiplyEightBit(const EightBitOperands& operands) override {
+    const dim3 grid(static_cast<unsigned>(DivideUp(operands.out_features, kThreads)),
+                    static_cast<unsigned>(operands.num_rows));
+    const auto kernel = operands.type == WeightType::kInt8
+                            ? PlainEightBitKernel<int8_t, int32_t>
+                            : PlainEightBitKernel<__nv_fp8_e4m3, float>;
+    return ToStatus(Launch(stream_, {grid, kThreads}, kernel, operands), "matmul");
   }
 
  private:

@@ -1,5 +1,7 @@
 #include "tests/kernels/cuda/stand_in_cublas_lt.h"
 
+#include <cuda_fp8.h>
+
 #include <cstdint>
 #include <cstring>
 
@@ -14,6 +16,7 @@ int num_choices = 0;
 int num_objects = 0;
 
 struct Operation {
+  cublasComputeType_t compute;
   bool transposes_a = false;
   bool has_bias = false;
   const float* bias = nullptr;
@@ -62,8 +65,10 @@ cublasStatus_t DestroyHandle(cublasLtHandle_t handle) { return Destroy<int>(hand
 
 cublasStatus_t CreateOperation(cublasLtMatmulDesc_t* operation, cublasComputeType_t compute,
                                cudaDataType_t scale) {
-  if (compute != CUBLAS_COMPUTE_32F || scale != CUDA_R_32F) return CUBLAS_STATUS_NOT_SUPPORTED;
-  return Make(operation, Operation());
+  const bool is_known = (compute == CUBLAS_COMPUTE_32F && scale == CUDA_R_32F) ||
+                        (compute == CUBLAS_COMPUTE_32I && scale == CUDA_R_32I);
+  if (!is_known) return CUBLAS_STATUS_NOT_SUPPORTED;
+  return Make(operation, Operation{compute});
 }
 cublasStatus_t DestroyOperation(cublasLtMatmulDesc_t operation) {
   return Destroy<Operation>(operation);
@@ -112,17 +117,34 @@ cublasStatus_t SetPreference(cublasLtMatmulPreference_t preference,
   return CUBLAS_STATUS_SUCCESS;
 }
 
-bool Fit(const Layout& a, const Layout& b, const Layout& d) {
-  return a.type == CUDA_R_16BF && b.type == CUDA_R_16BF && d.type == CUDA_R_32F &&
-         a.rows == b.rows && d.rows == a.cols && d.cols == b.cols;
+bool IsMultiple(uint64_t number, uint64_t of) { return number % of == 0; }
+
+// Shapes, and for numbers of 8 bits what the library's documentation asks of them.
+bool Fit(const Operation& operation, const Layout& a, const Layout& b, const Layout& d) {
+  if (a.type != b.type || a.rows != b.rows || d.rows != a.cols || d.cols != b.cols) return false;
+  const bool is_whole = operation.compute == CUBLAS_COMPUTE_32I;
+  if (d.type != (is_whole ? CUDA_R_32I : CUDA_R_32F)) return false;
+  switch (a.type) {
+    case CUDA_R_16BF:
+      return !is_whole;
+    case CUDA_R_8I:
+      return is_whole && !operation.has_bias && IsMultiple(a.rows, 4) && IsMultiple(a.cols, 4) &&
+             IsMultiple(static_cast<uint64_t>(a.stride | b.stride | d.stride), 4);
+    case CUDA_R_8F_E4M3:
+      return !is_whole && !operation.has_bias && IsMultiple(a.rows, 16) && IsMultiple(a.cols, 16) &&
+             IsMultiple(static_cast<uint64_t>(a.stride | b.stride | d.stride), 16);
+    default:
+      return false;
+  }
 }
 
-cublasStatus_t GetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t, cublasLtMatrixLayout_t a,
-                            cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t,
-                            cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t preference,
-                            int num_wanted, cublasLtMatmulHeuristicResult_t* results,
-                            int* num_results) {
-  if (num_wanted < 1 || !Fit(*As<Layout>(a), *As<Layout>(b), *As<Layout>(d))) {
+cublasStatus_t GetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t operation,
+                            cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                            cublasLtMatrixLayout_t, cublasLtMatrixLayout_t d,
+                            cublasLtMatmulPreference_t preference, int num_wanted,
+                            cublasLtMatmulHeuristicResult_t* results, int* num_results) {
+  if (num_wanted < 1 ||
+      !Fit(*As<Operation>(operation), *As<Layout>(a), *As<Layout>(b), *As<Layout>(d))) {
     return CUBLAS_STATUS_INVALID_VALUE;
   }
   ++num_choices;
@@ -136,52 +158,86 @@ cublasStatus_t GetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t, cublasLtMatr
   return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t CheckAlgorithm(cublasLtHandle_t, cublasLtMatmulDesc_t, cublasLtMatrixLayout_t a,
-                              cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t,
-                              cublasLtMatrixLayout_t d, const cublasLtMatmulAlgo_t*,
+cublasStatus_t CheckAlgorithm(cublasLtHandle_t, cublasLtMatmulDesc_t operation,
+                              cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                              cublasLtMatrixLayout_t, cublasLtMatrixLayout_t d,
+                              const cublasLtMatmulAlgo_t*,
                               cublasLtMatmulHeuristicResult_t* result) {
   *result = {};
-  return Fit(*As<Layout>(a), *As<Layout>(b), *As<Layout>(d)) ? CUBLAS_STATUS_SUCCESS
-                                                             : CUBLAS_STATUS_NOT_SUPPORTED;
+  return Fit(*As<Operation>(operation), *As<Layout>(a), *As<Layout>(b), *As<Layout>(d))
+             ? CUBLAS_STATUS_SUCCESS
+             : CUBLAS_STATUS_NOT_SUPPORTED;
 }
 
+float Read(const uint16_t* number) { return BFloat16ToFloat(*number); }
+int32_t Read(const int8_t* number) { return *number; }
+float Read(const __nv_fp8_e4m3* number) { return static_cast<float>(*number); }
+
+// A product as it is queued; the objects that describe it may be gone when it runs.
+struct Product {
+  Operation operation;
+  Algorithm algorithm;
+  const void* a;
+  Layout of_a;
+  const void* b;
+  Layout of_b;
+  void* d;
+  Layout of_d;
+};
+
 // In columns: d[m, n] = aᵀ[k, m] · b[k, n].
+template <typename Number, typename Sum>
+void Run(const Product& p, Sum scale) {
+  const auto* const weights = static_cast<const Number*>(p.a);
+  const auto* const inputs = static_cast<const Number*>(p.b);
+  auto* const outputs = static_cast<Sum*>(p.d);
+  const uint64_t num_parts = p.algorithm.num_parts;
+  for (uint64_t col = 0; col < p.of_d.cols; ++col) {
+    for (uint64_t row = 0; row < p.of_d.rows; ++row) {
+      Sum sum = 0;
+      for (uint64_t part = 0; part < num_parts; ++part) {
+        Sum part_sum = 0;
+        const uint64_t end = p.of_a.rows * (part + 1) / num_parts;
+        for (uint64_t k = p.of_a.rows * part / num_parts; k < end; ++k) {
+          part_sum += Read(weights + row * static_cast<uint64_t>(p.of_a.stride) + k) *
+                      Read(inputs + col * static_cast<uint64_t>(p.of_b.stride) + k);
+        }
+        sum += part_sum;
+      }
+      if (p.operation.has_bias) sum += static_cast<Sum>(p.operation.bias[row]);
+      Sum& output = outputs[col * static_cast<uint64_t>(p.of_d.stride) + row];
+      output = scale == 0 ? sum : sum + scale * output;
+    }
+  }
+}
+
+bool IsAligned(const void* pointer) { return IsMultiple(reinterpret_cast<uintptr_t>(pointer), 16); }
+
 cublasStatus_t MatMul(cublasLtHandle_t, cublasLtMatmulDesc_t described, const void*, const void* a,
                       cublasLtMatrixLayout_t a_layout, const void* b,
                       cublasLtMatrixLayout_t b_layout, const void* beta, const void* c,
                       cublasLtMatrixLayout_t, void* d, cublasLtMatrixLayout_t d_layout,
                       const cublasLtMatmulAlgo_t* chosen, void*, size_t, cudaStream_t stream) {
-  Algorithm algorithm;
-  std::memcpy(&algorithm, chosen, sizeof(algorithm));
-  const Operation operation = *As<Operation>(described);
-  if (!operation.transposes_a || algorithm.num_parts == 0 || c != d) {
+  Product product{
+      *As<Operation>(described), {}, a, *As<Layout>(a_layout), b, *As<Layout>(b_layout), d,
+      *As<Layout>(d_layout)};
+  std::memcpy(&product.algorithm, chosen, sizeof(product.algorithm));
+  if (!product.operation.transposes_a || product.algorithm.num_parts == 0 || c != d ||
+      !Fit(product.operation, product.of_a, product.of_b, product.of_d)) {
     return CUBLAS_STATUS_NOT_SUPPORTED;
   }
-  const Layout of_a = *As<Layout>(a_layout);
-  const Layout of_b = *As<Layout>(b_layout);
-  const Layout of_d = *As<Layout>(d_layout);
+  if (product.of_a.type != CUDA_R_16BF && !(IsAligned(a) && IsAligned(b) && IsAligned(d))) {
+    return CUBLAS_STATUS_NOT_SUPPORTED;
+  }
+  if (product.of_a.type == CUDA_R_8I) {
+    const int32_t scale = *static_cast<const int32_t*>(beta);
+    (void)cusim::PushWork(stream, [=] { Run<int8_t, int32_t>(product, scale); });
+    return CUBLAS_STATUS_SUCCESS;
+  }
   const float scale = *static_cast<const float*>(beta);
   (void)cusim::PushWork(stream, [=] {
-    const auto* const weights = static_cast<const uint16_t*>(a);
-    const auto* const inputs = static_cast<const uint16_t*>(b);
-    auto* const outputs = static_cast<float*>(d);
-    for (uint64_t col = 0; col < of_d.cols; ++col) {
-      for (uint64_t row = 0; row < of_d.rows; ++row) {
-        float sum = 0;
-        for (uint64_t part = 0; part < algorithm.num_parts; ++part) {
-          float part_sum = 0;
-          const uint64_t end = of_a.rows * (part + 1) / algorithm.num_parts;
-          for (uint64_t k = of_a.rows * part / algorithm.num_parts; k < end; ++k) {
-            part_sum += BFloat16ToFloat(weights[row * static_cast<uint64_t>(of_a.stride) + k]) *
-                        BFloat16ToFloat(inputs[col * static_cast<uint64_t>(of_b.stride) + k]);
-          }
-          sum += part_sum;
-        }
-        if (operation.has_bias) sum += operation.bias[row];
-        float& output = outputs[col * static_cast<uint64_t>(of_d.stride) + row];
-        output = scale == 0 ? sum : sum + scale * output;
-      }
-    }
+    if (product.of_a.type == CUDA_R_16BF) return Run<uint16_t, float>(product, scale);
+    Run<__nv_fp8_e4m3, float>(product, scale);
   });
   return CUBLAS_STATUS_SUCCESS;
 }

@@ -16,18 +16,30 @@
 namespace kvec::worker::engine {
 namespace {
 
+using coordinator::cluster::HeldWeights;
 using coordinator::cluster::MemoryPlan;
 using coordinator::cluster::WorkerMemory;
+using kernels::cuda::WeightType;
 
 constexpr int kStepTokens = 64;
 constexpr int kContextTokens = 200;
 
-MemoryPlan PlanFor(const std::string& model, const coordinator::cluster::ParallelShape& shape) {
+struct WeightCase {
+  HeldWeights planned;
+  WeightType held;
+};
+constexpr WeightCase kBF16 = {HeldWeights::kBF16, WeightType::kBF16};
+constexpr WeightCase kInt8 = {HeldWeights::kInt8, WeightType::kInt8};
+constexpr WeightCase kFp8 = {HeldWeights::kFp8, WeightType::kFp8};
+
+MemoryPlan PlanFor(const std::string& model, const coordinator::cluster::ParallelShape& shape,
+                   HeldWeights weights) {
   coordinator::cluster::PlanOptions options;
   options.memory.gpu_bytes = uint64_t{128} << 20;
   options.memory.step_tokens = kStepTokens;
   options.memory.context_tokens = kContextTokens;
   options.memory.reserve_bytes = 0;
+  options.memory.weights = weights;
   const auto outline = coordinator::cluster::ReadModelOutline(TinyModelFolder(model));
   EXPECT_TRUE(outline.ok()) << outline.status();
   auto plan = PlanMemory(*outline, shape, options);
@@ -35,17 +47,20 @@ MemoryPlan PlanFor(const std::string& model, const coordinator::cluster::Paralle
   return *std::move(plan);
 }
 
-class CudaMemoryPlanTest : public testing::TestWithParam<std::string> {};
+class CudaMemoryPlanTest : public testing::TestWithParam<std::string> {
+ protected:
+  void CheckWorkers(const WeightCase& weights);
+};
 
-TEST_P(CudaMemoryPlanTest, TellsWhatEveryWorkerAllocates) {
+void CudaMemoryPlanTest::CheckWorkers(const WeightCase& weights) {
   const auto files = ModelFiles::Open(TinyModelFolder(GetParam()));
   ASSERT_TRUE(files.ok()) << files.status();
   for (const coordinator::cluster::ParallelShape shape : {coordinator::cluster::ParallelShape{},
                                                           {.num_ranks = 2},
                                                           {.num_ranks = 3, .num_stages = 2}}) {
-    for (const WorkerMemory& worker : PlanFor(GetParam(), shape).workers) {
+    for (const WorkerMemory& worker : PlanFor(GetParam(), shape, weights.planned).workers) {
       cusim::Reset();
-      auto device = kernels::cuda::CudaDevice::Create({});
+      auto device = kernels::cuda::CudaDevice::Create({.weight_type = weights.held});
       ASSERT_TRUE(device.ok()) << device.status();
       const uint64_t free_before = *(*device)->FreeBytes();
       Progress progress;
@@ -71,14 +86,17 @@ TEST_P(CudaMemoryPlanTest, TellsWhatEveryWorkerAllocates) {
   }
 }
 
+TEST_P(CudaMemoryPlanTest, TellsWhatEveryWorkerAllocates) { CheckWorkers(kBF16); }
+TEST_P(CudaMemoryPlanTest, TellsWhatWorkersWithWeightsInInt8Allocate) { CheckWorkers(kInt8); }
+
 INSTANTIATE_TEST_SUITE_P(Families, CudaMemoryPlanTest, testing::ValuesIn(TinyModelNames()),
                          [](const auto& info) { return info.param; });
 
 // The workspace is an upper bound, cuBLASLt's part of it included, which the simulator lacks.
-TEST(CudaMemoryPlanWorkspaceTest, PromptsAndTheirEvictionStayWithinIt) {
-  const WorkerMemory worker = PlanFor("llama", {}).workers[0];
+void CheckWorkspace(const WeightCase& weights) {
+  const WorkerMemory worker = PlanFor("llama", {}, weights.planned).workers[0];
   cusim::Reset();
-  auto created = kernels::cuda::CudaDevice::Create({});
+  auto created = kernels::cuda::CudaDevice::Create({.weight_type = weights.held});
   ASSERT_TRUE(created.ok()) << created.status();
   const kernels::cuda::CudaDevice& device = **created;
   const uint64_t free_before = *device.FreeBytes();
@@ -101,6 +119,10 @@ TEST(CudaMemoryPlanWorkspaceTest, PromptsAndTheirEvictionStayWithinIt) {
   EXPECT_LT(*device.FreeBytes(), free_after_start);
   EXPECT_LE(free_after_start - *device.FreeBytes(), worker.workspace_bytes);
   EXPECT_LT(free_after_start, free_before);
+}
+
+TEST(CudaMemoryPlanWorkspaceTest, PromptsAndTheirEvictionStayWithinIt) {
+  for (const WeightCase& weights : {kBF16, kInt8, kFp8}) CheckWorkspace(weights);
 }
 
 }  // namespace
