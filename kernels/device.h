@@ -12,6 +12,7 @@
 #include "common/model/model_config.h"
 #include "common/tensor/tensor_type.h"
 #include "kernels/attention_batch.h"
+#include "kernels/entry_chooser.h"
 #include "kernels/kv_arena.h"
 #include "kernels/sampling.h"
 #include "kernels/tensor.h"
@@ -118,6 +119,8 @@ class Device {
   virtual absl::Status ValueNorms(absl::Span<const HeadPages> heads, int stride,
                                   const KvArena& arena, float* norms) = 0;
   virtual absl::Status GatherEntries(absl::Span<const GatherRequest> requests, KvArena& arena) = 0;
+  // Where scores need not come to the host to be chosen by; null: the device has no such ability.
+  virtual EntryChooser* chooser() { return nullptr; }
 
   // One token per request, of logits[m, vocab]; see sampling.h. Results are there after Synchronize,
   // which also tells when a row had nothing to choose; until then the caller keeps them in place.

@@ -10,6 +10,7 @@
 #include "common/status_macros.h"
 #include "common/tensor/dequantize.h"
 #include "kernels/cuda/convert.h"
+#include "kernels/cuda/cuda_entry_chooser.h"
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/cuda_weight.h"
 #include "kernels/cuda/gated_activation.h"
@@ -77,7 +78,10 @@ CudaDevice::CudaDevice(std::string name, WeightType weight_type, cudaStream_t st
       weight_type_(weight_type),
       stream_(stream),
       uploader_(stream),
-      step_tables_(stream, uploader_) {}
+      step_tables_(stream, uploader_),
+      chooser_(std::make_unique<CudaEntryChooser>(*this)) {}
+
+EntryChooser* CudaDevice::chooser() { return chooser_.get(); }
 
 CudaDevice::~CudaDevice() {
   (void)cudaStreamSynchronize(stream_);

@@ -22,6 +22,8 @@
 
 namespace kvec::kernels::cuda {
 
+class CudaEntryChooser;
+
 // A GPU as a device. Operations are queued on one stream and return before they are done, but for
 // those whose results go to the host's memory. Weights are held and multiplied in one type,
 // whatever the file's.
@@ -78,8 +80,19 @@ class CudaDevice : public Device {
   absl::Status ValueNorms(absl::Span<const HeadPages> heads, int stride, const KvArena& arena,
                           float* norms) override;
   absl::Status GatherEntries(absl::Span<const GatherRequest> requests, KvArena& arena) override;
+  EntryChooser* chooser() override;
   absl::Status Sample(Tensor logits, absl::Span<const SampleRequest> requests,
                       absl::Span<SampleResult> results) override;
+
+  // The operations whose names these have, but results go to the GPU's memory: nothing waits.
+  // means[windows, num_heads, stride] and maxima[num_kv_heads, focus_window, stride] (may be null);
+  // workspace[WindowWorkspaceFloats].
+  absl::Status QueueWindowScores(const HeadShape& shape, const WindowScoreRequest& request,
+                                 const KvArena& arena, float* means, float* maxima,
+                                 float* workspace);
+  absl::Status QueueValueNorms(absl::Span<const HeadPages> heads, int stride, const KvArena& arena,
+                               float* norms);
+  Uploader& uploader() { return uploader_; }
 
  private:
   CudaDevice(std::string name, WeightType weight_type, cudaStream_t stream);
@@ -107,6 +120,7 @@ class CudaDevice : public Device {
   CudaScratch product_input_;  // x in the weights' type; of 8 bits with scales and sums
   CudaScratch splits_;         // of decode attention
   CudaScratch results_;        // on their way to the host
+  std::unique_ptr<CudaEntryChooser> chooser_;
 
   // What was queued by Sample and is to be told at Synchronize.
   struct PendingSample {

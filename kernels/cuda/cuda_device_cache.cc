@@ -193,25 +193,45 @@ absl::Status CudaDevice::UploadWindowRequest(const WindowScoreRequest& request,
   return absl::OkStatus();
 }
 
-absl::Status CudaDevice::WindowScores(const HeadShape& shape, const WindowScoreRequest& request,
-                                      const KvArena& arena) {
+absl::Status CudaDevice::QueueWindowScores(const HeadShape& shape,
+                                           const WindowScoreRequest& request, const KvArena& arena,
+                                           float* means, float* maxima, float* workspace) {
   KVEC_RETURN_IF_ERROR(CheckWindowRequest(shape, request));
   WindowScoreArguments arguments = ArgumentsOf(shape, request, arena);
-  const auto stride = static_cast<size_t>(request.stride);
-  std::vector<float> means(static_cast<size_t>(arguments.num_windows * shape.num_heads) * stride);
-  std::vector<float> maxima(static_cast<size_t>(shape.num_kv_heads * arguments.focus_window) *
-                            stride);
-  const size_t workspace = WindowWorkspaceFloats(shape, request.num_queries, arguments.max_entries);
-  KVEC_ASSIGN_OR_RETURN(arguments.workspace,
-                        results_.Reserve<float>(workspace + means.size() + maxima.size()));
-  arguments.means = arguments.workspace + workspace;
-  if (!maxima.empty()) arguments.maxima = arguments.means + means.size();
+  arguments.means = means;
+  arguments.maxima = maxima;
+  arguments.workspace = workspace;
   KVEC_RETURN_IF_ERROR(UploadWindowRequest(request, arguments));
-  KVEC_RETURN_IF_ERROR(ToStatus(cuda::WindowScores(stream_, arguments), "window scores"));
-  KVEC_RETURN_IF_ERROR(DownloadArray(arguments.means, absl::MakeSpan(means)));
-  KVEC_RETURN_IF_ERROR(DownloadArray(arguments.maxima, absl::MakeSpan(maxima)));
+  return ToStatus(cuda::WindowScores(stream_, arguments), "window scores");
+}
+
+absl::Status CudaDevice::WindowScores(const HeadShape& shape, const WindowScoreRequest& request,
+                                      const KvArena& arena) {
+  const auto stride = static_cast<size_t>(request.stride);
+  const size_t focus_window =
+      request.maxima == nullptr ? 0 : static_cast<size_t>(request.focus_window);
+  std::vector<float> means(request.windows.size() * static_cast<size_t>(shape.num_heads) * stride);
+  std::vector<float> maxima(static_cast<size_t>(shape.num_kv_heads) * focus_window * stride);
+  int max_entries = 0;
+  for (const HeadPages& head : request.heads) max_entries = std::max(max_entries, head.num_entries);
+  const size_t workspace = WindowWorkspaceFloats(shape, request.num_queries, max_entries);
+  KVEC_ASSIGN_OR_RETURN(float* const room,
+                        results_.Reserve<float>(workspace + means.size() + maxima.size()));
+  float* const device_means = room + workspace;
+  float* const device_maxima = maxima.empty() ? nullptr : device_means + means.size();
+  KVEC_RETURN_IF_ERROR(QueueWindowScores(shape, request, arena, device_means, device_maxima, room));
+  KVEC_RETURN_IF_ERROR(DownloadArray(device_means, absl::MakeSpan(means)));
+  KVEC_RETURN_IF_ERROR(DownloadArray(device_maxima, absl::MakeSpan(maxima)));
   CopyCandidates(shape, request, means, maxima);
   return absl::OkStatus();
+}
+
+absl::Status CudaDevice::QueueValueNorms(absl::Span<const HeadPages> heads, int stride,
+                                         const KvArena& arena, float* norms) {
+  KVEC_ASSIGN_OR_RETURN(const PagedBatch batch, UploadHeads(heads));
+  return ToStatus(cuda::ValueNorms(stream_, batch, static_cast<int>(heads.size()), stride,
+                                   PagesOf(arena), norms),
+                  "value norms");
 }
 
 absl::Status CudaDevice::ValueNorms(absl::Span<const HeadPages> heads, int stride,
@@ -219,10 +239,7 @@ absl::Status CudaDevice::ValueNorms(absl::Span<const HeadPages> heads, int strid
   if (heads.empty() || stride <= 0) return absl::OkStatus();
   std::vector<float> all(heads.size() * static_cast<size_t>(stride));
   KVEC_ASSIGN_OR_RETURN(float* const device_norms, results_.Reserve<float>(all.size()));
-  KVEC_ASSIGN_OR_RETURN(const PagedBatch batch, UploadHeads(heads));
-  KVEC_RETURN_IF_ERROR(ToStatus(cuda::ValueNorms(stream_, batch, static_cast<int>(heads.size()),
-                                                 stride, PagesOf(arena), device_norms),
-                                "value norms"));
+  KVEC_RETURN_IF_ERROR(QueueValueNorms(heads, stride, arena, device_norms));
   KVEC_RETURN_IF_ERROR(DownloadArray(device_norms, absl::MakeSpan(all)));
   for (size_t head = 0; head < heads.size(); ++head) {
     const size_t begin = head * static_cast<size_t>(stride);

@@ -1,16 +1,19 @@
 # The kernels: plain CUDA C++, compiled for GPUs here and for the host simulator in tests/kernels/cuda.
 set(KVEC_CUDA_KERNELS
   append_kv.cu
+  choose_entries.cu
   convert.cu
   decode_attention.cu
   gated_activation.cu
   gather_entries.cu
+  head_budgets.cu
   prefill_attention.cu
   quantize_rows.cu
   rms_norm.cu
   rope.cu
   sample.cu
   scale_sums.cu
+  score_spans.cu
   tensor_prefill.cu
   value_norms.cu
   window_scores.cu
@@ -22,6 +25,7 @@ set(KVEC_CUDA_DEVICE
   cuda_buffer.cc
   cuda_device.cc
   cuda_device_cache.cc
+  cuda_entry_chooser.cc
   cuda_kv_arena.cc
   cuda_status.cc
   cuda_weight.cc

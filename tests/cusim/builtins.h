@@ -130,6 +130,23 @@ inline int __float_as_int(float value) { return kvec::cusim::CopyBits<int>(value
 inline unsigned __float_as_uint(float value) { return kvec::cusim::CopyBits<unsigned>(value); }
 inline float __int_as_float(int bits) { return kvec::cusim::CopyBits<float>(bits); }
 
+inline long long __double_as_longlong(double value) {
+  return kvec::cusim::CopyBits<long long>(value);
+}
+
+// Rounded each by itself: volatile, so that no compiler makes one operation of two.
+inline float __fmul_rn(float a, float b) {
+  const volatile float product = a * b;
+  return product;
+}
+inline float __fadd_rn(float a, float b) {
+  const volatile float sum = a + b;
+  return sum;
+}
+
+using std::max;
+using std::min;
+
 inline float rsqrtf(float value) { return 1.0f / std::sqrt(value); }
 
 #endif  // KVEC_TESTS_CUSIM_BUILTINS_H_

@@ -65,7 +65,8 @@ int64_t NumBlocksRun();
 // Calls of one of the runtime's functions since Reset.
 int64_t NumCalls(const std::string& function);
 
-// How often the host has waited for a stream since Reset, whatever made it wait.
+// How often since Reset the host has waited for work that had not run: by synchronising, by copies
+// to memory that is not pinned, by freeing memory.
 int64_t NumWaits();
 
 }  // namespace kvec::cusim

@@ -73,10 +73,10 @@ class Runtime {
   // Destroyed ones too, until Reset: streams may still wait for them.
   std::vector<std::unique_ptr<Event>> events_;
   std::map<const void*, size_t> allowed_shared_;  // cudaFuncSetAttribute
+  int64_t num_waits_ = 0;
   cudaError_t last_error_ = cudaSuccess;
   std::string fault_;
   std::map<std::string, int64_t> num_calls_;
-  int64_t num_waits_ = 0;
 };
 
 }  // namespace kvec::cusim

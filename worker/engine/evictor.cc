@@ -27,6 +27,12 @@ bool HasSchedule(const v1::CachePolicy& policy) {
   return policy.prefill_bound_tokens() > 0 || policy.decode_interval_tokens() > 0;
 }
 
+// Whether nothing will be evicted from the sequence after this order.
+bool IsLastEviction(const v1::EvictionOrder& order, const Sequence& sequence) {
+  return order.position() >= sequence.first_prompt_tokens() &&
+         sequence.cache_policy().decode_interval_tokens() == 0;
+}
+
 int NumUnique(const eviction::Selection& selection, int num_candidates) {
   std::vector<uint8_t> kept(num_candidates, 0);
   for (const auto& head : selection) {
@@ -55,11 +61,9 @@ std::string KeptTokenBits(const eviction::Coverage& before, const eviction::Cove
 }
 
 // One bit per token that a head keeps.
-std::string KeptTokenBits(const LayerCandidates& candidates, absl::Span<const int32_t> selected,
-                          int num_tokens, int window) {
+std::string KeptTokenBits(absl::Span<const int32_t> positions, int num_tokens) {
   std::string bits = NoBits(num_tokens);
-  for (int32_t candidate : selected) SetBit(candidates.positions()[candidate], bits);
-  for (int token = num_tokens - window; token < num_tokens; ++token) SetBit(token, bits);
+  for (int32_t position : positions) SetBit(position, bits);
   return bits;
 }
 
@@ -157,7 +161,7 @@ absl::StatusOr<v1::EvictionReport> Evictor::Evict(const v1::EvictionOrder& order
                                                   Sequence& sequence) {
   const trace::ScopedSpan span("eviction");
   const absl::Time begin = absl::Now();
-  const uint64_t sent_before = exchange_.sent_bytes();
+  const uint64_t sent_before = exchange_.sent_bytes() + device_chooser_.sent_bytes();
   const absl::Duration exchanged_before = exchange_.duration();
   KVEC_RETURN_IF_ERROR(CheckOrder(order, sequence));
   const int num_tokens = static_cast<int>(order.position());
@@ -167,22 +171,17 @@ absl::StatusOr<v1::EvictionReport> Evictor::Evict(const v1::EvictionOrder& order
   v1::EvictionReport report;
   report.set_sequence_id(sequence.id());
   report.set_position(order.position());
-  for (int layer = 0; layer < options_.layers.count; ++layer) {
-    if (shape_.sliding_windows[layer] > 0) continue;
-    KVEC_ASSIGN_OR_RETURN(*report.add_layers(),
-                          EvictLayer(layer, order, *policy, sequence, coverage));
-  }
+  KVEC_RETURN_IF_ERROR(device_chooser_.CanChoose(*policy, sequence)
+                           ? EvictByDevice(order, *policy, sequence, coverage, report)
+                           : EvictByHost(order, *policy, sequence, coverage, report));
   KVEC_RETURN_IF_ERROR(PassCoverageOn(coverage));
-  const bool is_last = order.position() >= sequence.first_prompt_tokens() &&
-                       sequence.cache_policy().decode_interval_tokens() == 0;
-  if (is_last) sequence.set_query_window(nullptr);
   sequence.reading_maxima().clear();
   uint64_t kept_entries = 0;
   for (const v1::LayerCacheUsage& layer : report.layers()) kept_entries += layer.kept_entries();
   report.set_kept_entries(kept_entries);
   report.set_kept_token_bits(KeptTokenBits(before, coverage, ObservationWindow(sequence)));
   report.set_eviction_ms(absl::ToDoubleMilliseconds(absl::Now() - begin));
-  report.set_exchanged_bytes(exchange_.sent_bytes() - sent_before);
+  report.set_exchanged_bytes(exchange_.sent_bytes() + device_chooser_.sent_bytes() - sent_before);
   report.set_exchange_ms(absl::ToDoubleMilliseconds(exchange_.duration() - exchanged_before));
   return report;
 }
@@ -242,42 +241,77 @@ absl::StatusOr<Evictor::ScoredLayer> Evictor::ScoreLayer(int layer, const evicti
   return scored;
 }
 
-absl::StatusOr<v1::LayerCacheUsage> Evictor::EvictLayer(int layer, const v1::EvictionOrder& order,
-                                                        const eviction::Policy& policy,
-                                                        Sequence& sequence,
-                                                        eviction::Coverage& coverage) {
-  const int window = ObservationWindow(sequence);
-  const int model_layer = options_.layers.first + layer;
-  const auto budget = static_cast<int>(order.layer_budgets(model_layer));
+absl::StatusOr<LayerChoice> Evictor::ChooseLayer(int layer, int budget,
+                                                 const eviction::Policy& policy, Sequence& sequence,
+                                                 eviction::Coverage& coverage) {
   KVEC_ASSIGN_OR_RETURN(const ScoredLayer scored, ScoreLayer(layer, policy, sequence));
   const LayerCandidates& candidates = scored.candidates;
   const eviction::Selection selection = policy.Select(scored.scores, budget, coverage);
   eviction::AddSelection(scored.scores, selection, coverage);
+  LayerChoice choice;
+  choice.layer = layer;
+  choice.unique_tokens = NumUnique(selection, candidates.size()) + ObservationWindow(sequence);
+  choice.attention_mass = AttentionMassKept(scored.mine, selection);
+  for (int head = 0; head < heads_.num_kv_heads; ++head) {
+    choice.kept.push_back(
+        candidates.Entries(head, selection[exchange_.mine().first_kv_head + head]));
+  }
+  return choice;
+}
 
+absl::Status Evictor::EvictByHost(const v1::EvictionOrder& order, const eviction::Policy& policy,
+                                  Sequence& sequence, eviction::Coverage& coverage,
+                                  v1::EvictionReport& report) {
+  for (int layer = 0; layer < options_.layers.count; ++layer) {
+    if (shape_.sliding_windows[layer] > 0) continue;
+    const auto budget = static_cast<int>(order.layer_budgets(options_.layers.first + layer));
+    KVEC_ASSIGN_OR_RETURN(const LayerChoice choice,
+                          ChooseLayer(layer, budget, policy, sequence, coverage));
+    KVEC_ASSIGN_OR_RETURN(*report.add_layers(), Compact(order, choice, sequence));
+  }
+  if (IsLastEviction(order, sequence)) sequence.set_query_window(nullptr);
+  return absl::OkStatus();
+}
+
+absl::Status Evictor::EvictByDevice(const v1::EvictionOrder& order, const eviction::Policy& policy,
+                                    Sequence& sequence, eviction::Coverage& coverage,
+                                    v1::EvictionReport& report) {
+  const auto budgets = absl::MakeConstSpan(order.layer_budgets().data(), options_.layers.end())
+                           .subspan(options_.layers.first);
+  KVEC_ASSIGN_OR_RETURN(const std::vector<LayerChoice> choices,
+                        device_chooser_.Choose(policy, budgets, sequence, coverage));
+  // Now that the device is idle: memory is freed only when it is.
+  if (IsLastEviction(order, sequence)) sequence.set_query_window(nullptr);
+  for (const LayerChoice& choice : choices) {
+    KVEC_ASSIGN_OR_RETURN(*report.add_layers(), Compact(order, choice, sequence));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::LayerCacheUsage> Evictor::Compact(const v1::EvictionOrder& order,
+                                                     const LayerChoice& choice,
+                                                     Sequence& sequence) {
+  cache::SequenceCache& cache = sequence.cache();
+  KVEC_ASSIGN_OR_RETURN(const auto moves, cache.BeginEviction(choice.layer, choice.kept));
+  KVEC_RETURN_IF_ERROR(device_.GatherEntries(moves, arena_));
+  cache.FinishEviction(choice.layer);
+
+  const int model_layer = options_.layers.first + choice.layer;
   v1::LayerCacheUsage usage;
   usage.set_layer(model_layer);
-  usage.set_budget(budget);
-  usage.set_attention_mass(AttentionMassKept(scored.mine, selection));
-  usage.set_unique_tokens(NumUnique(selection, candidates.size()) + window);
-  std::vector<std::vector<int32_t>> kept;  // [num_kv_heads] entries
+  usage.set_budget(order.layer_budgets(model_layer));
+  usage.set_attention_mass(choice.attention_mass);
+  usage.set_unique_tokens(choice.unique_tokens);
   uint32_t kept_entries = 0;
   for (int head = 0; head < heads_.num_kv_heads; ++head) {
-    const int kv_head = exchange_.mine().first_kv_head + head;
-    const std::vector<int32_t>& selected = selection[kv_head];
-    kept.push_back(candidates.Entries(head, selected));
-    if (kv_head < options_.reported_kv_heads.begin) continue;
-    kept_entries += static_cast<uint32_t>(kept.back().size());
+    if (exchange_.mine().first_kv_head + head < options_.reported_kv_heads.begin) continue;
+    kept_entries += static_cast<uint32_t>(choice.kept[head].size());
     if (order.report_kept_tokens()) {
       usage.add_kept_token_bits(
-          KeptTokenBits(candidates, selected, static_cast<int>(order.position()), window));
+          KeptTokenBits(cache.Positions(choice.layer, head), static_cast<int>(order.position())));
     }
   }
   usage.set_kept_entries(kept_entries);
-
-  cache::SequenceCache& cache = sequence.cache();
-  KVEC_ASSIGN_OR_RETURN(const auto moves, cache.BeginEviction(layer, kept));
-  KVEC_RETURN_IF_ERROR(device_.GatherEntries(moves, arena_));
-  cache.FinishEviction(layer);
   return usage;
 }
 

@@ -13,6 +13,8 @@
 #include "kvec/v1/cluster.pb.h"
 #include "worker/cache/sequence_cache.h"
 #include "worker/comm/group_comm.h"
+#include "worker/engine/device_chooser.h"
+#include "worker/engine/layer_choice.h"
 #include "worker/engine/layer_scorer.h"
 #include "worker/engine/sequence.h"
 #include "worker/eviction/policy.h"
@@ -28,7 +30,8 @@ namespace kvec::worker::engine {
 // Between the workers of a group: one message about what earlier layers kept from each rank of a
 // stage to the same rank of the next, before and after the stage's layers; and in every layer one
 // all-gather of scores among the stage's ranks, before it one of positions where an earlier
-// eviction left different ones. Every rank then chooses alike for all heads of the layer.
+// eviction left different ones. Every rank then chooses alike for all heads of the layer: on the
+// host by the policy, or on a device that can (DeviceChooser).
 class Evictor {
  public:
   struct Options {
@@ -49,12 +52,15 @@ class Evictor {
         shape_(shape),
         options_(std::move(options)),
         exchange_(options_.ranks, options_.rank, heads.group_size),
-        scorer_(device, arena, heads, options_.attention_scale) {}
+        scorer_(device, arena, heads, options_.attention_scale),
+        device_chooser_(device, arena, heads, shape,
+                        {options_.ranks, options_.rank, options_.attention_scale}) {}
 
   // As Transformer::SetComm.
   void SetComm(comm::GroupComm* comm) {
     comm_ = comm;
     exchange_.SetComm(comm == nullptr ? nullptr : comm->ranks.get());
+    device_chooser_.SetComm(comm);
   }
   void set_sentence_end_bits(std::string bits) { options_.sentence_end_bits = std::move(bits); }
 
@@ -90,12 +96,20 @@ class Evictor {
   absl::StatusOr<LayerCandidates> CandidatesOf(int layer, const Sequence& sequence);
   absl::StatusOr<ScoredLayer> ScoreLayer(int layer, const eviction::Policy& policy,
                                          Sequence& sequence);
-  // Evicts one layer (counted in this stage), and tells what it kept.
-  absl::StatusOr<v1::LayerCacheUsage> EvictLayer(int layer, const v1::EvictionOrder& order,
-                                                 const eviction::Policy& policy, Sequence& sequence,
-                                                 eviction::Coverage& coverage);
-  // Share of the window's attention that this rank's query heads lend to what is kept, as their
-  // part of the mean over all query heads of the layer.
+  // Each evicts all layers of this stage that evict, and tells what they kept.
+  absl::Status EvictByHost(const v1::EvictionOrder& order, const eviction::Policy& policy,
+                           Sequence& sequence, eviction::Coverage& coverage,
+                           v1::EvictionReport& report);
+  absl::Status EvictByDevice(const v1::EvictionOrder& order, const eviction::Policy& policy,
+                             Sequence& sequence, eviction::Coverage& coverage,
+                             v1::EvictionReport& report);
+  // What one layer (counted in this stage) is to keep, by the policy.
+  absl::StatusOr<LayerChoice> ChooseLayer(int layer, int budget, const eviction::Policy& policy,
+                                          Sequence& sequence, eviction::Coverage& coverage);
+  // Moves what a layer keeps to its heads' leading pages, and frees the others.
+  absl::StatusOr<v1::LayerCacheUsage> Compact(const v1::EvictionOrder& order,
+                                              const LayerChoice& choice, Sequence& sequence);
+  // See LayerChoice.
   float AttentionMassKept(const eviction::RankScores& scores,
                           const eviction::Selection& selection) const;
   bool ClosesSentence(int32_t token) const;
@@ -107,6 +121,7 @@ class Evictor {
   Options options_;
   eviction::RankExchange exchange_;
   LayerScorer scorer_;
+  DeviceChooser device_chooser_;
   comm::GroupComm* comm_ = nullptr;
 };
 

@@ -5,11 +5,6 @@
 #include "worker/eviction/top_k.h"
 
 namespace kvec::worker::eviction {
-namespace {
-
-constexpr double kSureShare = 0.2;
-
-}  // namespace
 
 Selection SelectAcrossHeads(absl::Span<const float> scores, int num_kv_heads, int num_candidates,
                             int layer_budget) {

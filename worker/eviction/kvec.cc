@@ -1,9 +1,10 @@
 // kvec, the default: spans kept whole, heads served by need, coverage at no cost. Steps 1–6 are
-// KVEC.md's.
+// KVEC.md's. kernels/cuda chooses the same by the same rules.
 
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <optional>
 #include <utility>
 
 #include "worker/eviction/head_budgets.h"
@@ -77,6 +78,18 @@ class Kvec : public Policy {
     return selection;
   }
 
+  std::optional<kernels::ChoiceRules> device_rules() const override {
+    return kernels::ChoiceRules{.span_begins = span_begins_,
+                                .span_floor = parameters_.kvec.span_floor,
+                                .tie_break = kTieBreak,
+                                .decay = kDecay,
+                                .adaptive_heads = parameters_.adaptive_heads,
+                                .sure_share = kSureShare,
+                                .taken_factor = 1.0 - parameters_.kvec.taken_discount,
+                                .reserved_share = parameters_.kvec.reserved_share,
+                                .reserved_from = parameters_.kvec.reserved_from};
+  }
+
  private:
   // [n]: some earlier layer holds the candidate.
   static std::vector<uint8_t> Covered(const LayerScores& scores, const Coverage& coverage) {
@@ -112,7 +125,9 @@ class Kvec : public Policy {
                                 std::vector<float>& p) {
     const int n = static_cast<int>(a.size());
     // By which a maximum shrinks from candidate t - 1 to t, or back.
-    const auto decay = [&](int t) { return DecayOver(scores.Position(t) - scores.Position(t - 1)); };
+    const auto decay = [&](int t) {
+      return DecayOver(scores.Position(t) - scores.Position(t - 1));
+    };
     std::vector<float> decayed(a.begin(), a.end());
     for (int t = 1; t < n; ++t) decayed[t] = std::max(a[t], decay(t) * decayed[t - 1]);
     float backward = 0.0f;

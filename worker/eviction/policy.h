@@ -3,11 +3,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "kernels/entry_chooser.h"
 #include "worker/eviction/layer_scores.h"
 
 namespace kvec::worker::eviction {
@@ -50,13 +52,18 @@ class Policy {
 
   virtual ScoreNeeds needs() const = 0;
 
-  // How much each head wants each candidate before any coverage, [G, n]; kNotHeld where it lacks it.
+  // How much each head wants each candidate before any coverage, [G, n]; kNotHeld where it lacks
+  // it.
   virtual std::vector<float> Scores(const LayerScores& scores) const = 0;
 
   // `layer_budget`: entries over all G heads, G·k (uniform heads: k = layer_budget / G each). Reads
   // `coverage` of the layers before; the caller adds this layer's with AddSelection.
   virtual Selection Select(const LayerScores& scores, int layer_budget,
                            const Coverage& coverage) const = 0;
+
+  // The same as rules that a device with a chooser follows by itself; they refer to the policy.
+  // None: only Select can.
+  virtual std::optional<kernels::ChoiceRules> device_rules() const { return std::nullopt; }
 };
 
 // INVALID_ARGUMENT names an unknown policy and lists the known ones. "full" keeps everything and is

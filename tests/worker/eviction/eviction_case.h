@@ -51,6 +51,11 @@ absl::StatusOr<std::vector<Selection>> RunPolicy(const std::string& policy,
 absl::StatusOr<std::vector<Selection>> RunPolicy(const std::string& policy,
                                                  const EvictionCase& eviction_case);
 
+// The first of LayerScores::heads of every layer, [num_layers][num_kv_heads, num_candidates], as
+// one worker that has everything finds it.
+absl::StatusOr<std::vector<std::vector<float>>> LayerScoresOf(const std::string& policy,
+                                                              const EvictionCase& eviction_case);
+
 }  // namespace kvec::worker::eviction
 
 #endif  // KVEC_TESTS_WORKER_EVICTION_EVICTION_CASE_H_

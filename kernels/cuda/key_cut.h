@@ -1,0 +1,184 @@
+#ifndef KVEC_KERNELS_CUDA_KEY_CUT_H_
+#define KVEC_KERNELS_CUDA_KEY_CUT_H_
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "kernels/cuda/ranked_choice.h"
+#include "kernels/cuda/shared_memory.h"
+#include "kernels/cuda/warp_math.h"
+
+// Choosing the best of many tokens by scores in double precision, by one block of
+// kCutThreads; tokens are marked in words of 32. Device code only. Like ranked_choice.h's cuts, but
+// by longer keys, of which most are never looked at: a cut is known when all tokens with a digit
+// are taken.
+namespace kvec::kernels::cuda {
+
+inline constexpr int kCutThreads = 1024;
+inline constexpr int kCutWarps = kCutThreads / kWarpThreads;
+
+inline constexpr uint64_t kNoKey = 0;  // of what may not be chosen
+
+// 1 … 2^61, monotonic in the score, which is a float that is not negative, or such a float times 0
+// or a factor of 1/256 … 1: of a double's exponent these need 9 bits.
+__device__ __forceinline__ uint64_t CutKeyOf(double score) {
+  constexpr uint64_t kLowest = uint64_t{1023 - 160} << 52;
+  constexpr uint64_t kHighest = (uint64_t{1} << 61) - 1;
+  const uint64_t bits = static_cast<uint64_t>(__double_as_longlong(score));
+  if (bits < kLowest) return 1;
+  return 1 + (bits - kLowest < kHighest ? bits - kLowest : kHighest);
+}
+
+// Takes the tokens whose key >> shift is above that of `prefix`, and the first num_equal of those
+// for which it is the same.
+struct KeyCut {
+  uint64_t prefix;
+  int shift;
+  int num_equal;
+  bool takes_all_equal;
+  int num_taken;  // in all
+};
+
+namespace key_cut {
+
+constexpr int kDigitBits = 11;
+constexpr int kDigits = 1 << kDigitBits;
+constexpr int kDigitsPerThread = kDigits / kCutThreads;
+constexpr int kKeyBits = 62;
+
+// counts[kDigits]: of the tokens whose keys have the prefix above known_shift, by the digit at
+// `shift`.
+template <typename KeyFunction>
+__device__ void CountDigits(int num_tokens, uint64_t prefix, int known_shift, int shift,
+                            const KeyFunction& key_of, int* counts) {
+  for (int i = static_cast<int>(threadIdx.x); i < kDigits; i += kCutThreads) counts[i] = 0;
+  __syncthreads();
+  for (int token = static_cast<int>(threadIdx.x); token < num_tokens; token += kCutThreads) {
+    const uint64_t key = key_of(token);
+    if (key == kNoKey || (key ^ prefix) >> known_shift != 0) continue;
+    atomicAdd(&counts[key >> shift & (kDigits - 1)], 1);
+  }
+  __syncthreads();
+}
+
+// The words that a warp marks: neighbours, so that what needs the order of tokens is a sum over
+// warps.
+struct WordRun {
+  int begin;
+  int end;
+};
+
+__device__ __forceinline__ WordRun RunOfWarp(int num_tokens) {
+  const int num_words = (num_tokens + kWarpThreads - 1) / kWarpThreads;
+  const int length = (num_words + kCutWarps - 1) / kCutWarps;
+  const int begin = static_cast<int>(threadIdx.x) / kWarpThreads * length;
+  return {min(begin, num_words), min(begin + length, num_words)};
+}
+
+__device__ __forceinline__ int LaneOf() { return static_cast<int>(threadIdx.x) % kWarpThreads; }
+__device__ __forceinline__ uint32_t LanesBefore() { return (1u << LaneOf()) - 1; }
+
+// Over the warps before this one.
+__device__ __forceinline__ int SumBeforeWarp(int of_warp) {
+  Count total;
+  const Count own = LaneOf() == 0 ? static_cast<Count>(of_warp) : Count{0};
+  return __shfl_sync(kAllLanes, static_cast<int>(PrefixSum<kCutThreads>(own, total)), 0);
+}
+
+}  // namespace key_cut
+
+// The first `wanted` tokens, at least 1, by falling key_of(token); of equal keys the lower token is
+// first. All that have a key, where they are fewer.
+template <typename KeyFunction>
+__device__ KeyCut CutByKey(int num_tokens, int wanted, const KeyFunction& key_of) {
+  using key_cut::kDigitBits;
+  KVEC_SHARED_ARRAY(int, counts, [key_cut::kDigits]);
+  KVEC_SHARED_ARRAY(int, found, [3]);  // the digit, its tokens, and how many of them are taken
+  uint64_t prefix = 0;
+  int left = wanted;
+  int known_shift = key_cut::kKeyBits;
+  for (;;) {
+    const int shift = max(known_shift - kDigitBits, 0);  // at 0 some bits of the digit are known
+    key_cut::CountDigits(num_tokens, prefix, known_shift, shift, key_of, counts);
+    const int highest =
+        key_cut::kDigits - 1 - static_cast<int>(threadIdx.x) * key_cut::kDigitsPerThread;
+    int own = 0;
+    for (int i = 0; i < key_cut::kDigitsPerThread; ++i) own += counts[highest - i];
+    Count total;
+    int before = static_cast<int>(PrefixSum<kCutThreads>(static_cast<Count>(own), total));
+    // Of the first digit only: later ones have more than they need.
+    if (total <= static_cast<Count>(left)) {
+      return {0, key_cut::kKeyBits, 0, true, static_cast<int>(total)};
+    }
+    for (int i = 0; i < key_cut::kDigitsPerThread; ++i) {
+      const int count = counts[highest - i];
+      if (before < left && before + count >= left) {  // true of one
+        found[0] = highest - i;
+        found[1] = count;
+        found[2] = left - before;
+      }
+      before += count;
+    }
+    __syncthreads();
+    prefix |= static_cast<uint64_t>(found[0]) << shift;
+    left = found[2];
+    const bool takes_all = found[1] == left;
+    __syncthreads();  // before the next digit is found
+    if (takes_all || shift == 0) return {prefix, shift, left, takes_all, wanted};
+    known_shift = shift;
+  }
+}
+
+// Marks the tokens that a cut takes in `words`, bit t % 32 of word t / 32. Afterwards only the warp
+// of a word may read it before the block's next barrier.
+template <typename KeyFunction>
+__device__ void MarkTaken(int num_tokens, const KeyCut& cut, const KeyFunction& key_of,
+                          uint32_t* words) {
+  const key_cut::WordRun run = key_cut::RunOfWarp(num_tokens);
+  const uint64_t prefix = cut.prefix >> cut.shift;
+  const auto key_in = [&](int word) {
+    const int token = word * kWarpThreads + key_cut::LaneOf();
+    return token < num_tokens ? key_of(token) : kNoKey;
+  };
+  const auto is_equal = [&](uint64_t key) { return key != kNoKey && key >> cut.shift == prefix; };
+  int rank = 0;  // among the equal ones, of the warp's next word's first
+  if (!cut.takes_all_equal) {
+    int num_equal = 0;
+    for (int word = run.begin; word < run.end; ++word) {
+      num_equal += __popc(__ballot_sync(kAllLanes, is_equal(key_in(word))));
+    }
+    rank = key_cut::SumBeforeWarp(num_equal);
+  }
+  for (int word = run.begin; word < run.end; ++word) {
+    const uint64_t key = key_in(word);
+    const bool equal = is_equal(key);
+    const uint32_t equals = __ballot_sync(kAllLanes, equal);
+    const bool is_first =
+        cut.takes_all_equal || rank + __popc(equals & key_cut::LanesBefore()) < cut.num_equal;
+    const bool takes = key >> cut.shift > prefix || (equal && is_first);
+    const uint32_t taken = __ballot_sync(kAllLanes, takes);
+    if (key_cut::LaneOf() == 0) words[word] |= taken;
+    rank += __popc(equals);
+  }
+}
+
+// Writes the marked tokens to `list`, ascending; returns how many there are.
+__device__ __forceinline__ void ListMarked(int num_tokens, const uint32_t* words, int32_t* list) {
+  const key_cut::WordRun run = key_cut::RunOfWarp(num_tokens);
+  int count = 0;
+  for (int word = run.begin; word < run.end; ++word) count += __popc(words[word]);
+  int place = key_cut::SumBeforeWarp(count);
+  for (int word = run.begin; word < run.end; ++word) {
+    const uint32_t marked = words[word];
+    if ((marked >> key_cut::LaneOf() & 1) != 0) {
+      list[place + __popc(marked & key_cut::LanesBefore())] =
+          word * kWarpThreads + key_cut::LaneOf();
+    }
+    place += __popc(marked);
+  }
+}
+
+}  // namespace kvec::kernels::cuda
+
+#endif  // KVEC_KERNELS_CUDA_KEY_CUT_H_
