@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "common/status_macros.h"
+#include "worker/trace/span_recorder.h"
 
 namespace kvec::worker::engine {
 
@@ -68,6 +69,7 @@ absl::Status DeviceChooser::QueueLayer(int layer, int num_queries, int num_candi
   KVEC_ASSIGN_OR_RETURN(const kernels::RankWeights weights,
                         device_.chooser()->ScoreLayer(request, arena_));
   if (options_.ranks.size() > 1) {
+    const trace::ScopedSpan span("exchange");
     KVEC_RETURN_IF_ERROR(comm_->TensorRanks().AllGather(weights.mine, weights.all));
     sent_bytes_ += weights.mine.size() * (options_.ranks.size() - 1);
   }

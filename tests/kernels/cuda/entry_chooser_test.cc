@@ -3,6 +3,7 @@
 
 #include "kernels/entry_chooser.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
@@ -227,6 +228,59 @@ TEST_P(CudaEntryChooserTest, KeepsNothingAndEverythingAtTheBudgetsEnds) {
       layers.push_back(RandomWeights(kAll, Values::kSpread, layer + 1));
     }
     ASSERT_NO_FATAL_FAILURE(ExpectSameChoice(parameters, kHeads, layers, budgets, coverage));
+  }
+}
+
+// What ranks bring together: of a KV head that two hold, each has the maximum over its query heads.
+TEST_P(CudaEntryChooserTest, ChoosesFromTheLargestOfTheRanksWeights) {
+  constexpr int kHeads = 3;
+  constexpr int kCandidates = 129;
+  const std::vector<std::vector<KvHeadRange>> groups = {
+      {{0, 2}, {1, 2}}, {{0, 2}, {2, 1}}, {{0, 1}, {0, 1}, {1, 2}}};
+  const PolicyParameters parameters = RandomParameters(kCandidates, 5);
+  const auto policy = MakePolicy("kvec", parameters);
+  ASSERT_TRUE(policy.ok()) << policy.status();
+  const std::vector<int> budgets = {3 * 60};
+  Coverage coverage;
+  coverage.layers_selecting.assign(kCandidates, 0);
+  for (const std::vector<KvHeadRange>& ranks : groups) {
+    for (int rank = 0; rank < static_cast<int>(ranks.size()); ++rank) {
+      const int own_heads = ranks[static_cast<size_t>(rank)].count;
+      ASSERT_TRUE(device_->chooser()
+                      ->Begin({.rules = *(*policy)->device_rules(),
+                               .shape = ShapeOf(own_heads),
+                               .ranks = ranks,
+                               .rank = rank,
+                               .num_candidates = kCandidates,
+                               .layers_selecting = absl::MakeConstSpan(coverage.layers_selecting),
+                               .layer_budgets = budgets})
+                      .ok());
+      const auto to = ScoreLayer(own_heads, kCandidates);
+      ASSERT_TRUE(to.ok()) << to.status();
+      Weights joined(kHeads * kCandidates, 0.0f);
+      std::vector<float> rows;
+      for (const KvHeadRange& range : ranks) {
+        std::vector<float> of_rank =
+            RandomWeights(2 * kCandidates, Values::kSpread, rows.size() + 1);
+        for (int i = 0; i < range.count * kCandidates; ++i) {
+          float& weight = joined[static_cast<size_t>(range.first * kCandidates + i)];
+          weight = std::max(weight, of_rank[static_cast<size_t>(i)]);
+        }
+        rows.insert(rows.end(), of_rank.begin(), of_rank.end());
+      }
+      ASSERT_EQ(to->all.size(), rows.size() * sizeof(float));
+      ASSERT_EQ(to->mine.data() - to->all.data(), rank * static_cast<int64_t>(to->mine.size()));
+      ASSERT_TRUE(device_
+                      ->Upload({reinterpret_cast<const uint8_t*>(rows.data()), to->all.size()},
+                               to->all.data())
+                      .ok());
+      ASSERT_TRUE(device_->chooser()->ChooseLayer().ok());
+      const auto chosen = device_->chooser()->Finish();
+      ASSERT_TRUE(chosen.ok()) << chosen.status();
+      ASSERT_EQ(chosen->layers[0].kept,
+                (*policy)->Select(ScoresOf(joined, kHeads), budgets[0], coverage));
+      ASSERT_EQ(chosen->layers[0].lost_attention.size(), static_cast<size_t>(own_heads));
+    }
   }
 }
 

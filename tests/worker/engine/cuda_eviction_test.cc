@@ -11,6 +11,7 @@
 #include "gtest/gtest.h"
 #include "kernels/cuda/cuda_device.h"
 #include "tests/cusim/cusim.h"
+#include "tests/kernels/cuda/kernel_test.h"
 #include "tests/kernels/host_choice_device.h"
 #include "tests/worker/engine/engine_harness.h"
 #include "tests/worker/model/golden_file.h"
@@ -20,8 +21,8 @@ namespace {
 
 enum class Chooser { kDevice, kHost };
 
-std::unique_ptr<kernels::Device> MakeDevice(Chooser chooser, cusim::Order order) {
-  cusim::Reset({.order = order});
+std::unique_ptr<kernels::Device> MakeDevice(Chooser chooser, const cusim::Options& order) {
+  cusim::Reset(order);
   auto device = kernels::cuda::CudaDevice::Create({});
   EXPECT_TRUE(device.ok()) << device.status();
   if (chooser == Chooser::kDevice) return *std::move(device);
@@ -43,7 +44,7 @@ struct Outcome {
 };
 
 // The eviction has a Step of its own.
-Outcome Evict(const EvictionCase& eviction, Chooser chooser, cusim::Order order) {
+Outcome Evict(const EvictionCase& eviction, Chooser chooser, const cusim::Options& order) {
   EngineHarness harness(TinyModelFolder(eviction.model), MakeDevice(chooser, order), {});
   harness.engine().set_sentence_end_bits(std::string(64, '\x11'));
   std::vector<int32_t> prompt;
@@ -73,10 +74,12 @@ Outcome Evict(const EvictionCase& eviction, Chooser chooser, cusim::Order order)
   return outcome;
 }
 
-class CudaEvictionTest : public testing::TestWithParam<cusim::Order> {};
+class CudaEvictionTest : public testing::TestWithParam<cusim::Options> {};
 INSTANTIATE_TEST_SUITE_P(Orders, CudaEvictionTest,
-                         testing::Values(cusim::Order::kForward, cusim::Order::kReverse,
-                                         cusim::Order::kRandom));
+                         testing::Values(cusim::Options{.order = cusim::Order::kForward},
+                                         cusim::Options{.order = cusim::Order::kReverse},
+                                         cusim::Options{.order = cusim::Order::kRandom}),
+                         kernels::cuda::OrderName);
 
 TEST_P(CudaEvictionTest, KeepsAndReportsWhatTheHostsChoiceWould) {
   for (const EvictionCase& eviction :

@@ -1,0 +1,198 @@
+// Evictions of a group whose ranks gather their scores over NCCL and choose on their GPUs, on the
+// host simulator, against the same group whose hosts gather and choose.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "kernels/cuda/cuda_device.h"
+#include "tests/cusim/cusim.h"
+#include "tests/kernels/cuda/kernel_test.h"
+#include "tests/kernels/host_choice_device.h"
+#include "tests/worker/comm/thread_communicator.h"
+#include "tests/worker/engine/engine_harness.h"
+#include "tests/worker/engine/group_harness.h"
+#include "tests/worker/model/golden_file.h"
+#include "worker/comm/nccl/nccl_device_comm.h"
+
+namespace kvec::worker::engine {
+namespace {
+
+enum class Chooser { kDevice, kHost };
+
+// Engines with a simulated GPU each, and a thread of their own while they do something.
+class GpuGroup {
+ public:
+  GpuGroup(const std::string& model, GroupShape shape, Chooser chooser, const cusim::Options& order)
+      : shape_(shape), workers_(static_cast<size_t>(shape.size())) {
+    cusim::Options options = order;
+    options.num_devices = shape.size();
+    cusim::Reset(options);
+    auto files = ModelFiles::Open(TinyModelFolder(model));
+    EXPECT_TRUE(files.ok()) << files.status();
+    files_ = *std::move(files);
+    auto comms = comm::MakeThreadGroup(shape.num_stages, shape.num_ranks);
+    ForEach([&](int index, Worker& worker) {
+      worker.comm = std::move(comms[static_cast<size_t>(index)]);
+      Make(index, chooser, worker);
+    });
+  }
+
+  ~GpuGroup() {
+    for (Worker& worker : workers_) worker.comm->Abort();
+    ForEach([](int, Worker& worker) {
+      worker.engine.reset();
+      worker.comm.reset();
+      worker.device.reset();
+    });
+  }
+
+  const ModelConfig& config() const { return files_->config(); }
+
+  // The workers' results, stage-major.
+  std::vector<v1::StepResult> Run(const v1::Step& step) {
+    std::vector<v1::StepResult> results(workers_.size());
+    ForEach([&](int index, Worker& worker) {
+      auto result = worker.engine->Execute(step);
+      EXPECT_TRUE(result.ok()) << "worker " << index << ": " << result.status();
+      if (result.ok()) results[static_cast<size_t>(index)] = *std::move(result);
+    });
+    return results;
+  }
+
+ private:
+  struct Worker {
+    std::unique_ptr<comm::GroupComm> comm;
+    std::unique_ptr<kernels::Device> device;
+    std::unique_ptr<comm::nccl::NcclDeviceComm> device_comm;
+    Progress progress;
+    std::unique_ptr<Engine> engine;
+  };
+
+  void ForEach(const std::function<void(int, Worker&)>& body) {
+    std::vector<std::thread> threads;
+    for (int i = 0; i < shape_.size(); ++i) {
+      threads.emplace_back([this, i, &body] {
+        EXPECT_EQ(cudaSetDevice(i), cudaSuccess);
+        body(i, workers_[static_cast<size_t>(i)]);
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+  }
+
+  void Make(int index, Chooser chooser, Worker& worker) {
+    auto device = kernels::cuda::CudaDevice::Create({.index = index});
+    ASSERT_TRUE(device.ok()) << device.status();
+    worker.device_comm = std::make_unique<comm::nccl::NcclDeviceComm>((*device)->stream());
+    worker.device = *std::move(device);
+    if (chooser == Chooser::kHost) {
+      worker.device = std::make_unique<kernels::HostChoiceDevice>(std::move(worker.device));
+    }
+    const absl::Status connected = worker.device_comm->Connect(
+        {.connect = absl::Seconds(60), .operation = absl::Seconds(60)}, *worker.comm);
+    ASSERT_TRUE(connected.ok()) << connected;
+    const int num_layers = config().num_layers;
+    const int first = num_layers * worker.comm->stage / shape_.num_stages;
+    const int end = num_layers * (worker.comm->stage + 1) / shape_.num_stages;
+    auto engine = Engine::Create(*files_, *worker.device,
+                                 {.layers = {first, end - first},
+                                  .rank = worker.comm->rank,
+                                  .num_ranks = shape_.num_ranks,
+                                  .kv_bytes = 4 << 20,
+                                  .kv_type = kernels::KvType::kF16},
+                                 worker.progress);
+    ASSERT_TRUE(engine.ok()) << engine.status();
+    worker.engine = *std::move(engine);
+    worker.engine->SetComm(worker.comm.get());
+    worker.engine->set_sentence_end_bits(std::string(64, '\x11'));
+  }
+
+  const GroupShape shape_;
+  std::unique_ptr<ModelFiles> files_;
+  std::vector<Worker> workers_;
+};
+
+struct Outcome {
+  v1::EvictionReport report;
+  uint64_t exchanged_bytes = 0;  // by one rank
+  double exchange_ms = 0;        // that its host took part in
+  v1::SequenceResult next_token;
+};
+
+Outcome Evict(const std::string& model, GroupShape shape, Chooser chooser,
+              const cusim::Options& order) {
+  constexpr int kPromptTokens = 75;
+  constexpr int kSelected = 21;
+  constexpr int32_t kNextToken = 5;
+  GpuGroup group(model, shape, chooser, order);
+  std::vector<int32_t> prompt;
+  for (int i = 0; i < kPromptTokens; ++i) prompt.push_back((i * 37 + 11) % 250);
+  v1::Step step;
+  step.set_step_id(1);
+  EngineHarness::AddStart(1, kPromptTokens, EngineHarness::GreedySampling(), step);
+  *step.mutable_starts(0)->mutable_cache() = EngineHarness::CachePolicyOf("kvec");
+  EngineHarness::AddWork(1, prompt, 0, true, true, step);
+  v1::EvictionOrder& eviction = *step.add_evictions();
+  eviction.set_sequence_id(1);
+  eviction.set_position(kPromptTokens);
+  eviction.set_report_kept_tokens(true);
+  for (int layer = 0; layer < group.config().num_layers; ++layer) {
+    eviction.add_layer_budgets(group.config().num_kv_heads * kSelected);
+  }
+  std::vector<v1::EvictionReport> reports;
+  for (const v1::StepResult& result : group.Run(step)) {
+    if (result.evictions_size() == 1) reports.push_back(result.evictions(0));
+  }
+  Outcome outcome;
+  if (static_cast<int>(reports.size()) != shape.size()) return outcome;
+  outcome.exchanged_bytes = reports[0].exchanged_bytes();
+  outcome.exchange_ms = reports[0].exchange_ms();
+  outcome.report = JoinReports(reports, shape.num_ranks);
+
+  v1::Step next;
+  next.set_step_id(2);
+  EngineHarness::AddWork(1, {kNextToken}, kPromptTokens, false, true, next);
+  const int sampler = (shape.num_stages - 1) * shape.num_ranks;
+  const v1::StepResult result = group.Run(next)[static_cast<size_t>(sampler)];
+  if (result.results_size() == 1) outcome.next_token = result.results(0);
+  return outcome;
+}
+
+class CudaGroupEvictionTest : public testing::TestWithParam<cusim::Options> {};
+INSTANTIATE_TEST_SUITE_P(Orders, CudaGroupEvictionTest,
+                         testing::Values(cusim::Options{.order = cusim::Order::kForward},
+                                         cusim::Options{.order = cusim::Order::kReverse}),
+                         kernels::cuda::OrderName);
+
+// 4 query heads and 2 KV heads: ranks with one KV head each, with unequal shares, and with parts
+// of the same.
+TEST_P(CudaGroupEvictionTest, KeepsAndReportsWhatTheHostsChoiceWould) {
+  for (const GroupShape shape :
+       {GroupShape{1, 2}, GroupShape{1, 3}, GroupShape{1, 4}, GroupShape{3, 1}, GroupShape{2, 2}}) {
+    SCOPED_TRACE(testing::Message()
+                 << shape.num_stages << " stages, " << shape.num_ranks << " ranks");
+    const Outcome expected = Evict("qwen3", shape, Chooser::kHost, GetParam());
+    Outcome actual = Evict("qwen3", shape, Chooser::kDevice, GetParam());
+    ASSERT_EQ(expected.report.layers_size(), 3);
+    EXPECT_EQ(actual.next_token.SerializeAsString(), expected.next_token.SerializeAsString());
+    EXPECT_EQ(actual.exchanged_bytes, expected.exchanged_bytes);
+    EXPECT_EQ(actual.exchange_ms, 0);
+    EXPECT_EQ(expected.exchange_ms > 0, shape.num_ranks > 1);
+    ASSERT_EQ(actual.report.layers_size(), expected.report.layers_size());
+    for (int layer = 0; layer < expected.report.layers_size(); ++layer) {
+      v1::LayerCacheUsage& a = *actual.report.mutable_layers(layer);
+      const v1::LayerCacheUsage& b = expected.report.layers(layer);
+      EXPECT_NEAR(a.attention_mass(), b.attention_mass(), 1e-6) << "layer " << layer;
+      a.set_attention_mass(b.attention_mass());  // of doubles in another order
+    }
+    EXPECT_EQ(actual.report.DebugString(), expected.report.DebugString());
+  }
+}
+
+}  // namespace
+}  // namespace kvec::worker::engine
