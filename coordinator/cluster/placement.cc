@@ -20,8 +20,9 @@ constexpr int kMaxReplicas = 64;
 // Keys and values are taken as 16 bits.
 constexpr uint64_t kKvNumberBytes = 2;
 
-// [num_stages] How many layers each stage has. best[s][n]: the least sum of squares of the first n
-// layers on s stages.
+// [num_stages] How many layers each stage has. best[s][n]: the least sum of costs of the first n
+// layers on s stages. A cost is bytes²/speed: could layers be cut, its least sum would be where all
+// stages take equally long.
 std::vector<int> DivideLayers(int num_stages, const ModelBytes& bytes,
                               absl::Span<const double> stage_speeds) {
   const int num_layers = static_cast<int>(bytes.layers.size());
@@ -32,8 +33,7 @@ std::vector<int> DivideLayers(int num_stages, const ModelBytes& bytes,
   const auto cost = [&](int stage, int begin, int end) {
     const double read =
         until[end] - until[begin] + (end == num_layers ? static_cast<double>(bytes.head) : 0);
-    const double time = stage_speeds.empty() ? read : read / stage_speeds[stage];
-    return time * time;
+    return read * read / (stage_speeds.empty() ? 1.0 : stage_speeds[stage]);
   };
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   std::vector<std::vector<double>> best(num_stages + 1,

@@ -61,9 +61,9 @@ ModelBytes MeasureModelBytes(const ModelFiles& files);
 
 // [num_stages · num_ranks], stage-major. Layers are contiguous, and the stages as equal as they can
 // be in how long they take in a Step of decode: what they read, weights and cache of their layers
-// and the last one's head, by how fast they read. (The embedding is looked up, row by row.) The sum
-// of the squares is least. stage_speeds: [num_stages], in any unit; empty: all alike. The shape has
-// passed CheckParallelShape.
+// and the last one's head, by how fast they read. (The embedding is looked up, row by row.)
+// stage_speeds: [num_stages], in any unit; empty: all alike. The shape has passed
+// CheckParallelShape.
 std::vector<v1::Placement> PlaceWorkers(const ParallelShape& shape, const ModelBytes& bytes,
                                         absl::Span<const double> stage_speeds = {});
 

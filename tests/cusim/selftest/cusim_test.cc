@@ -176,6 +176,9 @@ TEST_F(CusimRuntimeTest, CountsCallsAndWaits) {
   // Pageable memory is filled when the call returns, and nobody may still use what is freed.
   ASSERT_EQ(cudaMemcpyAsync(host_, device_, 4, cudaMemcpyDeviceToHost, stream_), cudaSuccess);
   EXPECT_EQ(NumWaits(), waits + 2);
+  EXPECT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);  // there is nothing to wait for
+  EXPECT_EQ(NumWaits(), waits + 2);
+  ASSERT_EQ(cudaMemcpyAsync(pinned, device_, 4, cudaMemcpyDeviceToHost, stream_), cudaSuccess);
   EXPECT_EQ(cudaFreeHost(pinned), cudaSuccess);
   EXPECT_EQ(NumWaits(), waits + 3);
 }
