@@ -1,10 +1,10 @@
 // What each head of a layer keeps. One block: a head's scores depend on what the heads before it
-// have taken, and a layer's on the layers before. For each head a radix select, of 11 bits a pass,
+// have taken, and a layer's on the layers before. For each head a radix select, of 12 bits a pass,
 // over n scores, once for its free slots and up to twice for the reserved ones: all bits of the
-// keys would be 6 passes, but a cut is mostly known after 3. With one pass to mark what is taken, a
-// head reads its scores 4 to 12 times, 4 n bytes each, from the L2 cache; bitmaps and counts add
-// less than a tenth. SumLostAttention reads the means once more, 4 n num_heads bytes, a block per
-// query head.
+// keys would be 6 passes, but a cut is mostly known after 2, which leave one score in 2^15. With
+// one pass to mark what is taken a head reads its scores 3 times, or 6 with reserved slots, 4 n
+// bytes each, from the L2 cache; bitmaps and counts add less than a third. SumLostAttention reads
+// the means once more, 4 n num_heads bytes, a block per query head.
 
 #include <cuda_runtime.h>
 
@@ -104,11 +104,23 @@ __device__ void OrderHeads(const ChooseArguments& a, const HeadOrder& order) {
 
 // Takes note of the layer for those after it.
 __device__ void CountLayer(const ChooseArguments& a) {
+  constexpr int kBatch = 4;  // numbers that are on their way from memory at a time
   int own = 0;
-  for (int t = static_cast<int>(threadIdx.x); t < a.num_candidates; t += kCutThreads) {
-    if (!HasBit(a.taken_words, t)) continue;
-    ++a.layers_selecting[t];
-    ++own;
+  for (int begin = static_cast<int>(threadIdx.x); begin < a.num_candidates;
+       begin += kBatch * kCutThreads) {
+    int counts[kBatch];
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const int t = begin + i * kCutThreads;
+      const bool is_taken = t < a.num_candidates && HasBit(a.taken_words, t);
+      counts[i] = is_taken ? a.layers_selecting[t] + 1 : 0;
+    }
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      if (counts[i] == 0) continue;
+      a.layers_selecting[begin + i * kCutThreads] = static_cast<uint16_t>(counts[i]);
+      ++own;
+    }
   }
   Count total;
   (void)PrefixSum<kCutThreads>(static_cast<Count>(own), total);
@@ -130,7 +142,7 @@ __global__ void __launch_bounds__(kCutThreads) ChooseEntriesKernel(ChooseArgumen
   CountLayer(a);
 }
 
-constexpr int kSumThreads = 256;
+constexpr int kSumThreads = 1024;
 
 // Grid [num_heads].
 __global__ void __launch_bounds__(kSumThreads)
@@ -144,8 +156,10 @@ __global__ void __launch_bounds__(kSumThreads)
       kept_words + static_cast<size_t>(kv_head) * static_cast<size_t>((n + 31) / 32);
   const float* const row = means + static_cast<size_t>(head) * static_cast<size_t>(n);
   double sum = 0;
+#pragma unroll 4
   for (int t = thread; t < n; t += kSumThreads) {
-    if (!HasBit(kept, t)) sum += row[t];
+    const float mean = row[t];
+    sum += HasBit(kept, t) ? 0.0f : mean;
   }
   sums[thread] = sum;
   for (int count = kSumThreads / 2; count > 0; count /= 2) {

@@ -1,6 +1,6 @@
 // The joint choice of (head, candidate) pairs, of which only the number per head is wanted: so no
 // pair is ever marked. A radix select over the scores' 32-bit keys in three passes, each of which
-// counts digits per head, in blocks of 4,096 candidates, and then finds the digit at which the
+// counts digits per head, in blocks of 2,048 candidates, and then finds the digit at which the
 // heads' counts, none below `sure`, add up to the budget. 3 · 4 n num_kv_heads bytes, from the L2
 // cache where a layer's scores fit there, and six launches.
 
@@ -17,7 +17,8 @@ namespace {
 constexpr int kNumPasses = 3;
 constexpr int kDigits = 2048;
 constexpr int kCountThreads = 256;
-constexpr int kCandidatesPerBlock = 4096;
+constexpr int kCandidatesPerThread = 8;
+constexpr int kCandidatesPerBlock = kCandidatesPerThread * kCountThreads;
 constexpr int kDecideThreads = 1024;
 constexpr int kDigitsPerThread = kDigits / kDecideThreads;
 
@@ -55,10 +56,18 @@ __global__ void __launch_bounds__(kCountThreads)
       a.scores + static_cast<size_t>(head) * static_cast<size_t>(a.num_candidates);
   const int begin = static_cast<int>(blockIdx.x) * kCandidatesPerBlock;
   const int end = min(begin + kCandidatesPerBlock, a.num_candidates);
-  for (int t = begin + static_cast<int>(threadIdx.x); t < end; t += kCountThreads) {
-    const uint32_t key = KeyOf(scores[t]);
-    if (pass > 0 && key >> prefix_shift != prefix >> prefix_shift) continue;
-    atomicAdd(&counts[key >> shift & (kDigits - 1)], 1);
+  float own[kCandidatesPerThread] = {};
+#pragma unroll
+  for (int i = 0; i < kCandidatesPerThread; ++i) {
+    const int t = begin + i * kCountThreads + static_cast<int>(threadIdx.x);
+    if (t < end) own[i] = scores[t];
+  }
+#pragma unroll
+  for (int i = 0; i < kCandidatesPerThread; ++i) {
+    const uint32_t key = KeyOf(own[i]);
+    const bool has_prefix = pass == 0 || key >> prefix_shift == prefix >> prefix_shift;
+    const bool is_candidate = begin + i * kCountThreads + static_cast<int>(threadIdx.x) < end;
+    if (is_candidate && has_prefix) atomicAdd(&counts[key >> shift & (kDigits - 1)], 1);
   }
   __syncthreads();
   int* const all = workspace.CountsOf(pass, a.num_kv_heads, head);

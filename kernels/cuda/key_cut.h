@@ -42,10 +42,12 @@ struct KeyCut {
 
 namespace key_cut {
 
-constexpr int kDigitBits = 11;
+constexpr int kDigitBits = 12;
 constexpr int kDigits = 1 << kDigitBits;
 constexpr int kDigitsPerThread = kDigits / kCutThreads;
 constexpr int kKeyBits = 62;
+
+constexpr int kBatch = 4;  // keys that are on their way from memory at a time
 
 // counts[kDigits]: of the tokens whose keys have the prefix above known_shift, by the digit at
 // `shift`.
@@ -54,10 +56,19 @@ __device__ void CountDigits(int num_tokens, uint64_t prefix, int known_shift, in
                             const KeyFunction& key_of, int* counts) {
   for (int i = static_cast<int>(threadIdx.x); i < kDigits; i += kCutThreads) counts[i] = 0;
   __syncthreads();
-  for (int token = static_cast<int>(threadIdx.x); token < num_tokens; token += kCutThreads) {
-    const uint64_t key = key_of(token);
-    if (key == kNoKey || (key ^ prefix) >> known_shift != 0) continue;
-    atomicAdd(&counts[key >> shift & (kDigits - 1)], 1);
+  for (int begin = static_cast<int>(threadIdx.x); begin < num_tokens;
+       begin += kBatch * kCutThreads) {
+    uint64_t keys[kBatch];
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const int token = begin + i * kCutThreads;
+      keys[i] = token < num_tokens ? key_of(token) : kNoKey;
+    }
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      if (keys[i] == kNoKey || (keys[i] ^ prefix) >> known_shift != 0) continue;
+      atomicAdd(&counts[keys[i] >> shift & (kDigits - 1)], 1);
+    }
   }
   __syncthreads();
 }
@@ -79,11 +90,11 @@ __device__ __forceinline__ WordRun RunOfWarp(int num_tokens) {
 __device__ __forceinline__ int LaneOf() { return static_cast<int>(threadIdx.x) % kWarpThreads; }
 __device__ __forceinline__ uint32_t LanesBefore() { return (1u << LaneOf()) - 1; }
 
-// Over the warps before this one.
-__device__ __forceinline__ int SumBeforeWarp(int of_warp) {
+// Over the threads of the warps before this one.
+__device__ __forceinline__ int SumBeforeWarp(int of_thread) {
   Count total;
-  const Count own = LaneOf() == 0 ? static_cast<Count>(of_warp) : Count{0};
-  return __shfl_sync(kAllLanes, static_cast<int>(PrefixSum<kCutThreads>(own, total)), 0);
+  const Count before = PrefixSum<kCutThreads>(static_cast<Count>(of_thread), total);
+  return __shfl_sync(kAllLanes, static_cast<int>(before), 0);
 }
 
 }  // namespace key_cut
@@ -124,7 +135,6 @@ __device__ KeyCut CutByKey(int num_tokens, int wanted, const KeyFunction& key_of
     prefix |= static_cast<uint64_t>(found[0]) << shift;
     left = found[2];
     const bool takes_all = found[1] == left;
-    __syncthreads();  // before the next digit is found
     if (takes_all || shift == 0) return {prefix, shift, left, takes_all, wanted};
     known_shift = shift;
   }
@@ -145,37 +155,48 @@ __device__ void MarkTaken(int num_tokens, const KeyCut& cut, const KeyFunction& 
   int rank = 0;  // among the equal ones, of the warp's next word's first
   if (!cut.takes_all_equal) {
     int num_equal = 0;
-    for (int word = run.begin; word < run.end; ++word) {
-      num_equal += __popc(__ballot_sync(kAllLanes, is_equal(key_in(word))));
-    }
+    for (int word = run.begin; word < run.end; ++word) num_equal += is_equal(key_in(word)) ? 1 : 0;
     rank = key_cut::SumBeforeWarp(num_equal);
   }
-  for (int word = run.begin; word < run.end; ++word) {
-    const uint64_t key = key_in(word);
-    const bool equal = is_equal(key);
-    const uint32_t equals = __ballot_sync(kAllLanes, equal);
-    const bool is_first =
-        cut.takes_all_equal || rank + __popc(equals & key_cut::LanesBefore()) < cut.num_equal;
-    const bool takes = key >> cut.shift > prefix || (equal && is_first);
-    const uint32_t taken = __ballot_sync(kAllLanes, takes);
-    if (key_cut::LaneOf() == 0) words[word] |= taken;
-    rank += __popc(equals);
+  for (int first = run.begin; first < run.end; first += key_cut::kBatch) {
+    uint64_t keys[key_cut::kBatch];
+#pragma unroll
+    for (int i = 0; i < key_cut::kBatch; ++i) {
+      keys[i] = first + i < run.end ? key_in(first + i) : kNoKey;
+    }
+#pragma unroll
+    for (int i = 0; i < key_cut::kBatch; ++i) {
+      const bool equal = is_equal(keys[i]);
+      const uint32_t equals = __ballot_sync(kAllLanes, equal);
+      const bool is_first =
+          cut.takes_all_equal || rank + __popc(equals & key_cut::LanesBefore()) < cut.num_equal;
+      const bool takes = keys[i] >> cut.shift > prefix || (equal && is_first);
+      const uint32_t taken = __ballot_sync(kAllLanes, takes);
+      if (key_cut::LaneOf() == 0 && taken != 0) words[first + i] |= taken;
+      rank += __popc(equals);
+    }
   }
 }
 
-// Writes the marked tokens to `list`, ascending; returns how many there are.
+// Writes the marked tokens to `list`, ascending.
 __device__ __forceinline__ void ListMarked(int num_tokens, const uint32_t* words, int32_t* list) {
   const key_cut::WordRun run = key_cut::RunOfWarp(num_tokens);
-  int count = 0;
-  for (int word = run.begin; word < run.end; ++word) count += __popc(words[word]);
-  int place = key_cut::SumBeforeWarp(count);
-  for (int word = run.begin; word < run.end; ++word) {
-    const uint32_t marked = words[word];
-    if ((marked >> key_cut::LaneOf() & 1) != 0) {
-      list[place + __popc(marked & key_cut::LanesBefore())] =
-          word * kWarpThreads + key_cut::LaneOf();
+  const int lane = key_cut::LaneOf();
+  int own_marked = 0;
+  for (int word = run.begin + lane; word < run.end; word += kWarpThreads) {
+    own_marked += __popc(words[word]);
+  }
+  int place = key_cut::SumBeforeWarp(own_marked);
+  for (int first = run.begin; first < run.end; first += kWarpThreads) {
+    const uint32_t own = first + lane < run.end ? words[first + lane] : 0;
+    const int count = min(kWarpThreads, run.end - first);
+    for (int i = 0; i < count; ++i) {
+      const uint32_t marked = __shfl_sync(kAllLanes, own, i);
+      if ((marked >> lane & 1) != 0) {
+        list[place + __popc(marked & key_cut::LanesBefore())] = (first + i) * kWarpThreads + lane;
+      }
+      place += __popc(marked);
     }
-    place += __popc(marked);
   }
 }
 

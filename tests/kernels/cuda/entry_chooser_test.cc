@@ -36,6 +36,14 @@ using worker::eviction::Selection;
 
 using Weights = std::vector<float>;  // [G, n]
 
+// Under ThreadSanitizer a barrier of 1,024 threads takes its time: a few cases are enough to look at
+// accesses.
+#ifdef __SANITIZE_THREAD__
+constexpr bool kIsSlow = true;
+#else
+constexpr bool kIsSlow = false;
+#endif
+
 enum class Values {
   kSpread,  // over many powers of two
   kTied,    // one of four
@@ -191,6 +199,8 @@ TEST_P(CudaEntryChooserTest, KeepsWhatThePolicyKeepsOnTheHost) {
   for (const auto& [num_kv_heads, n] :
        {std::pair{1, 1}, {2, 7}, {3, 31}, {8, 97}, {5, 513}, {2, 2049}, {3, 4500}}) {
     for (const Values values : {Values::kSpread, Values::kTied, Values::kEqual, Values::kSparse}) {
+      if (values != Values::kSpread && (n > 4000 || kIsSlow)) continue;
+      if (kIsSlow && num_kv_heads > 3) continue;
       SCOPED_TRACE(testing::Message() << num_kv_heads << " heads, " << n << " candidates, values "
                                       << static_cast<int>(values));
       ++seed;
@@ -218,6 +228,7 @@ TEST_P(CudaEntryChooserTest, KeepsNothingAndEverythingAtTheBudgetsEnds) {
   constexpr int kCandidates = 67;
   constexpr int kAll = kHeads * kCandidates;
   for (const bool adaptive : {true, false}) {
+    if (kIsSlow && !adaptive) continue;
     PolicyParameters parameters = RandomParameters(kCandidates, 3);
     parameters.adaptive_heads = adaptive;
     Coverage coverage;
@@ -321,6 +332,7 @@ TEST_P(CudaEntryChooserTest, KeepsWhatTheOracleKeeps) {
     ASSERT_TRUE(golden.ok()) << golden.status();
     const auto expected = golden->keep.find("kvec");
     if (expected == golden->keep.end()) continue;
+    if (kIsSlow && golden->num_kv_heads > 2) continue;
     ++num_cases;
     const auto layers = worker::eviction::LayerScoresOf("kvec", *golden);
     ASSERT_TRUE(layers.ok()) << layers.status();
@@ -336,7 +348,7 @@ TEST_P(CudaEntryChooserTest, KeepsWhatTheOracleKeeps) {
           << entry.path().stem() << ", layer " << layer;
     }
   }
-  EXPECT_EQ(num_cases, 5);
+  EXPECT_EQ(num_cases, kIsSlow ? 2 : 5);
 }
 
 // A plan that is right, for a test to spoil.

@@ -75,10 +75,7 @@ Outcome Evict(const EvictionCase& eviction, Chooser chooser, const cusim::Option
 }
 
 class CudaEvictionTest : public testing::TestWithParam<cusim::Options> {};
-INSTANTIATE_TEST_SUITE_P(Orders, CudaEvictionTest,
-                         testing::Values(cusim::Options{.order = cusim::Order::kForward},
-                                         cusim::Options{.order = cusim::Order::kReverse},
-                                         cusim::Options{.order = cusim::Order::kRandom}),
+INSTANTIATE_TEST_SUITE_P(Orders, CudaEvictionTest, kernels::cuda::kAllOrders,
                          kernels::cuda::OrderName);
 
 TEST_P(CudaEvictionTest, KeepsAndReportsWhatTheHostsChoiceWould) {
