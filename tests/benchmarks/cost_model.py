@@ -18,6 +18,7 @@ import sys
 FLOAT_BYTES = 4      # of hidden states, scores and logits
 SLICE_BYTES = 64 << 10  # sums of more than two ranks are made in slices from here on
 WINDOW = 16          # observation window: never a candidate
+BUDGET = 1024        # entries of a KV head that an eviction leaves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +65,12 @@ PCIE = Link(10e-6, 25e9)           # PCIe 5, half of it
 SELECT_NS = 58
 SELECT_PROCESSOR = "one Zen 3 core"
 
+# The same on the GPU (kernels/cuda/cuda_entry_chooser.cc). Kernels and copies that a layer queues,
+# the moves of what is kept included; and how often the one block that chooses goes over a head's
+# scores: two digits and a mark, for free and for reserved slots, and its bitmaps.
+CHOICE_OPERATIONS = 24
+CHOICE_PASSES = 7
+
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
@@ -74,6 +81,9 @@ class Machine:
     stages: Link = NETWORK
     to_host: Link = PCIE
     select: float = 1e-9 * SELECT_NS   # host's seconds per (KV head, candidate)
+    launch: float = 2e-6               # of a kernel or copy behind others
+    multiprocessor: float = 64 * 1.7e9  # bytes a second that one reads from the L2 cache
+    block_pass: float = 1e-6           # of one block, beside its bytes: latency and barriers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,13 +196,25 @@ def prefill_time(model, shape, tokens, chunk, machine):
 
 @dataclasses.dataclass(frozen=True)
 class Eviction:
-    scores: float     # window scores and value norms: keys and values are read once
-    exchange: float   # of scores between ranks, of what is held between stages
-    to_host: float    # all heads' scores to the processor that chooses
-    select: float     # there, by every rank for all heads
+    scores: float        # window scores and value norms: keys and values are read once
+    exchange: float      # of scores between ranks, of what is held between stages
+    gpu_choice: float    # by every rank for all heads, and what is kept to the host
+    host_choice: float   # in its place: all heads' scores to the processor, and the choice there
 
     def total(self):
-        return self.scores + self.exchange + self.to_host + self.select
+        return self.scores + self.exchange + self.gpu_choice
+
+    def total_by_host(self):
+        return self.scores + self.exchange + self.host_choice
+
+
+def gpu_choice_time(model, shape, candidates, machine):
+    """Of a layer. One block chooses, head after head; the other kernels have the whole GPU, and go
+    over the means of a rank's query heads 3 times and over numbers of all KV heads 9 times."""
+    numbers = candidates * (3 * model.num_heads / shape.tp + 9 * model.num_kv_heads)
+    one_pass = machine.block_pass + candidates * FLOAT_BYTES / machine.multiprocessor
+    return (CHOICE_OPERATIONS * machine.launch + numbers * FLOAT_BYTES / machine.bandwidth
+            + model.num_kv_heads * CHOICE_PASSES * one_pass)
 
 
 def eviction_time(model, shape, tokens, machine):
@@ -206,11 +228,14 @@ def eviction_time(model, shape, tokens, machine):
             most * candidates * FLOAT_BYTES * (shape.tp - 1) / machine.ranks.beta)
     rows = model.num_kv_heads * candidates
     handed_on = (shape.pp - 1) * (machine.stages.alpha + 2 * tokens / machine.stages.beta)
-    host = machine.to_host.alpha + rows * FLOAT_BYTES / machine.to_host.beta
+    scores_to_host = machine.to_host.alpha + rows * FLOAT_BYTES / machine.to_host.beta
+    kept = model.num_layers * model.num_kv_heads * BUDGET
+    kept_to_host = shape.pp * machine.to_host.alpha + kept * 4 / machine.to_host.beta
     return Eviction(scores=model.num_layers * cache / machine.bandwidth,
                     exchange=model.num_layers * exchange + handed_on,
-                    to_host=model.num_layers * host,
-                    select=model.num_layers * rows * machine.select)
+                    gpu_choice=model.num_layers * gpu_choice_time(model, shape, candidates, machine)
+                    + kept_to_host,
+                    host_choice=model.num_layers * (scores_to_host + rows * machine.select))
 
 
 # The page.
@@ -220,7 +245,6 @@ CASES = [
     ("8B, 8 GPUs, 400 Gb/s", LLAMA_8B, Shape(8, 1), Machine(ranks=NETWORK)),
     ("70B, 2×8 GPUs", LLAMA_70B, Shape(8, 2), Machine()),
 ]
-BUDGET = 1024  # entries of a KV head that an eviction leaves
 
 
 def ms(seconds):
@@ -258,13 +282,13 @@ def eviction_table():
             prefill = computing + communication
             rows.append([name, f"{tokens:,}", ms(prefill), ms(eviction.scores),
                          ms(eviction.exchange), percent(eviction.exchange / prefill),
-                         ms(eviction.to_host + eviction.select),
-                         percent(eviction.total() / prefill),
-                         percent((eviction.scores + eviction.exchange) / prefill),
+                         ms(eviction.gpu_choice), percent(eviction.total() / prefill),
+                         ms(eviction.host_choice), percent(eviction.total_by_host() / prefill),
                          ms(saved_time(model, shape, tokens, machine))])
     return table(["", "tokens", "prefill, ms", "scores, ms", "exchange, ms", "of the prefill",
-                  "choice on the host, ms", "whole eviction, of the prefill",
-                  "without the choice", "saved a Step, ms"], rows)
+                  "choice on the GPU, ms", "whole eviction, of the prefill",
+                  "choice on the host, ms", "whole eviction with it",
+                  "saved a Step, ms"], rows)
 
 
 def saved_time(model, shape, tokens, machine):
@@ -309,7 +333,8 @@ A model, and where its numbers come from. This page is the output of `tests/benc
 | number | is |
 | --- | --- |
 | how many messages, and how many bytes | counted, and checked: `tests/integration/trace_test.py` compares the formulas below with the counters of the real communicator (`sent_bytes` of `kvec trace`, `exchanged_bytes` of an answer), message by message, for 2×1, 3×1, 1×2 and 2×2 workers |
-| what the choice of an eviction takes | measured: {select_ns} ns for a KV head's token (`policy_benchmark`, `kvec`, {processor}) |
+| what the choice of an eviction takes on the host | measured: {select_ns} ns for a KV head's token (`policy_benchmark`, `kvec`, {processor}) |
+| what that choice takes on the GPU | counted passes and launches, times **assumed** |
 | how long GPUs, NVLink, PCIe and networks take | **assumed** from data sheets, nothing measured: see the end |
 
 ## What is sent
@@ -360,7 +385,8 @@ SmolLM2, 4,096 tokens, `kvec` with a budget of 512, two Zen 3 cores, shared memo
 
 H100 SXM: {memory} of 3.35 TB/s, {tensor} of 990 TFLOP/s (dense bf16). NVLink 4: {nvlink} of 450 GB/s each way, α =
 {nvlink_us:.0f} µs, a launch and a synchronisation. 400 Gb/s, one adapter for each GPU: {network} of it, α =
-{network_us:.0f} µs. PCIe: {pcie:.0f} GB/s, α = {pcie_us:.0f} µs. Weights and cache in 16 bits, hidden states,
+{network_us:.0f} µs. PCIe: {pcie:.0f} GB/s, α = {pcie_us:.0f} µs. A kernel behind others: {launch_us:.0f} µs; a pass of one block: {pass_us:.0f} µs,
+and its bytes at {multiprocessor:.0f} GB/s. Weights and cache in 16 bits, hidden states,
 scores and logits in 32. Nothing overlaps: neither sums with products nor an eviction with other requests' Steps.
 """
 
@@ -377,21 +403,23 @@ def decode_words():
 
 
 def eviction_words():
-    exchange, whole, device = [], [], []
+    exchange, whole, by_host = [], [], []
     for _, model, shape, machine in CASES:
         for tokens in (4096, 32768):
             prefill = sum(prefill_time(model, shape, tokens, 2048, machine))
             eviction = eviction_time(model, shape, tokens, machine)
             exchange.append(eviction.exchange / prefill)
             whole.append(eviction.total() / prefill)
-            device.append((eviction.scores + eviction.exchange) / prefill)
+            by_host.append(eviction.total_by_host() / prefill)
     return (f"- Reconciling what ranks hold costs {percent(min(exchange))} to "
             f"{percent(max(exchange))} of the prefill.\n"
-            f"- The choice is what costs: scores go to the host, where every rank chooses for all "
-            f"heads of a layer. So a\n  whole eviction is {percent(min(whole))} to "
-            f"{percent(max(whole))} of the prefill. A choice made on the device would leave "
-            f"{percent(min(device))} to\n  {percent(max(device))}, and the kernels. Ranks that choose for a part of "
-            "the layers each and tell each other would divide it by R. Neither is built.\n"
+            f"- The GPU chooses what `kvec` keeps: a whole eviction is {percent(min(whole))} to "
+            f"{percent(max(whole))} of the prefill. Most of it is\n  that heads choose one after the "
+            f"other, {CHOICE_PASSES} passes of one block each, and {CHOICE_OPERATIONS} kernels and "
+            "copies of a layer.\n"
+            f"- The host's choice would make it {percent(min(by_host))} to {percent(max(by_host))}. "
+            "That is still the way of the other policies, of a cache that was\n  evicted from before "
+            "and of prompts that are read again.\n"
             "- Where it can be measured, on CPU workers, all of it is small: see below.")
 
 
@@ -404,7 +432,9 @@ def page():
         memory=percent(machine.bandwidth / 3.35e12), tensor=percent(machine.flops / 990e12),
         nvlink=percent(machine.ranks.beta / 450e9), nvlink_us=1e6 * machine.ranks.alpha,
         network=percent(NETWORK.beta / 50e9), network_us=1e6 * NETWORK.alpha,
-        pcie=machine.to_host.beta / 1e9, pcie_us=1e6 * machine.to_host.alpha)
+        pcie=machine.to_host.beta / 1e9, pcie_us=1e6 * machine.to_host.alpha,
+        launch_us=1e6 * machine.launch, pass_us=1e6 * machine.block_pass,
+        multiprocessor=machine.multiprocessor / 1e9)
 
 
 # The check against a trace.
