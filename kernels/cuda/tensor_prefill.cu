@@ -1,64 +1,48 @@
-// Prefill attention over per-head page tables on tensor cores, by CUDA's own WMMA, whose tiles of
-// 16 are the pages' and the row tiles': libraries that have it share one page table between all
-// heads.
+// Prefill attention over per-head page tables on tensor cores: libraries that have it share one
+// page table between all heads.
 //
 // A block takes some tokens with all query heads of a KV head, up to 128 rows, so that it reads
 // keys and values once for all of them. It walks over the head's entries in tiles; while one is
-// multiplied, the next is copied. Each warp has rows of its own for all entries: it keeps their
-// scores and outputs in registers, and a fragment of keys or values serves both of its 16 rows.
+// multiplied, the next is copied. Each warp has rows of its own for all entries: their scores,
+// weights and outputs stay in its registers, and a fragment of keys or values serves both of its 16
+// rows.
 //
 // Tiles begin at multiples of their size, and what a row is scaled by hangs on its own scores
 // alone, so that a row's bits depend on its role and place only.
 
 #include <cuda_pipeline.h>
 #include <cuda_runtime.h>
-#include <mma.h>
 
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/prefill_tile.h"
+#include "kernels/cuda/tensor_core.h"
 #include "kernels/cuda/tensor_prefill.h"
 
 namespace kvec::kernels::cuda {
 namespace {
 
-namespace wmma = nvcuda::wmma;
-
-constexpr int kTile = 16;  // of WMMA, in every direction
-static_assert(kTileRows == kTile);
 constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * kWarpThreads;
-constexpr int kWeightEntries = 32;  // whose weights a warp has in shared memory at once
-constexpr int kWeightStride = kWeightEntries + 8;
-constexpr int kScratchStride = kTile + 4;
-constexpr int kPlaces = 8;  // numbers of a row fragment's 256 that a lane holds
+constexpr int kTile = 16;  // rows, entries or columns of a fragment of queries, keys or values
+constexpr int kHalf = kTile / 2;  // columns of a fragment of scores or outputs
 
 // Weights are 2^(score - base). A row's base moves only to a score above it by more than this,
 // which is rare after the first tile: the row's sum and output need rescaling then.
 constexpr float kHeadroom = 8.0f;
 
-template <typename Stored>
-using RowMajorA = wmma::fragment<wmma::matrix_a, kTile, kTile, kTile, Stored, wmma::row_major>;
-template <typename Stored, typename Layout>
-using FragmentB = wmma::fragment<wmma::matrix_b, kTile, kTile, kTile, Stored, Layout>;
-using Accumulator = wmma::fragment<wmma::accumulator, kTile, kTile, kTile, float>;
-static_assert(Accumulator::num_elements == kPlaces);
-
 // What a block of heads of up to kDim numbers takes on: as much as registers hold. With 256 numbers
-// 64 rows and 32 entries, so that two blocks fit into a multiprocessor's shared memory, and one
-// into that of smaller cards.
+// 64 rows and 32 entries, which fit into smaller cards' shared memory, too.
 template <int kDim>
 struct BlockShape {
   static constexpr int kRowFragments = kDim <= 128 ? 2 : 1;  // of a warp
   static constexpr int kWarpRows = kRowFragments * kTile;
   static constexpr int kRows = kWarps * kWarpRows;
   static constexpr int kEntries = kDim <= 128 ? 64 : 32;
-  static constexpr int kEntryFragments = kEntries / kTile;
-  static constexpr int kColFragments = kDim / kTile;
   // Of queries, keys and values: neighbouring rows begin in different banks.
   static constexpr int kStride = kDim + 8;
 };
 
-// A block's shared memory. All tiles begin at multiples of 32 bytes, as WMMA wants it.
+// A block's shared memory.
 template <typename Stored, int kDim>
 struct TensorMemory {
   using Shape = BlockShape<kDim>;
@@ -66,14 +50,6 @@ struct TensorMemory {
   Stored queries[Shape::kRows][Shape::kStride];
   Stored keys[Shape::kEntries][Shape::kStride];
   Stored values[Shape::kEntries][Shape::kStride];
-  union Warp {
-    Stored weights[Shape::kWarpRows][kWeightStride];
-    float scratch[Shape::kWarpRows][kScratchStride];
-  } warps[kWarps];
-  // Of each row.
-  float bases[Shape::kRows];
-  float shifts[Shape::kRows];   // what the base has just moved by
-  float factors[Shape::kRows];  // what all earlier weights are multiplied with
   int num_visible[Shape::kRows];
 };
 
@@ -117,6 +93,7 @@ struct GroupTask {
     end = visible_to_first + num_tokens - 1;
   }
 
+  // Entries that a row sees.
   __device__ int VisibleTo(int row) const {
     return row < num_rows ? visible_to_first + row / group.count : 0;
   }
@@ -163,37 +140,29 @@ __device__ void LoadRows(const AttentionArguments& a, const GroupTask& task,
       const bool is_there = row < task.num_rows && col < head_dim;
       memory.queries[row][col] = FromFloat<Stored>(is_there ? query[col] : 0.0f);
     }
-    if (lane == 0) {
-      memory.num_visible[row] = task.VisibleTo(row);
-      memory.bases[row] = 0;
-    }
+    if (lane == 0) memory.num_visible[row] = task.VisibleTo(row);
   }
 }
 
-// A warp's rows. Lane l keeps the softmax of row l % kWarpRows; scores and outputs are spread over
-// the warp by fragments.
+// A warp's rows. Of each row fragment a lane shares two rows, kRowsApart apart, with its quad.
 template <typename Stored, int kDim>
 class WarpRows {
  public:
   using Shape = BlockShape<kDim>;
   using Memory = TensorMemory<Stored, kDim>;
 
-  __device__ __forceinline__ WarpRows(const GroupTask& task, int sliding_window, Memory& memory)
+  __device__ __forceinline__ WarpRows(const GroupTask& task, int sliding_window,
+                                      const Memory& memory)
       : memory_(memory),
-        warp_(memory.warps[threadIdx.x / kWarpThreads]),
-        lane_(static_cast<int>(threadIdx.x) % kWarpThreads),
         first_row_(static_cast<int>(threadIdx.x) / kWarpThreads * Shape::kWarpRows),
         sliding_window_(sliding_window),
-        visible_to_first_(task.VisibleTo(first_row_)),
-        has_no_base_(first_row_ + lane_ % Shape::kWarpRows < task.num_rows) {
+        visible_to_first_(task.VisibleTo(first_row_)) {
     const int last_row = first_row_ + Shape::kWarpRows - 1;
     visible_to_last_ = task.VisibleTo(last_row < task.num_rows ? last_row : task.num_rows - 1);
 #pragma unroll
-    for (int i = 0; i < Shape::kRowFragments; ++i) {
-#pragma unroll
-      for (int j = 0; j < Shape::kColFragments; ++j) wmma::fill_fragment(out_[i][j], 0.0f);
+    for (int i = 0; i < kLaneRows; ++i) {
+      if (RowOf(i) < task.num_rows) without_base_ |= 1u << i;
     }
-    FindPlaces();
   }
 
   // Whether any of the rows sees an entry of the tile from `begin` on.
@@ -207,23 +176,24 @@ class WarpRows {
 #pragma unroll
     for (int i = 0; i < Shape::kRowFragments; ++i) {
 #pragma unroll
-      for (int j = 0; j < Shape::kEntryFragments; ++j) wmma::fill_fragment(scores_[i][j], 0.0f);
+      for (int j = 0; j < kScoreFragments; ++j) scores_[i][j] = {};
     }
-#pragma unroll
+    // More at once would be loaded ahead, for which no registers are left.
+#pragma unroll 2
     for (int col = 0; col < kDim; col += kTile) {
-      RowMajorA<Stored> queries[Shape::kRowFragments];
+      FragmentA queries[Shape::kRowFragments];
 #pragma unroll
       for (int i = 0; i < Shape::kRowFragments; ++i) {
-        wmma::load_matrix_sync(queries[i], &memory_.queries[first_row_ + i * kTile][col],
-                               Shape::kStride);
+        queries[i] = LoadA(&memory_.queries[first_row_ + i * kTile][col], Shape::kStride);
       }
 #pragma unroll
-      for (int j = 0; j < Shape::kEntryFragments; ++j) {
-        FragmentB<Stored, wmma::col_major> keys;
-        wmma::load_matrix_sync(keys, &memory_.keys[j * kTile][col], Shape::kStride);
+      for (int j = 0; j < kScoreFragments; j += 2) {
+        FragmentB keys[2];
+        LoadColumnsB(&memory_.keys[j * kHalf][col], Shape::kStride, keys);
 #pragma unroll
         for (int i = 0; i < Shape::kRowFragments; ++i) {
-          wmma::mma_sync(scores_[i][j], queries[i], keys, scores_[i][j]);
+          MultiplyAdd<Stored>(scores_[i][j], queries[i], keys[0]);
+          MultiplyAdd<Stored>(scores_[i][j + 1], queries[i], keys[1]);
         }
       }
     }
@@ -233,23 +203,15 @@ class WarpRows {
   __device__ __forceinline__ void Normalize(int begin, float log2_scale) {
     const bool all_visible = begin + Shape::kEntries <= visible_to_first_ &&
                              begin >= FirstVisible(visible_to_last_, sliding_window_);
-    bool must_move = has_no_base_;
+    if (!all_visible) Hide(begin);
+    bool must_move = without_base_ != 0;
 #pragma unroll
-    for (int i = 0; i < Shape::kRowFragments; ++i) {
+    for (int row = 0; row < kLaneRows; ++row) {
 #pragma unroll
-      for (int p = 0; p < kPlaces; ++p) {
-        const int row = first_row_ + i * kTile + RowOf(p);
-        const float base = memory_.bases[row];
-        const int end = all_visible ? 0 : memory_.num_visible[row] - begin;
-        const int first = all_visible ? 0 : FirstVisible(end + begin, sliding_window_) - begin;
-#pragma unroll
-        for (int j = 0; j < Shape::kEntryFragments; ++j) {
-          float& score = scores_[i][j].x[p];
-          const int entry = j * kTile + ColOf(p);
-          score = fmaf(score, log2_scale, -base);
-          if (!all_visible && (entry < first || entry >= end)) score = kNegativeInfinity;
-          must_move |= score > kHeadroom;
-        }
+      for (int i = 0; i < kLaneScores; ++i) {
+        float& score = ScoreOf(row, i);
+        score = fmaf(score, log2_scale, -bases_[row]);
+        must_move |= score > kHeadroom;
       }
     }
     if (__ballot_sync(kAllLanes, must_move) != 0) MoveBases();
@@ -258,167 +220,124 @@ class WarpRows {
   // out += weights · values.
   __device__ __forceinline__ void MultiplyValues() {
 #pragma unroll
-    for (int begin = 0; begin < Shape::kEntries; begin += kWeightEntries) {
-      WriteWeights(begin / kTile);
-      __syncwarp();
-      AddWeights();
+    for (int j = 0; j < kScoreFragments; j += 2) {
+      FragmentA weights[Shape::kRowFragments];
 #pragma unroll
-      for (int k = 0; k < kWeightEntries; k += kTile) {
-        RowMajorA<Stored> weights[Shape::kRowFragments];
+      for (int i = 0; i < Shape::kRowFragments; ++i) {
+        TakeWeights(i, scores_[i][j]);
+        TakeWeights(i, scores_[i][j + 1]);
+        weights[i] = RoundToA<Stored>(scores_[i][j], scores_[i][j + 1]);
+      }
+#pragma unroll
+      for (int col = 0; col < kDim; col += kTile) {
+        FragmentB values[2];
+        LoadRowsB(&memory_.values[j * kHalf][col], Shape::kStride, values);
 #pragma unroll
         for (int i = 0; i < Shape::kRowFragments; ++i) {
-          wmma::load_matrix_sync(weights[i], &warp_.weights[i * kTile][k], kWeightStride);
-        }
-#pragma unroll
-        for (int j = 0; j < Shape::kColFragments; ++j) {
-          FragmentB<Stored, wmma::row_major> values;
-          wmma::load_matrix_sync(values, &memory_.values[begin + k][j * kTile], Shape::kStride);
-#pragma unroll
-          for (int i = 0; i < Shape::kRowFragments; ++i) {
-            wmma::mma_sync(out_[i][j], weights[i], values, out_[i][j]);
-          }
+          MultiplyAdd<Stored>(out_[i][col / kHalf], weights[i], values[0]);
+          MultiplyAdd<Stored>(out_[i][col / kHalf + 1], weights[i], values[1]);
         }
       }
-      __syncwarp();
     }
   }
 
   __device__ __forceinline__ void Store(const AttentionArguments& a, const GroupTask& task) {
     const int head_dim = a.shape.head_dim;
-    if (lane_ < Shape::kWarpRows) memory_.factors[first_row_ + lane_] = sum_;
 #pragma unroll
-    for (int j = 0; j < Shape::kColFragments; ++j) {
+    for (int row = 0; row < kLaneRows; ++row) {
+      const float scale = 1.0f / WarpSum<4>(sums_[row]);
+      if (RowOf(row) >= task.num_rows) continue;
+      const int token = RowOf(row) / task.group.count;
+      const int head = task.group.first + RowOf(row) - token * task.group.count;
+      float* const to = a.out.data + (task.first_row + token) * a.out.stride + head * head_dim;
 #pragma unroll
-      for (int i = 0; i < Shape::kRowFragments; ++i) {
-        wmma::store_matrix_sync(&warp_.scratch[i * kTile][0], out_[i][j], kScratchStride,
-                                wmma::mem_row_major);
+      for (int i = 0; i < kLaneCols; ++i) {
+        if (ColOf(i) < head_dim) to[ColOf(i)] = OutOf(row, i) * scale;
       }
-      __syncwarp();
-      const int col = j * kTile + lane_ % kTile;
-      for (int i = lane_ / kTile; i < Shape::kWarpRows; i += kWarpThreads / kTile) {
-        const int row = first_row_ + i;
-        if (row >= task.num_rows || col >= head_dim) continue;
-        const int token = row / task.group.count;
-        const int head = task.group.first + row - token * task.group.count;
-        a.out.data[(task.first_row + token) * a.out.stride + head * head_dim + col] =
-            warp_.scratch[i][lane_ % kTile] / memory_.factors[row];
-      }
-      __syncwarp();
     }
   }
 
  private:
-  // WMMA does not tell which numbers of a fragment a lane holds: a fragment of their own places
-  // does.
-  __device__ __forceinline__ void FindPlaces() {
-    float* const places = &warp_.scratch[0][0];
-    for (int i = lane_; i < kTile * kTile; i += kWarpThreads) places[i] = static_cast<float>(i);
-    __syncwarp();
-    Accumulator own;
-    wmma::load_matrix_sync(own, places, kTile, wmma::mem_row_major);
-#pragma unroll
-    for (int p = 0; p < kPlaces; ++p) {
-      places_[p / 4] |= static_cast<unsigned>(own.x[p]) << (p % 4 * 8);
-    }
+  static constexpr int kScoreFragments = Shape::kEntries / kHalf;
+  static constexpr int kOutFragments = kDim / kHalf;
+  // What a lane holds: rows, and of each of them so many scores and columns.
+  static constexpr int kLaneRows = 2 * Shape::kRowFragments;
+  static constexpr int kLaneScores = 2 * kScoreFragments;
+  static constexpr int kLaneCols = 2 * kOutFragments;
+
+  // The lane's row-th row, of the block's.
+  __device__ __forceinline__ int RowOf(int row) const {
+    return first_row_ + row / 2 * kTile + row % 2 * kRowsApart + QuadOfLane();
   }
-  __device__ __forceinline__ int RowOf(int place) const {
-    return static_cast<int>(places_[place / 4] >> (place % 4 * 8 + 4) & 15);
+  // The entry of the tile, or the column, of the i-th number that a lane holds of a row.
+  __device__ __forceinline__ static int ColOf(int i) {
+    return i / 2 * kHalf + LaneOfQuad() * 2 + i % 2;
   }
-  __device__ __forceinline__ int ColOf(int place) const {
-    return static_cast<int>(places_[place / 4] >> (place % 4 * 8) & 15);
+  __device__ __forceinline__ float& ScoreOf(int row, int i) {
+    return scores_[row / 2][i / 2].numbers[row % 2 * 2 + i % 2];
+  }
+  __device__ __forceinline__ float& OutOf(int row, int i) {
+    return out_[row / 2][i / 2].numbers[row % 2 * 2 + i % 2];
   }
 
-  // The lane's row's largest score above its base.
-  __device__ __forceinline__ float RowMax() {
-    float max = kNegativeInfinity;
+  // Scores that a row does not see, of the tile from `begin` on.
+  __device__ __forceinline__ void Hide(int begin) {
 #pragma unroll
-    for (int j = 0; j < Shape::kEntryFragments; ++j) {
+    for (int row = 0; row < kLaneRows; ++row) {
+      const int num_visible = memory_.num_visible[RowOf(row)];
+      const int end = num_visible - begin;
+      const int first = FirstVisible(num_visible, sliding_window_) - begin;
 #pragma unroll
-      for (int i = 0; i < Shape::kRowFragments; ++i) {
-        wmma::store_matrix_sync(&warp_.scratch[i * kTile][0], scores_[i][j], kScratchStride,
-                                wmma::mem_row_major);
+      for (int i = 0; i < kLaneScores; ++i) {
+        if (ColOf(i) < first || ColOf(i) >= end) ScoreOf(row, i) = kNegativeInfinity;
       }
-      __syncwarp();
-      for (int i = 0; i < kTile; ++i) {
-        max = fmaxf(max, warp_.scratch[lane_ % Shape::kWarpRows][i]);
-      }
-      __syncwarp();
     }
-    return max;
   }
 
   // A row that needs nothing is moved by exactly 0 and multiplied by exactly 1.
   __device__ __forceinline__ void MoveBases() {
-    const float max = RowMax();
-    float shift = 0;
-    float factor = 1;
-    if (has_no_base_ ? max > kNegativeInfinity : max > kHeadroom) {
-      shift = max;
-      if (!has_no_base_) factor = exp2f(-max);  // else there is nothing to multiply
-      has_no_base_ = false;
-    }
-    sum_ *= factor;
-    if (lane_ < Shape::kWarpRows) {
-      memory_.bases[first_row_ + lane_] += shift;
-      memory_.shifts[first_row_ + lane_] = shift;
-      memory_.factors[first_row_ + lane_] = factor;
-    }
-    __syncwarp();
 #pragma unroll
-    for (int i = 0; i < Shape::kRowFragments; ++i) {
+    for (int row = 0; row < kLaneRows; ++row) {
+      float max = kNegativeInfinity;
 #pragma unroll
-      for (int p = 0; p < kPlaces; ++p) {
-        const int row = first_row_ + i * kTile + RowOf(p);
-        const float shift_of_row = memory_.shifts[row];
-        const float factor_of_row = memory_.factors[row];
-#pragma unroll
-        for (int j = 0; j < Shape::kEntryFragments; ++j) scores_[i][j].x[p] -= shift_of_row;
-#pragma unroll
-        for (int j = 0; j < Shape::kColFragments; ++j) out_[i][j].x[p] *= factor_of_row;
+      for (int i = 0; i < kLaneScores; ++i) max = fmaxf(max, ScoreOf(row, i));
+      max = WarpMax<4>(max);
+      float shift = 0;
+      float factor = 1;
+      const bool has_base = (without_base_ >> row & 1) == 0;
+      if (max > (has_base ? kHeadroom : kNegativeInfinity)) {
+        shift = max;
+        if (has_base) factor = exp2f(-max);  // else there is nothing to multiply
+        without_base_ &= ~(1u << row);
       }
-    }
-    __syncwarp();
-  }
-
-  // Of kWeightEntries entries from fragment `first` on.
-  __device__ __forceinline__ void WriteWeights(int first) {
+      bases_[row] += shift;
+      sums_[row] *= factor;
 #pragma unroll
-    for (int i = 0; i < Shape::kRowFragments; ++i) {
+      for (int i = 0; i < kLaneScores; ++i) ScoreOf(row, i) -= shift;
 #pragma unroll
-      for (int p = 0; p < kPlaces; ++p) {
-        Stored* const to = &warp_.weights[i * kTile + RowOf(p)][ColOf(p)];
-#pragma unroll
-        for (int j = 0; j < kWeightEntries / kTile; ++j) {
-          to[j * kTile] = FromFloat<Stored>(exp2f(scores_[i][first + j].x[p]));
-        }
-      }
+      for (int i = 0; i < kLaneCols; ++i) OutOf(row, i) *= factor;
     }
   }
 
-  // To the lane's row's sum, as rounded as the values will see them.
-  __device__ __forceinline__ void AddWeights() {
-    const Stored* const weights = warp_.weights[lane_ % Shape::kWarpRows];
+  // Turns scores of row fragment i into weights.
+  __device__ __forceinline__ void TakeWeights(int i, FragmentD& scores) {
 #pragma unroll
-    for (int i = 0; i < kWeightEntries; i += kVectorSize<Stored>) {
-      float numbers[kVectorSize<Stored>];
-      LoadVector(weights + i, numbers);
-#pragma unroll
-      for (int j = 0; j < kVectorSize<Stored>; ++j) sum_ += numbers[j];
+    for (int j = 0; j < 4; ++j) {
+      scores.numbers[j] = exp2f(scores.numbers[j]);
+      sums_[i * 2 + j / 2] += scores.numbers[j];
     }
   }
 
-  Memory& memory_;
-  typename Memory::Warp& warp_;
-  const int lane_;
+  const Memory& memory_;
   const int first_row_;  // of the block's
   const int sliding_window_;
   const int visible_to_first_;
   int visible_to_last_;
-  bool has_no_base_;  // the lane's row has seen nothing yet
-  float sum_ = 0;
-  unsigned places_[kPlaces / 4] = {};  // row and column, 4 bits each
-  Accumulator scores_[Shape::kRowFragments][Shape::kEntryFragments];
-  Accumulator out_[Shape::kRowFragments][Shape::kColFragments];  // not yet divided by the sums
+  unsigned without_base_ = 0;  // a bit for each row that has seen nothing yet
+  float bases_[kLaneRows] = {};
+  float sums_[kLaneRows] = {};  // of the lane's own weights
+  FragmentD scores_[Shape::kRowFragments][kScoreFragments];
+  FragmentD out_[Shape::kRowFragments][kOutFragments] = {};  // not yet divided by the sums
 };
 
 // Grid [tiles · parts, num_kv_heads].

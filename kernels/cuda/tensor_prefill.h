@@ -11,10 +11,13 @@ namespace kvec::kernels::cuda {
 // float32.
 cudaError_t TensorPrefill(cudaStream_t stream, const AttentionArguments& arguments);
 
+inline constexpr int kMaxTensorGroup = 64;  // rows of a token that fit into every block
+
 // Arenas of 16 bits, and heads of whole tiles of 16 numbers.
 inline bool CanPrefillOnTensorCores(const AttentionArguments& arguments) {
   const KvType type = arguments.kv.type;
-  return (type == KvType::kBF16 || type == KvType::kF16) && arguments.shape.head_dim % 16 == 0;
+  return (type == KvType::kBF16 || type == KvType::kF16) && arguments.shape.head_dim % 16 == 0 &&
+         arguments.shape.group_size <= kMaxTensorGroup;
 }
 
 }  // namespace kvec::kernels::cuda

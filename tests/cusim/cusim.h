@@ -26,7 +26,7 @@
 //   of accesses that nothing orders.
 //
 // Not there: the default stream, __shared__ without kernels/cuda/shared_memory.h's macros, thread
-// block clusters, inline PTX.
+// block clusters, inline PTX but for kernels/cuda/tensor_core.h's (ptx.h).
 //
 // Calls from several host threads take turns; a kernel runs on the thread that waits for it.
 namespace kvec::cusim {

@@ -16,6 +16,10 @@ uint64_t ShuffleBits(uint32_t mask, uint64_t value, int source, CallSite at) {
   return RunningExecutor().Exchange(mask, value, source, WarpOp::kShuffle, at)[source];
 }
 
+const uint64_t* AllLanes(uint64_t value, CallSite at) {
+  return RunningExecutor().Exchange(~0u, value, -1, WarpOp::kShuffle, at);
+}
+
 uint32_t Ballot(uint32_t mask, bool predicate, CallSite at) {
   const uint64_t* values =
       RunningExecutor().Exchange(mask, predicate ? 1 : 0, -1, WarpOp::kBallot, at);

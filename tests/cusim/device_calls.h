@@ -19,6 +19,8 @@ void Barrier(CallSite at);
 void SyncWarp(uint32_t mask, CallSite at);
 // The value that `source` handed in.
 uint64_t ShuffleBits(uint32_t mask, uint64_t value, int source, CallSite at);
+// What each lane of the warp handed in; valid until the lane's next collective.
+const uint64_t* AllLanes(uint64_t value, CallSite at);
 uint32_t Ballot(uint32_t mask, bool predicate, CallSite at);
 void* StaticSharedArray(const void* site, size_t bytes);
 void* DynamicSharedArray();

@@ -24,5 +24,6 @@
 
 #include "tests/cusim/builtins.h"
 #include "tests/cusim/kernel_launch.h"
+#include "tests/cusim/ptx.h"
 
 #endif  // KVEC_TESTS_CUSIM_INCLUDE_CUDA_RUNTIME_H_
