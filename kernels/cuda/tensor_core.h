@@ -34,6 +34,7 @@
                ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};" \
                : "+f"((d)[0]), "+f"((d)[1]), "+f"((d)[2]), "+f"((d)[3])               \
                : "r"((a)[0]), "r"((a)[1]), "r"((a)[2]), "r"((a)[3]), "r"((b)[0]), "r"((b)[1]))
+#define KVEC_EX2(to, from) asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(to) : "f"(from))
 #define KVEC_MMA_F16(d, a, b) KVEC_MMA_("f16", d, a, b)
 #define KVEC_MMA_BF16(d, a, b) KVEC_MMA_("bf16", d, a, b)
 #endif
@@ -107,6 +108,13 @@ __device__ __forceinline__ FragmentA RoundToA(const FragmentD& left, const Fragm
            PackPair(Stored(), left.numbers[2], left.numbers[3]),
            PackPair(Stored(), right.numbers[0], right.numbers[1]),
            PackPair(Stored(), right.numbers[2], right.numbers[3])}};
+}
+
+// 2^x in one instruction, to 22 bits; 0 below 2^-126, for which exp2f() takes four.
+__device__ __forceinline__ float FastExp2(float x) {
+  float power;
+  KVEC_EX2(power, x);
+  return power;
 }
 
 // d += a · b.

@@ -323,7 +323,7 @@ class WarpRows {
   __device__ __forceinline__ void TakeWeights(int i, FragmentD& scores) {
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      scores.numbers[j] = exp2f(scores.numbers[j]);
+      scores.numbers[j] = FastExp2(scores.numbers[j]);
       sums_[i * 2 + j / 2] += scores.numbers[j];
     }
   }

@@ -7,6 +7,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -71,12 +72,16 @@ void MultiplyMatrices(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)
   SyncWarp(~0u, at);  // the others may still read
 }
 
+// ex2.approx.ftz.
+inline float Exp2(float x) { return x < -126 ? 0.0f : std::exp2(x); }
+
 }  // namespace kvec::cusim
 
 #define KVEC_LDMATRIX(to, from) \
   ::kvec::cusim::LoadMatrices(to, from, false, ::kvec::cusim::CallSite::Current())
 #define KVEC_LDMATRIX_TRANSPOSED(to, from) \
   ::kvec::cusim::LoadMatrices(to, from, true, ::kvec::cusim::CallSite::Current())
+#define KVEC_EX2(to, from) (to) = ::kvec::cusim::Exp2(from)
 #define KVEC_MMA_F16(d, a, b) \
   ::kvec::cusim::MultiplyMatrices<__half>(d, a, b, ::kvec::cusim::CallSite::Current())
 #define KVEC_MMA_BF16(d, a, b) \
