@@ -127,27 +127,55 @@ CudaEntryChooser::Results CudaEntryChooser::ResultsAt(uint8_t* begin) const {
   return results;
 }
 
-absl::Status CudaEntryChooser::ReserveRoom() {
+CudaEntryChooser::~CudaEntryChooser() {
+  for (const ScoredLayer& layer : scored_layers_) {
+    if (layer.scored != nullptr) (void)cudaEventDestroy(layer.scored);
+    if (layer.chosen != nullptr) (void)cudaEventDestroy(layer.chosen);
+  }
+  if (choice_stream_ != nullptr) (void)cudaStreamDestroy(choice_stream_);
+}
+
+absl::Status CudaEntryChooser::CreateStream() {
+  if (choice_stream_ == nullptr) {
+    KVEC_RETURN_IF_ERROR(
+        ToStatus(cudaStreamCreateWithFlags(&choice_stream_, cudaStreamNonBlocking), "choice"));
+  }
+  for (ScoredLayer& layer : scored_layers_) {
+    for (cudaEvent_t* const event : {&layer.scored, &layer.chosen}) {
+      if (*event != nullptr) continue;
+      KVEC_RETURN_IF_ERROR(
+          ToStatus(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "choice"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CudaEntryChooser::Wait(cudaStream_t stream, cudaEvent_t event) {
+  return ToStatus(cudaStreamWaitEvent(stream, event, 0), "choice");
+}
+
+size_t CudaEntryChooser::LayOutRoom(uint8_t* begin) {
   const auto heads = static_cast<size_t>(num_kv_heads_);
   const auto candidates = static_cast<size_t>(n());
-  const auto layout = [&](uint8_t* begin) {
-    Carver carver(begin);
-    LayerRoom room;
-    room.means = carver.Take<float>(static_cast<size_t>(shape_.num_heads) * candidates);
-    room.weights = carver.Take<float>(kv_heads_.size() * candidates);
-    room.joined = room.weights;
-    if (num_ranks_ > 1) room.joined = carver.Take<float>(heads * candidates);
-    room.scores = carver.Take<float>(heads * candidates);
-    room.budget_workspace = carver.Take<uint8_t>(HeadBudgetWorkspaceBytes(num_kv_heads_));
-    room.budgets = carver.Take<int32_t>(heads);
-    room.kept_words = carver.Take<uint32_t>(heads * BitmapWords(n()));
-    room.taken_words = carver.Take<uint32_t>(BitmapWords(n()));
-    room.span_begins = carver.Take<int32_t>(candidates);
-    room.kv_heads = carver.Take<int32_t>(kv_heads_.size());
-    return std::pair(room, carver.bytes());
-  };
-  KVEC_ASSIGN_OR_RETURN(uint8_t* const room, room_memory_.Reserve<uint8_t>(layout(nullptr).second));
-  room_ = layout(room).first;
+  Carver carver(begin);
+  for (ScoredLayer& layer : scored_layers_) {
+    layer.means = carver.Take<float>(static_cast<size_t>(shape_.num_heads) * candidates);
+    layer.scores = carver.Take<float>(heads * candidates);
+    layer.budgets = carver.Take<int32_t>(heads);
+  }
+  room_.weights = carver.Take<float>(kv_heads_.size() * candidates);
+  room_.joined = num_ranks_ == 1 ? room_.weights : carver.Take<float>(heads * candidates);
+  room_.budget_workspace = carver.Take<uint8_t>(HeadBudgetWorkspaceBytes(num_kv_heads_));
+  room_.kept_words = carver.Take<uint32_t>(heads * BitmapWords(n()));
+  room_.taken_words = carver.Take<uint32_t>(BitmapWords(n()));
+  room_.span_begins = carver.Take<int32_t>(candidates);
+  room_.kv_heads = carver.Take<int32_t>(kv_heads_.size());
+  return carver.bytes();
+}
+
+absl::Status CudaEntryChooser::ReserveRoom() {
+  KVEC_ASSIGN_OR_RETURN(uint8_t* const room, room_memory_.Reserve<uint8_t>(LayOutRoom(nullptr)));
+  LayOutRoom(room);
   KVEC_ASSIGN_OR_RETURN(uint8_t* const results,
                         result_memory_.Reserve<uint8_t>(ResultsAt(nullptr).bytes));
   results_ = ResultsAt(results);
@@ -183,7 +211,12 @@ absl::Status CudaEntryChooser::Begin(const ChoicePlan& plan) {
     kept_begins_.push_back(kept_begins_.back() + static_cast<size_t>(layer_budgets_.back()));
   }
   next_layer_ = 0;
+  KVEC_RETURN_IF_ERROR(CreateStream());
   KVEC_RETURN_IF_ERROR(ReserveRoom());
+  // Of a sequence that was given up.
+  for (const ScoredLayer& layer : scored_layers_) {
+    KVEC_RETURN_IF_ERROR(Wait(device_.stream(), layer.chosen));
+  }
   KVEC_RETURN_IF_ERROR(
       UploadArray(plan.rules.span_begins.first(static_cast<size_t>(n())), room_.span_begins));
   KVEC_RETURN_IF_ERROR(UploadArray(plan.layers_selecting, results_.layers_selecting));
@@ -216,15 +249,16 @@ absl::Status CudaEntryChooser::WeighOwn(const WindowScoreRequest& window, const 
                         window_workspace_.Reserve<float>(
                             WindowWorkspaceFloats(shape_, window.num_queries, max_entries)));
   KVEC_RETURN_IF_ERROR(
-      device_.QueueWindowScores(shape_, window, arena, room_.means, nullptr, workspace));
+      device_.QueueWindowScores(shape_, window, arena, scored_layer().means, nullptr, workspace));
   KVEC_RETURN_IF_ERROR(device_.QueueValueNorms(candidates, n(), arena, weights));
-  return ToStatus(WeighCandidates(device_.stream(), shape_, room_.means, n(), weights),
+  return ToStatus(WeighCandidates(device_.stream(), shape_, scored_layer().means, n(), weights),
                   "weighing candidates");
 }
 
 absl::StatusOr<RankWeights> CudaEntryChooser::ScoreLayer(const WindowScoreRequest& window,
                                                          const KvArena& arena) {
   KVEC_RETURN_IF_ERROR(CheckWindow(window));
+  KVEC_RETURN_IF_ERROR(Wait(device_.stream(), scored_layer().chosen));
   const size_t rank_floats = static_cast<size_t>(rows_per_rank()) * static_cast<size_t>(n());
   float* const own = room_.weights + static_cast<size_t>(rank_) * rank_floats;
   KVEC_RETURN_IF_ERROR(WeighOwn(window, arena, own));
@@ -248,30 +282,33 @@ absl::Status CudaEntryChooser::ScoreCandidates() {
                                                 .span_floor = rules_.span_floor,
                                                 .tie_break = rules_.tie_break,
                                                 .decay = rules_.decay,
-                                                .scores = room_.scores}),
+                                                .scores = scored_layer().scores}),
                   "scoring spans");
 }
 
-absl::Status CudaEntryChooser::ChooseFromScores(size_t layer) {
-  const int budget = layer_budgets_[layer];
-  const bool shares_budget = rules_.adaptive_heads && budget > 0;
-  if (shares_budget) {
-    const int sure = static_cast<int>(rules_.sure_share * (budget / num_kv_heads_));
-    KVEC_RETURN_IF_ERROR(
-        ToStatus(ShareBudget(device_.stream(), {.scores = room_.scores,
-                                                .num_kv_heads = num_kv_heads_,
-                                                .num_candidates = n(),
-                                                .layer_budget = budget,
-                                                .sure = sure,
-                                                .budgets = room_.budgets,
-                                                .workspace = room_.budget_workspace}),
-                 "sharing a layer's budget"));
-  }
-  const size_t first_head = layer * static_cast<size_t>(num_kv_heads_);
-  const ChooseArguments arguments{.scores = room_.scores,
+absl::Status CudaEntryChooser::ShareLayerBudget() {
+  const int budget = layer_budgets_[next_layer_];
+  if (!rules_.adaptive_heads || budget == 0) return absl::OkStatus();
+  const int sure = static_cast<int>(rules_.sure_share * (budget / num_kv_heads_));
+  return ToStatus(ShareBudget(device_.stream(), {.scores = scored_layer().scores,
+                                                 .num_kv_heads = num_kv_heads_,
+                                                 .num_candidates = n(),
+                                                 .layer_budget = budget,
+                                                 .sure = sure,
+                                                 .budgets = scored_layer().budgets,
+                                                 .workspace = room_.budget_workspace}),
+                  "sharing a layer's budget");
+}
+
+absl::Status CudaEntryChooser::ChooseFromScores() {
+  const ScoredLayer& scored = scored_layer();
+  const int budget = layer_budgets_[next_layer_];
+  const bool has_shares = rules_.adaptive_heads && budget > 0;
+  const size_t first_head = next_layer_ * static_cast<size_t>(num_kv_heads_);
+  const ChooseArguments arguments{.scores = scored.scores,
                                   .num_kv_heads = num_kv_heads_,
                                   .num_candidates = n(),
-                                  .budgets = shares_budget ? room_.budgets : nullptr,
+                                  .budgets = has_shares ? scored.budgets : nullptr,
                                   .uniform_budget = budget / num_kv_heads_,
                                   .taken_factor = rules_.taken_factor,
                                   .reserved_share = rules_.reserved_share,
@@ -280,25 +317,36 @@ absl::Status CudaEntryChooser::ChooseFromScores(size_t layer) {
                                   .kept_words = room_.kept_words,
                                   .taken_words = room_.taken_words,
                                   .counts = results_.counts + first_head,
-                                  .num_unique = results_.num_unique + layer,
-                                  .kept = results_.kept + kept_begins_[layer]};
-  KVEC_RETURN_IF_ERROR(ToStatus(ChooseEntries(device_.stream(), arguments), "choosing entries"));
+                                  .num_unique = results_.num_unique + next_layer_,
+                                  .kept = results_.kept + kept_begins_[next_layer_]};
+  KVEC_RETURN_IF_ERROR(ToStatus(ChooseEntries(choice_stream_, arguments), "choosing entries"));
   const uint32_t* const own_kept =
       room_.kept_words + static_cast<size_t>(first_kv_head_) * BitmapWords(n());
-  return ToStatus(SumLostAttention(device_.stream(), shape_, room_.means, n(), own_kept,
-                                   results_.lost + layer * static_cast<size_t>(shape_.num_heads)),
-                  "summing lost attention");
+  return ToStatus(
+      SumLostAttention(choice_stream_, shape_, scored.means, n(), own_kept,
+                       results_.lost + next_layer_ * static_cast<size_t>(shape_.num_heads)),
+      "summing lost attention");
 }
 
 absl::Status CudaEntryChooser::ChooseLayer() {
   KVEC_RETURN_IF_ERROR(ScoreCandidates());
-  return ChooseFromScores(next_layer_++);
+  KVEC_RETURN_IF_ERROR(ShareLayerBudget());
+  const ScoredLayer& scored = scored_layer();
+  KVEC_RETURN_IF_ERROR(ToStatus(cudaEventRecord(scored.scored, device_.stream()), "choice"));
+  KVEC_RETURN_IF_ERROR(Wait(choice_stream_, scored.scored));
+  KVEC_RETURN_IF_ERROR(ChooseFromScores());
+  KVEC_RETURN_IF_ERROR(ToStatus(cudaEventRecord(scored.chosen, choice_stream_), "choice"));
+  ++next_layer_;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<Choice> CudaEntryChooser::Finish() {
   if (next_layer_ != num_layers()) {
     return absl::InternalError(
         absl::StrCat("choice: from ", next_layer_, " layers of ", num_layers()));
+  }
+  for (const ScoredLayer& layer : scored_layers_) {
+    KVEC_RETURN_IF_ERROR(Wait(device_.stream(), layer.chosen));
   }
   std::vector<uint8_t> bytes(results_.bytes);
   KVEC_RETURN_IF_ERROR(device_.Download(results_.lost, absl::MakeSpan(bytes)));

@@ -1,6 +1,9 @@
 #ifndef KVEC_KERNELS_CUDA_CUDA_ENTRY_CHOOSER_H_
 #define KVEC_KERNELS_CUDA_CUDA_ENTRY_CHOOSER_H_
 
+#include <cuda_runtime_api.h>
+
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -16,12 +19,18 @@ namespace kvec::kernels::cuda {
 class CudaDevice;
 
 // The choice of `kvec` on a GPU: window scores, value norms and everything behind them are queued
-// on the device's stream, for all layers; what they keep is downloaded at once. Owned by the
-// device. Layers share the memory that they are worked on in, 4 (num_heads + 2 num_kv_heads) bytes
-// per candidate and some; it grows to the longest sequence's.
+// for all layers; what they keep is downloaded at once. Owned by the device.
+//
+// Heads choose one after the other, on one multiprocessor, so that this has a stream of its own:
+// beside it the device's stream scores the next layer. Layers share the memory that they are worked
+// on in, 8 (num_heads + 2 num_kv_heads) bytes per candidate and some; it grows to the longest
+// sequence's.
 class CudaEntryChooser final : public EntryChooser {
  public:
   explicit CudaEntryChooser(CudaDevice& device) : device_(device) {}
+  ~CudaEntryChooser() override;
+  CudaEntryChooser(const CudaEntryChooser&) = delete;
+  CudaEntryChooser& operator=(const CudaEntryChooser&) = delete;
 
   absl::Status Begin(const ChoicePlan& plan) override;
   absl::StatusOr<RankWeights> ScoreLayer(const WindowScoreRequest& window,
@@ -30,14 +39,19 @@ class CudaEntryChooser final : public EntryChooser {
   absl::StatusOr<Choice> Finish() override;
 
  private:
+  // What the choice from a layer reads, while the next one is scored. In the GPU's memory.
+  struct ScoredLayer {
+    float* means = nullptr;      // [this rank's num_heads, n]
+    float* scores = nullptr;     // [num_kv_heads, n]
+    int32_t* budgets = nullptr;  // [num_kv_heads]
+    cudaEvent_t scored = nullptr;
+    cudaEvent_t chosen = nullptr;  // it may be scored anew
+  };
   // Arrays in the GPU's memory, of one layer after the other.
   struct LayerRoom {
-    float* means = nullptr;    // [this rank's num_heads, n]
     float* weights = nullptr;  // [rows of all ranks, n]
-    float* joined = nullptr;   // [num_kv_heads, n]; null: the weights are, of one rank
-    float* scores = nullptr;   // [num_kv_heads, n]
+    float* joined = nullptr;   // [num_kv_heads, n]; of one rank, its weights
     void* budget_workspace = nullptr;
-    int32_t* budgets = nullptr;       // [num_kv_heads]
     uint32_t* kept_words = nullptr;   // [num_kv_heads, BitmapWords]
     uint32_t* taken_words = nullptr;  // [BitmapWords]
     int32_t* span_begins = nullptr;   // [n]
@@ -60,7 +74,13 @@ class CudaEntryChooser final : public EntryChooser {
   size_t num_layers() const { return layer_budgets_.size(); }
   // Results that begin at `begin`.
   Results ResultsAt(uint8_t* begin) const;
+  ScoredLayer& scored_layer() { return scored_layers_[next_layer_ % scored_layers_.size()]; }
+  // Of the stream and the events, once.
+  absl::Status CreateStream();
   absl::Status ReserveRoom();
+  // Arrays that begin at `begin`; their bytes. Null: only these.
+  size_t LayOutRoom(uint8_t* begin);
+  absl::Status Wait(cudaStream_t stream, cudaEvent_t event);
   template <typename T>
   absl::Status UploadArray(absl::Span<const T> array, T* to);
   absl::Status CheckWindow(const WindowScoreRequest& window) const;
@@ -68,10 +88,11 @@ class CudaEntryChooser final : public EntryChooser {
   absl::Status WeighOwn(const WindowScoreRequest& window, const KvArena& arena, float* weights);
   // P out of all ranks' weights.
   absl::Status ScoreCandidates();
-  // From the scores of layer number `layer` of the plan.
-  absl::Status ChooseFromScores(size_t layer);
+  absl::Status ShareLayerBudget();
+  absl::Status ChooseFromScores();
 
   CudaDevice& device_;
+  cudaStream_t choice_stream_ = nullptr;
   CudaScratch room_memory_;
   CudaScratch result_memory_;
   CudaScratch window_workspace_;
@@ -88,6 +109,7 @@ class CudaEntryChooser final : public EntryChooser {
   std::vector<int> layer_budgets_;   // at most what the heads hold
   std::vector<size_t> kept_begins_;  // [layers + 1], in Results::kept
   size_t next_layer_ = 0;
+  std::array<ScoredLayer, 2> scored_layers_;
   LayerRoom room_;
   Results results_;
 };
