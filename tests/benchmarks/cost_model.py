@@ -65,10 +65,13 @@ PCIE = Link(10e-6, 25e9)           # PCIe 5, half of it
 SELECT_NS = 58
 SELECT_PROCESSOR = "one Zen 3 core"
 
-# The same on the GPU (kernels/cuda/cuda_entry_chooser.cc). Kernels and copies that a layer queues,
-# the moves of what is kept included; and how often the one block that chooses goes over a head's
-# scores: two digits and a mark, for free and for reserved slots, and its bitmaps.
-CHOICE_OPERATIONS = 24
+# The same on the GPU (kernels/cuda/cuda_entry_chooser.cc). Kernels and copies of a layer: for its scores
+# and its heads' budgets, of the choice itself, which is beside the next layer's, and to move what is kept.
+SCORE_OPERATIONS = 19
+CHOICE_OPERATIONS = 2
+MOVE_OPERATIONS = 3
+# How often the one block that chooses goes over a head's scores: two digits and a mark, for free and for
+# reserved slots, and its bitmaps.
 CHOICE_PASSES = 7
 
 
@@ -209,12 +212,13 @@ class Eviction:
 
 
 def gpu_choice_time(model, shape, candidates, machine):
-    """Of a layer. One block chooses, head after head; the other kernels have the whole GPU, and go
-    over the means of a rank's query heads 3 times and over numbers of all KV heads 9 times."""
+    """Of a layer. One block chooses, head after head; beside it the other kernels have the rest of the
+    GPU, and go over the means of a rank's query heads 3 times and over numbers of all KV heads 9 times."""
     numbers = candidates * (3 * model.num_heads / shape.tp + 9 * model.num_kv_heads)
+    scoring = SCORE_OPERATIONS * machine.launch + numbers * FLOAT_BYTES / machine.bandwidth
     one_pass = machine.block_pass + candidates * FLOAT_BYTES / machine.multiprocessor
-    return (CHOICE_OPERATIONS * machine.launch + numbers * FLOAT_BYTES / machine.bandwidth
-            + model.num_kv_heads * CHOICE_PASSES * one_pass)
+    choosing = CHOICE_OPERATIONS * machine.launch + model.num_kv_heads * CHOICE_PASSES * one_pass
+    return max(scoring, choosing) + MOVE_OPERATIONS * machine.launch
 
 
 def eviction_time(model, shape, tokens, machine):
@@ -387,7 +391,7 @@ H100 SXM: {memory} of 3.35 TB/s, {tensor} of 990 TFLOP/s (dense bf16). NVLink 4:
 {nvlink_us:.0f} µs, a launch and a synchronisation. 400 Gb/s, one adapter for each GPU: {network} of it, α =
 {network_us:.0f} µs. PCIe: {pcie:.0f} GB/s, α = {pcie_us:.0f} µs. A kernel behind others: {launch_us:.0f} µs; a pass of one block: {pass_us:.0f} µs,
 and its bytes at {multiprocessor:.0f} GB/s. Weights and cache in 16 bits, hidden states,
-scores and logits in 32. Nothing overlaps: neither sums with products nor an eviction with other requests' Steps.
+scores and logits in 32. Nothing else overlaps: neither sums with products nor an eviction with other requests' Steps.
 """
 
 
@@ -415,8 +419,7 @@ def eviction_words():
             f"{percent(max(exchange))} of the prefill.\n"
             f"- The GPU chooses what `kvec` keeps: a whole eviction is {percent(min(whole))} to "
             f"{percent(max(whole))} of the prefill. Most of it is\n  that heads choose one after the "
-            f"other, {CHOICE_PASSES} passes of one block each, and {CHOICE_OPERATIONS} kernels and "
-            "copies of a layer.\n"
+            f"other, {CHOICE_PASSES} passes of one block each, beside the next layer's scores.\n"
             f"- The host's choice would make it {percent(min(by_host))} to {percent(max(by_host))}. "
             "That is still the way of the other policies, of a cache that was\n  evicted from before "
             "and of prompts that are read again.\n"
