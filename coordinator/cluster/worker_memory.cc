@@ -23,7 +23,7 @@ constexpr uint64_t kEightBitMultiple = 16;
 // cuBLASLt's, and the splits of decode attention.
 constexpr uint64_t kProductWorkspaceBytes = uint64_t{32} << 20;
 constexpr uint64_t kSplitBytes = uint64_t{64} << 20;
-// What Steps bring to the GPU.
+// What Steps bring to the GPU, hidden states aside.
 constexpr uint64_t kUploadBytes = uint64_t{4} << 20;
 // Queries that are kept of every layer of a prompt that is to be evicted from, and prompts at once.
 constexpr uint64_t kWindowQueries = 32;
@@ -187,6 +187,9 @@ uint64_t WorkspaceBytes(const ModelConfig& config, const WorkerMemory& worker,
                         const MemoryOptions& options) {
   const RankShare& share = worker.share;
   const auto heads = static_cast<uint64_t>(share.heads.count);
+  // Embeddings come from the host's memory; what Steps bring has room for twice as much.
+  const uint64_t upload = kUploadBytes + 2 * kFloatBytes * options.step_tokens *
+                                             static_cast<uint64_t>(config.hidden_size);
   const uint64_t sampling = kFloatBytes * kLogitRows * static_cast<uint64_t>(config.vocab_size);
   const uint64_t scores =
       kFloatBytes * options.context_tokens *
@@ -194,7 +197,7 @@ uint64_t WorkspaceBytes(const ModelConfig& config, const WorkerMemory& worker,
   const uint64_t query_windows = kFloatBytes * kPromptsAtOnce * kWindowQueries *
                                  worker.placement.num_layers() * heads *
                                  static_cast<uint64_t>(config.head_dim);
-  return kProductWorkspaceBytes + kSplitBytes + kUploadBytes +
+  return kProductWorkspaceBytes + kSplitBytes + upload +
          ProductInputBytes(config, worker, options) + std::max(sampling, scores) + query_windows;
 }
 
