@@ -34,9 +34,15 @@ Stream* FindStream(Runtime& runtime, cudaStream_t stream) {
   return runtime.streams().Contains(found) ? found : nullptr;
 }
 
+Graph* ToGraph(cudaGraph_t graph) { return reinterpret_cast<Graph*>(graph); }
+Graph* ToGraph(cudaGraphExec_t graph) { return reinterpret_cast<Graph*>(graph); }
+
 Event& ToEvent(cudaEvent_t event) { return *reinterpret_cast<Event*>(event); }
 
 cudaError_t Allocate(MemoryRegion& region, void** memory, size_t bytes, Runtime& runtime) {
+  *memory = nullptr;
+  const cudaError_t error = runtime.RejectCaptureByThread();
+  if (error != cudaSuccess) return error;
   *memory = region.Allocate(bytes);
   return runtime.Return(*memory == nullptr ? cudaErrorMemoryAllocation : cudaSuccess);
 }
@@ -44,6 +50,8 @@ cudaError_t Allocate(MemoryRegion& region, void** memory, size_t bytes, Runtime&
 // Waits for everything, as the real ones do.
 cudaError_t Free(MemoryRegion& region, void* memory, Runtime& runtime) {
   if (memory == nullptr) return runtime.Return(cudaSuccess);
+  const cudaError_t error = runtime.RejectCaptureByThread();
+  if (error != cudaSuccess) return error;
   (void)runtime.FinishAll();
   return runtime.Return(region.Free(memory) ? cudaSuccess : cudaErrorInvalidValue);
 }
@@ -70,11 +78,14 @@ int64_t NumCalls(const std::string& function) { return Locked()->num_calls(funct
 
 int64_t NumWaits() { return Locked()->num_waits(); }
 
+int NumGraphs() { return Locked()->num_graphs(); }
+
 cudaError_t PushWork(cudaStream_t stream, std::function<void()> run,
                      std::function<bool()> is_ready) {
   Locked runtime;
   Stream* const found = FindStream(*runtime, stream);
   if (found == nullptr) return runtime->Return(cudaErrorInvalidResourceHandle);
+  if (is_ready != nullptr && found->capture != nullptr) return runtime->RejectCapture(*found);
   runtime->streams().Push(*found, std::move(run), std::move(is_ready));
   return runtime->Return(cudaSuccess);
 }
@@ -174,6 +185,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   Locked runtime;
   Stream* const found = FindStream(*runtime, stream);
   if (found == nullptr) return runtime->Return(cudaErrorInvalidResourceHandle);
+  if (found->capture != nullptr) return runtime->RejectCapture(*found);
   (void)runtime->Finish(*found);
   runtime->streams().Destroy(found);
   return runtime->Return(cudaSuccess);
@@ -183,10 +195,15 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   Locked runtime;
   Stream* const found = FindStream(*runtime, stream);
   if (found == nullptr) return runtime->Return(cudaErrorInvalidResourceHandle);
+  if (found->capture != nullptr) return runtime->RejectCapture(*found);
   return runtime->Finish(*found);
 }
 
-cudaError_t cudaDeviceSynchronize() { return Locked()->FinishAll(); }
+cudaError_t cudaDeviceSynchronize() {
+  Locked runtime;
+  const cudaError_t error = runtime->RejectCaptureByThread();
+  return error == cudaSuccess ? runtime->FinishAll() : error;
+}
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
   Locked runtime;
@@ -200,6 +217,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   Locked runtime;
   Stream* const found = FindStream(*runtime, stream);
   if (found == nullptr) return runtime->Return(cudaErrorInvalidResourceHandle);
+  if (found->capture != nullptr) return runtime->RejectCapture(*found);
   runtime->streams().Record(*found, ToEvent(event));
   return runtime->Return(cudaSuccess);
 }
@@ -208,12 +226,53 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   Locked runtime;
   Stream* const found = FindStream(*runtime, stream);
   if (found == nullptr) return runtime->Return(cudaErrorInvalidResourceHandle);
+  if (found->capture != nullptr) return runtime->RejectCapture(*found);
   runtime->streams().WaitFor(*found, ToEvent(event));
   return runtime->Return(cudaSuccess);
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  return Locked()->FinishEvent(ToEvent(event));
+  Locked runtime;
+  const cudaError_t error = runtime->RejectCaptureByThread();
+  return error == cudaSuccess ? runtime->FinishEvent(ToEvent(event)) : error;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  Locked runtime;
+  Stream* const found = FindStream(*runtime, stream);
+  if (found == nullptr) return runtime->Return(cudaErrorInvalidResourceHandle);
+  return runtime->BeginCapture(*found);
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  Locked runtime;
+  Stream* const found = FindStream(*runtime, stream);
+  if (found == nullptr) return runtime->Return(cudaErrorInvalidResourceHandle);
+  Graph* captured = nullptr;
+  const cudaError_t error = runtime->EndCapture(*found, captured);
+  *graph = reinterpret_cast<cudaGraph_t>(captured);
+  return error;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
+                                 unsigned long long) {
+  Locked runtime;
+  *executable = reinterpret_cast<cudaGraphExec_t>(runtime->AddGraph(*ToGraph(graph)));
+  return runtime->Return(cudaSuccess);
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+  Locked runtime;
+  Stream* const found = FindStream(*runtime, stream);
+  if (found == nullptr) return runtime->Return(cudaErrorInvalidResourceHandle);
+  if (found->capture != nullptr) return runtime->RejectCapture(*found);
+  return runtime->LaunchGraph(ToGraph(executable), *found);
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return Locked()->DestroyGraph(ToGraph(graph)); }
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  return Locked()->DestroyGraph(ToGraph(executable));
 }
 
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
@@ -244,6 +303,10 @@ const char* cudaGetErrorName(cudaError_t error) {
       return "cudaErrorInvalidValue";
     case cudaErrorLaunchFailure:
       return "cudaErrorLaunchFailure";
+    case cudaErrorStreamCaptureUnsupported:
+      return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureInvalidated:
+      return "cudaErrorStreamCaptureInvalidated";
     default:
       return "another CUDA error";
   }

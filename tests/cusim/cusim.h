@@ -14,8 +14,7 @@
 //
 // - A block's threads are fibers. Barriers and warp collectives are exact: who misses one, or waits
 //   at another, is reported with its place.
-// - Streams are queues that run when somebody waits for them, and no earlier: what lacks an event
-// or
+// - Streams are queues that run when somebody waits for them, and no earlier: what lacks an event or
 //   a synchronisation finds its input missing.
 // - Blocks, warps, lanes and streams take turns in the order of the test's choice; what lacks a
 //   barrier gives another result in one of them.
@@ -24,9 +23,12 @@
 //   checked after every kernel. The host cannot touch device memory but through the runtime.
 // - Under AddressSanitizer every access out of bounds is seen, and under ThreadSanitizer every pair
 //   of accesses that nothing orders.
+// - Graphs: what a captured stream was given runs at every launch. What a real device refuses
+//   meanwhile is refused: waiting, allocating, pageable memory.
 //
 // Not there: the default stream, __shared__ without kernels/cuda/shared_memory.h's macros, thread
-// block clusters, inline PTX but for kernels/cuda/tensor_core.h's (ptx.h).
+// block clusters, inline PTX but for kernels/cuda/tensor_core.h's (ptx.h), captures over several
+// streams.
 //
 // Calls from several host threads take turns; a kernel runs on the thread that waits for it.
 namespace kvec::cusim {
@@ -64,6 +66,9 @@ int64_t NumBlocksRun();
 
 // Calls of one of the runtime's functions since Reset.
 int64_t NumCalls(const std::string& function);
+
+// Graphs, executable ones among them, that were not destroyed.
+int NumGraphs();
 
 // How often since Reset the host has waited for work that had not run: by synchronising, by copies
 // to memory that is not pinned, by freeing memory.

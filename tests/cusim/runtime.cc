@@ -127,7 +127,10 @@ cudaError_t Runtime::CopyRows(void* to, size_t to_pitch, const void* from, size_
   const cudaError_t error =
       CheckSpaces(to, from, Extent(to_pitch, width, height), from_bytes, kind);
   if (error != cudaSuccess) return Return(error);
-  if (kind == cudaMemcpyHostToDevice && !pinned_memory_.Contains(from)) {
+  const bool is_pageable = (kind == cudaMemcpyHostToDevice && !pinned_memory_.Contains(from)) ||
+                           (kind == cudaMemcpyDeviceToHost && !pinned_memory_.Contains(to));
+  if (is_pageable && stream.capture != nullptr) return RejectCapture(stream);
+  if (is_pageable && kind == cudaMemcpyHostToDevice) {
     // A copy from pageable memory has read it when the call returns.
     const auto* begin = static_cast<const char*>(from);
     streams_.Push(stream, [=, staged = std::vector<char>(begin, begin + from_bytes)] {
@@ -137,13 +140,59 @@ cudaError_t Runtime::CopyRows(void* to, size_t to_pitch, const void* from, size_
   }
   streams_.Push(stream, [=] { CopyRowsNow(to, to_pitch, from, from_pitch, width, height); });
   // A copy to pageable memory is done when the call returns.
-  if (kind == cudaMemcpyDeviceToHost && !pinned_memory_.Contains(to)) return Finish(stream);
-  return Return(cudaSuccess);
+  return is_pageable ? Finish(stream) : Return(cudaSuccess);
 }
 
 cudaError_t Runtime::Set(void* memory, int value, size_t bytes, Stream& stream) {
   if (!device_memory_.Covers(memory, bytes)) return Return(cudaErrorInvalidValue);
   streams_.Push(stream, [=] { std::memset(memory, value, bytes); });
+  return Return(cudaSuccess);
+}
+
+cudaError_t Runtime::RejectCapture(Stream& stream) {
+  if (stream.capture == nullptr) return Return(cudaSuccess);
+  stream.capture->is_valid = false;
+  return Return(cudaErrorStreamCaptureUnsupported);
+}
+
+cudaError_t Runtime::RejectCaptureByThread() {
+  Stream* const stream = streams_.FindCaptured();
+  return stream == nullptr ? Return(cudaSuccess) : RejectCapture(*stream);
+}
+
+cudaError_t Runtime::BeginCapture(Stream& stream) {
+  if (stream.capture != nullptr) return Return(cudaErrorIllegalState);
+  stream.capture = std::make_unique<Capture>();
+  stream.capture->thread = std::this_thread::get_id();
+  return Return(cudaSuccess);
+}
+
+cudaError_t Runtime::EndCapture(Stream& stream, Graph*& graph) {
+  graph = nullptr;
+  if (stream.capture == nullptr) return Return(cudaErrorIllegalState);
+  if (stream.capture->thread != std::this_thread::get_id()) {
+    return Return(cudaErrorStreamCaptureWrongThread);
+  }
+  const std::unique_ptr<Capture> capture = std::move(stream.capture);
+  if (!capture->is_valid) return Return(cudaErrorStreamCaptureInvalidated);
+  graph = AddGraph(capture->graph);
+  return Return(cudaSuccess);
+}
+
+Graph* Runtime::AddGraph(const Graph& graph) {
+  auto copy = std::make_unique<Graph>(graph);
+  Graph* const added = copy.get();
+  graphs_.emplace(added, std::move(copy));
+  return added;
+}
+
+cudaError_t Runtime::DestroyGraph(const Graph* graph) {
+  return Return(graphs_.erase(graph) == 1 ? cudaSuccess : cudaErrorInvalidValue);
+}
+
+cudaError_t Runtime::LaunchGraph(const Graph* graph, Stream& stream) {
+  if (graphs_.find(graph) == graphs_.end()) return Return(cudaErrorInvalidValue);
+  for (const auto& work : graph->works) streams_.Push(stream, work);
   return Return(cudaSuccess);
 }
 

@@ -14,6 +14,7 @@
 
 #include "tests/cusim/block_executor.h"
 #include "tests/cusim/cusim.h"
+#include "tests/cusim/graph.h"
 #include "tests/cusim/launch.h"
 #include "tests/cusim/memory_region.h"
 #include "tests/cusim/stream.h"
@@ -42,6 +43,20 @@ class Runtime {
   // All streams of the calling thread's device.
   cudaError_t FinishAll();
   cudaError_t FinishEvent(Event& event);
+
+  // For what cannot be captured: cudaErrorStreamCaptureUnsupported, and the capture comes to
+  // nothing, when the stream is being captured; of any stream, when the calling thread captures.
+  cudaError_t RejectCapture(Stream& stream);
+  cudaError_t RejectCaptureByThread();
+
+  cudaError_t BeginCapture(Stream& stream);
+  // Null in `graph` when there is none.
+  cudaError_t EndCapture(Stream& stream, Graph*& graph);
+  // Both graphs and executable ones are kept until DestroyGraph.
+  Graph* AddGraph(const Graph& graph);
+  cudaError_t DestroyGraph(const Graph* graph);
+  cudaError_t LaunchGraph(const Graph* graph, Stream& stream);
+  int num_graphs() const { return static_cast<int>(graphs_.size()); }
 
   // `error`, or the fault that outlasts everything.
   cudaError_t Return(cudaError_t error);
@@ -74,6 +89,7 @@ class Runtime {
   std::vector<std::unique_ptr<Event>> events_;
   std::map<const void*, size_t> allowed_shared_;  // cudaFuncSetAttribute
   int64_t num_waits_ = 0;
+  std::map<const Graph*, std::unique_ptr<Graph>> graphs_;
   cudaError_t last_error_ = cudaSuccess;
   std::string fault_;
   std::map<std::string, int64_t> num_calls_;

@@ -1,6 +1,7 @@
 #include "tests/cusim/stream.h"
 
 #include <algorithm>
+#include <thread>
 #include <utility>
 
 namespace kvec::cusim {
@@ -21,6 +22,10 @@ void StreamSet::Destroy(Stream* stream) {
 }
 
 void StreamSet::Push(Stream& stream, std::function<void()> run, std::function<bool()> is_ready) {
+  if (stream.capture != nullptr) {
+    stream.capture->graph.works.push_back(std::move(run));
+    return;
+  }
   auto work = std::make_unique<Stream::Work>();
   work->run = std::move(run);
   work->is_ready = std::move(is_ready);
@@ -48,6 +53,13 @@ const Stream* StreamSet::FindBusy(int device) const {
     return stream->device == device && !stream->works.empty();
   });
   return busy == streams_.end() ? nullptr : busy->get();
+}
+
+Stream* StreamSet::FindCaptured() const {
+  const auto captured = std::find_if(streams_.begin(), streams_.end(), [](const auto& stream) {
+    return stream->capture != nullptr && stream->capture->thread == std::this_thread::get_id();
+  });
+  return captured == streams_.end() ? nullptr : captured->get();
 }
 
 void StreamSet::Acquire(int device) {

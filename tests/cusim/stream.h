@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "tests/cusim/graph.h"
 #include "tests/cusim/sanitizer.h"
 #include "tests/cusim/turn_order.h"
 
@@ -29,6 +30,7 @@ struct Stream {
 
   const int device;
   std::deque<std::unique_ptr<Work>> works;
+  std::unique_ptr<Capture> capture;  // null: it is not being captured
   TsanFiber tsan_fiber;
 
   bool HasRunnable() const {
@@ -47,6 +49,7 @@ class StreamSet {
   bool Contains(const Stream* stream) const;
   void Destroy(Stream* stream);
 
+  // Where the stream is being captured `is_ready` must be null.
   void Push(Stream& stream, std::function<void()> run, std::function<bool()> is_ready = nullptr);
   void Record(Stream& stream, Event& event);
   void WaitFor(Stream& stream, Event& event);
@@ -56,6 +59,8 @@ class StreamSet {
   bool RunOne(const Stream* wanted);
   // Null when nothing was pushed to the device's streams that has not run.
   const Stream* FindBusy(int device) const;
+  // The one that the calling thread captures; null: none.
+  Stream* FindCaptured() const;
   // The caller has waited for all of them.
   void Acquire(int device);
 

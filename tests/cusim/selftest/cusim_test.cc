@@ -1,7 +1,10 @@
 #include "tests/cusim/cusim.h"
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <string>
+#include <thread>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -181,6 +184,114 @@ TEST_F(CusimRuntimeTest, CountsCallsAndWaits) {
   ASSERT_EQ(cudaMemcpyAsync(pinned, device_, 4, cudaMemcpyDeviceToHost, stream_), cudaSuccess);
   EXPECT_EQ(cudaFreeHost(pinned), cudaSuccess);
   EXPECT_EQ(NumWaits(), waits + 3);
+}
+
+class CusimGraphTest : public CusimRuntimeTest {
+ protected:
+  void SetUp() override {
+    CusimRuntimeTest::SetUp();
+    ASSERT_EQ(cudaMallocHost(reinterpret_cast<void**>(&pinned_), 4), cudaSuccess);
+  }
+
+  void Begin() {
+    ASSERT_EQ(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+  }
+  cudaGraphExec_t End() {
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t executable = nullptr;
+    EXPECT_EQ(cudaStreamEndCapture(stream_, &graph), cudaSuccess);
+    EXPECT_EQ(cudaGraphInstantiate(&executable, graph, 0), cudaSuccess);
+    EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
+    return executable;
+  }
+  // The capture has come to nothing, and the stream is as before.
+  void ExpectInvalidated() {
+    cudaGraph_t graph = nullptr;
+    EXPECT_EQ(cudaStreamEndCapture(stream_, &graph), cudaErrorStreamCaptureInvalidated);
+    EXPECT_EQ(graph, nullptr);
+    EXPECT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
+    EXPECT_EQ(NumGraphs(), 0);
+  }
+
+  char* pinned_ = nullptr;
+};
+
+TEST_F(CusimGraphTest, CapturedWorkRunsAtEveryLaunchAndNoEarlier) {
+  ASSERT_EQ(cudaMemsetAsync(device_, 'a', 4, stream_), cudaSuccess);
+  Begin();
+  ASSERT_EQ(cudaMemcpyAsync(device_, pinned_, 4, cudaMemcpyHostToDevice, stream_), cudaSuccess);
+  ASSERT_EQ(PushWork(stream_, [this] { ++static_cast<char*>(device_)[1]; }), cudaSuccess);
+  cudaGraphExec_t executable = End();
+  ASSERT_EQ(cudaMemcpyAsync(host_, device_, 4, cudaMemcpyDeviceToHost, stream_), cudaSuccess);
+  EXPECT_EQ(std::string(host_, 4), "aaaa");
+  for (const char* const expected : {"pqpp", "xyxx"}) {
+    std::fill_n(pinned_, 4, expected[0]);  // what is there when the graph runs
+    ASSERT_EQ(cudaGraphLaunch(executable, stream_), cudaSuccess);
+    ASSERT_EQ(cudaMemcpyAsync(host_, device_, 4, cudaMemcpyDeviceToHost, stream_), cudaSuccess);
+    EXPECT_EQ(std::string(host_, 4), expected);
+  }
+  EXPECT_EQ(NumGraphs(), 1);
+  EXPECT_EQ(cudaGraphExecDestroy(executable), cudaSuccess);
+  EXPECT_EQ(NumGraphs(), 0);
+  EXPECT_EQ(cudaGraphLaunch(executable, stream_), cudaErrorInvalidValue);
+}
+
+TEST_F(CusimGraphTest, WaitingEndsACapture) {
+  cudaEvent_t event = nullptr;
+  ASSERT_EQ(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), cudaSuccess);
+  const std::function<cudaError_t()> waits[] = {[&] { return cudaStreamSynchronize(stream_); },
+                                                [&] { return cudaDeviceSynchronize(); },
+                                                [&] { return cudaEventSynchronize(event); },
+                                                [&] {
+                                                  return PushWork(
+                                                      stream_, [] {}, [] { return true; });
+                                                }};
+  for (const auto& wait : waits) {
+    Begin();
+    EXPECT_EQ(wait(), cudaErrorStreamCaptureUnsupported);
+    ExpectInvalidated();
+  }
+}
+
+TEST_F(CusimGraphTest, AllocatingAndFreeingEndACapture) {
+  void* memory = nullptr;
+  const std::function<cudaError_t()> calls[] = {
+      [&] { return cudaMalloc(&memory, 16); }, [&] { return cudaMallocHost(&memory, 16); },
+      [&] { return cudaFree(device_); }, [&] { return cudaFreeHost(pinned_); }};
+  for (const auto& call : calls) {
+    Begin();
+    EXPECT_EQ(call(), cudaErrorStreamCaptureUnsupported);
+    ExpectInvalidated();
+  }
+  EXPECT_EQ(cudaMemcpyAsync(device_, pinned_, 4, cudaMemcpyHostToDevice, stream_), cudaSuccess);
+}
+
+TEST_F(CusimGraphTest, PageableMemoryEndsACapture) {
+  for (const bool to_host : {false, true}) {
+    Begin();
+    EXPECT_EQ(to_host ? cudaMemcpyAsync(host_, device_, 4, cudaMemcpyDeviceToHost, stream_)
+                      : cudaMemcpyAsync(device_, host_, 4, cudaMemcpyHostToDevice, stream_),
+              cudaErrorStreamCaptureUnsupported);
+    ExpectInvalidated();
+  }
+}
+
+TEST_F(CusimGraphTest, AnotherThreadMayAllocateMeanwhile) {
+  Begin();
+  void* memory = nullptr;
+  cudaError_t error = cudaErrorUnknown;
+  std::thread([&] { error = cudaMalloc(&memory, 16); }).join();
+  EXPECT_EQ(error, cudaSuccess);
+  EXPECT_EQ(cudaGraphExecDestroy(End()), cudaSuccess);
+}
+
+TEST_F(CusimGraphTest, CapturesBeginAndEndOnce) {
+  cudaGraph_t graph = nullptr;
+  EXPECT_EQ(cudaStreamEndCapture(stream_, &graph), cudaErrorIllegalState);
+  Begin();
+  EXPECT_EQ(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal),
+            cudaErrorIllegalState);
+  EXPECT_EQ(cudaGraphExecDestroy(End()), cudaSuccess);
 }
 
 TEST_F(CusimRuntimeTest, CountsMemory) {
