@@ -52,6 +52,9 @@ struct AttentionBatch {
 struct StepBatch {
   absl::Span<const AttentionBatch> layers;  // of the same rows
   absl::Span<const int32_t> positions;      // [rows]
+  // Of the tensors that AppendKv and Attention will get, if more than there are positions: what lies
+  // behind is neither stored nor attended with.
+  int num_tensor_rows = 0;
 };
 
 }  // namespace kvec::kernels

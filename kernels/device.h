@@ -17,6 +17,7 @@
 #include "kernels/sampling.h"
 #include "kernels/tensor.h"
 #include "kernels/window_scores.h"
+#include "kernels/work_replayer.h"
 
 namespace kvec::kernels {
 
@@ -54,6 +55,9 @@ class Device {
   virtual ~Device() = default;
 
   virtual absl::string_view name() const = 0;  // "cpu (avx512)"
+
+  // For work that comes again. The device outlives it.
+  virtual std::unique_ptr<WorkReplayer> MakeReplayer() { return std::make_unique<WorkReplayer>(); }
 
   // RESOURCE_EXHAUSTED when the memory is not there. Contents are undefined.
   virtual absl::StatusOr<std::unique_ptr<DeviceMemory>> Allocate(size_t bytes) = 0;

@@ -15,6 +15,7 @@ __global__ void __launch_bounds__(kThreads)
     AppendKvKernel(Tensor qkv, HeadShape shape, const int32_t* positions, PagedBatch batch,
                    KvPages kv) {
   const BatchRow row = batch.rows[blockIdx.x];
+  if (row.row < 0) return;
   const int kv_head = static_cast<int>(blockIdx.y);
   const HeadTable table = batch.tables[row.sequence * shape.num_kv_heads + kv_head];
   const int32_t* const pages = batch.page_ids + table.first_page;

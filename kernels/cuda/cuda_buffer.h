@@ -2,6 +2,7 @@
 #define KVEC_KERNELS_CUDA_CUDA_BUFFER_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 
 #include "absl/status/status.h"
@@ -29,6 +30,11 @@ class CudaBuffer : public DeviceMemory {
   void* const data_;
   const size_t bytes_;
 };
+
+// How often in this process memory that operations work in has moved: what was recorded before the
+// last time names memory that may be gone.
+int64_t NumBufferMoves();
+void CountBufferMove();
 
 // Room that operations work in, one after the other on one stream: it grows to the most that any of
 // them has asked for.

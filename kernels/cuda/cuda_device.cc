@@ -68,15 +68,16 @@ absl::StatusOr<std::unique_ptr<CudaDevice>> CudaDevice::Create(const Options& op
   KVEC_RETURN_IF_ERROR(
       ToStatus(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream"));
   auto device = std::unique_ptr<CudaDevice>(
-      new CudaDevice(absl::StrCat("cuda (", properties.name, ")"), options.weight_type, stream));
+      new CudaDevice(absl::StrCat("cuda (", properties.name, ")"), options, stream));
   KVEC_ASSIGN_OR_RETURN(device->product_, CreateDenseProduct(stream, options.product_mode));
   return device;
 }
 
-CudaDevice::CudaDevice(std::string name, WeightType weight_type, cudaStream_t stream)
+CudaDevice::CudaDevice(std::string name, const Options& options, cudaStream_t stream)
     : name_(std::move(name)),
-      weight_type_(weight_type),
+      weight_type_(options.weight_type),
       stream_(stream),
+      use_graphs_(options.use_graphs),
       uploader_(stream),
       step_tables_(stream, uploader_),
       chooser_(std::make_unique<CudaEntryChooser>(*this)) {}
@@ -86,6 +87,10 @@ EntryChooser* CudaDevice::chooser() { return chooser_.get(); }
 CudaDevice::~CudaDevice() {
   (void)cudaStreamSynchronize(stream_);
   (void)cudaStreamDestroy(stream_);
+}
+
+std::unique_ptr<WorkReplayer> CudaDevice::MakeReplayer() {
+  return std::make_unique<GraphReplayer>(stream_, use_graphs_, step_tables_, graph_counts_);
 }
 
 absl::StatusOr<uint64_t> CudaDevice::FreeBytes() const {

@@ -12,6 +12,7 @@
 #include "kernels/cuda/cuda_buffer.h"
 #include "kernels/cuda/dense_product.h"
 #include "kernels/cuda/flat_batch.h"
+#include "kernels/cuda/graph_replayer.h"
 #include "kernels/cuda/pinned_memory.h"
 #include "kernels/cuda/sample_batch.h"
 #include "kernels/cuda/step_tables.h"
@@ -33,6 +34,7 @@ class CudaDevice : public Device {
     int index = 0;  // among the GPUs that this process sees
     ProductMode product_mode = ProductMode::kFastest;
     WeightType weight_type = WeightType::kBF16;
+    bool use_graphs = true;  // no bit of any result depends on it
   };
 
   // UNAVAILABLE when there is no GPU, no driver or no cuBLASLt; INVALID_ARGUMENT for an index
@@ -45,11 +47,13 @@ class CudaDevice : public Device {
   cudaStream_t stream() const { return stream_; }
 
   const StepTables& step_tables() const { return step_tables_; }
+  const GraphCounts& graph_counts() const { return graph_counts_; }
 
   // Of the GPU's memory, whoever uses the rest.
   absl::StatusOr<uint64_t> FreeBytes() const;
 
   absl::string_view name() const override { return name_; }
+  std::unique_ptr<WorkReplayer> MakeReplayer() override;
   absl::StatusOr<std::unique_ptr<DeviceMemory>> Allocate(size_t bytes) override;
   absl::Status Upload(absl::Span<const uint8_t> host, void* device) override;
   absl::Status Download(const void* device, absl::Span<uint8_t> host) override;
@@ -68,7 +72,7 @@ class CudaDevice : public Device {
                              RopePairing pairing) override;
   absl::Status GatedActivation(Tensor gate_up, Activation activation, Tensor out) override;
   absl::StatusOr<std::unique_ptr<KvArena>> AllocateKvArena(const KvArenaSpec& spec) override;
-  absl::Status PrepareStep(const StepBatch& step) override { return step_tables_.Prepare(step); }
+  absl::Status PrepareStep(const StepBatch& step) override;
   absl::Status AppendKv(Tensor qkv, const HeadShape& shape, absl::Span<const int32_t> positions,
                         const AttentionBatch& batch, KvArena& arena) override;
   absl::Status Attention(Tensor qkv, const HeadShape& shape, const AttentionBatch& batch,
@@ -95,7 +99,7 @@ class CudaDevice : public Device {
   Uploader& uploader() { return uploader_; }
 
  private:
-  CudaDevice(std::string name, WeightType weight_type, cudaStream_t stream);
+  CudaDevice(std::string name, const Options& options, cudaStream_t stream);
 
   // A layer of the Step that was prepared, or one that is prepared now.
   absl::StatusOr<PagedBatch> Prepared(const AttentionBatch& batch,
@@ -114,6 +118,8 @@ class CudaDevice : public Device {
   const std::string name_;
   const WeightType weight_type_;
   const cudaStream_t stream_;
+  const bool use_graphs_;
+  GraphCounts graph_counts_;
   Uploader uploader_;
   StepTables step_tables_;
   std::unique_ptr<DenseProduct> product_;

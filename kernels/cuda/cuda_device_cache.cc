@@ -95,6 +95,18 @@ absl::StatusOr<std::unique_ptr<KvArena>> CudaDevice::AllocateKvArena(const KvAre
   return CudaKvArena::Create(spec);
 }
 
+absl::Status CudaDevice::PrepareStep(const StepBatch& step) {
+  if (step.layers.empty()) return absl::InternalError("step: no layers");
+  const auto num_positions = static_cast<int64_t>(step.positions.size());
+  for (const AttentionSequence& sequence : step.layers[0].sequences) {
+    if (int64_t{sequence.row_begin} + sequence.num_rows > num_positions) {
+      return absl::InternalError(absl::StrCat("step: ", num_positions, " positions, rows ",
+                                              sequence.row_begin, " + ", sequence.num_rows));
+    }
+  }
+  return step_tables_.Prepare(step);
+}
+
 absl::StatusOr<PagedBatch> CudaDevice::Prepared(const AttentionBatch& batch,
                                                 absl::Span<const int32_t> positions) {
   if (batch.prepared_index < 0) {
@@ -118,7 +130,7 @@ absl::Status CudaDevice::AppendKv(Tensor qkv, const HeadShape& shape,
                                   absl::Span<const int32_t> positions, const AttentionBatch& batch,
                                   KvArena& arena) {
   KVEC_RETURN_IF_ERROR(CheckAttentionBatch(qkv, shape, batch, arena));
-  if (positions.size() < static_cast<size_t>(qkv.rows)) {
+  if (batch.prepared_index < 0 && positions.size() < static_cast<size_t>(qkv.rows)) {
     return absl::InternalError(
         absl::StrCat("append_kv: ", positions.size(), " positions of ", qkv.rows, " rows"));
   }

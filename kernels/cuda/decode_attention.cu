@@ -20,7 +20,7 @@ namespace {
 
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / kWarpThreads;
-constexpr int kSplitEntries = 256;
+constexpr int kSplitEntries = kDecodeSplitEntries;
 constexpr int kKeyLanes = 8;  // share a key: with 128 threads a pass is one page
 constexpr int kMaxVectorSize = 8;
 static_assert(kThreads / kKeyLanes == kPageTokens);
@@ -166,7 +166,7 @@ __global__ void __launch_bounds__(kThreads)
     DecodeSplitKernel(AttentionArguments a, int first_row, float* workspace) {
   const int split = static_cast<int>(blockIdx.z);
   const SplitTask task(a, first_row, split);
-  if (task.range.begin >= task.range.end) return;
+  if (task.row.row < 0 || task.range.begin >= task.range.end) return;
   const int head_dim = a.shape.head_dim;
   KVEC_DYNAMIC_SHARED_ARRAY(float, shared);
   float* const queries = shared;                       // [kGroup][head_dim]
@@ -206,6 +206,7 @@ __global__ void __launch_bounds__(kThreads)
 __global__ void __launch_bounds__(kThreads)
     MergeSplitsKernel(AttentionArguments a, int first_row, int num_splits, const float* workspace) {
   const BatchRow row = a.batch.decode_rows[first_row + static_cast<int>(blockIdx.x)];
+  if (row.row < 0) return;
   const int head = static_cast<int>(blockIdx.y);
   const int kv_head = (head + a.shape.group_offset) / a.shape.group_size;
   const HeadTable table = a.batch.tables[row.sequence * a.shape.num_kv_heads + kv_head];

@@ -9,6 +9,9 @@
 
 namespace kvec::kernels::cuda {
 
+// Entries of a split.
+inline constexpr int kDecodeSplitEntries = 256;
+
 // Attention of the batch's generated tokens, of groups of up to 16 query heads and heads of up to
 // 256 numbers. A sequence is cut into splits at fixed entries, so that a row's bits depend on
 // nothing but the row; the splits' results are merged in ascending order.

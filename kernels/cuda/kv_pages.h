@@ -29,7 +29,7 @@ struct HeadTable {
 // A row of a sequence in a Step. It sees num_entries - num_after entries of each of its KV heads,
 // the last of which is its own.
 struct BatchRow {
-  int32_t row;        // of the qkv tensor
+  int32_t row;        // of the qkv tensor; -1: there is none, nothing is to be done
   int32_t sequence;   // of PagedBatch::tables
   int32_t num_after;  // rows of the same sequence behind it
 };

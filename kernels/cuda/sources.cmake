@@ -30,6 +30,7 @@ set(KVEC_CUDA_DEVICE
   cuda_status.cc
   cuda_weight.cc
   flat_batch.cc
+  graph_replayer.cc
   pinned_memory.cc
   sample_batch.cc
   scaled_product.cc

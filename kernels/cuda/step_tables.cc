@@ -6,6 +6,7 @@
 
 #include "common/status_macros.h"
 #include "kernels/cuda/batch_rows.h"
+#include "kernels/cuda/decode_attention.h"
 
 namespace kvec::kernels::cuda {
 namespace {
@@ -41,6 +42,26 @@ absl::Status StepTables::AppendTables(const StepBatch& step) {
   return pool_.Flush();
 }
 
+void StepTables::AppendRows(const StepBatch& step) {
+  BatchRows rows(step.layers[0].sequences, num_layers_);
+  is_decode_ = rows.decode_rows.size() == rows.rows.size();
+  std::vector<int32_t> positions(step.positions.begin(), step.positions.end());
+  const auto num_rows = static_cast<size_t>(step.num_tensor_rows);
+  if (is_decode_ && rows.rows.size() < num_rows) {
+    rows.rows.resize(num_rows, {.row = -1, .sequence = 0, .num_after = 0});
+    positions.resize(num_rows);
+  }
+  words_.clear();
+  rows_begin_ = Append(absl::MakeConstSpan(rows.rows));
+  decode_rows_begin_ = is_decode_ ? rows_begin_ : Append(absl::MakeConstSpan(rows.decode_rows));
+  tiles_begin_ = Append(absl::MakeConstSpan(rows.prefill_tiles));
+  positions_begin_ = Append(absl::MakeConstSpan(positions));
+  batch_ = {};
+  batch_.num_rows = static_cast<int>(rows.rows.size());
+  batch_.num_decode_rows = is_decode_ ? batch_.num_rows : static_cast<int>(rows.decode_rows.size());
+  batch_.num_prefill_tiles = static_cast<int>(rows.prefill_tiles.size());
+}
+
 absl::Status StepTables::Prepare(const StepBatch& step) {
   KVEC_RETURN_IF_ERROR(pool_.Flush());  // what an earlier call that failed has left
   own_tables_.clear();
@@ -48,38 +69,32 @@ absl::Status StepTables::Prepare(const StepBatch& step) {
   const absl::Span<const AttentionSequence> sequences = step.layers[0].sequences;
   num_sequences_ = sequences.size();
   num_kv_heads_ = sequences.empty() ? 0 : static_cast<int>(sequences[0].heads.size());
+  AppendRows(step);
+  KVEC_RETURN_IF_ERROR(AppendTables(step));
   max_decode_entries_.clear();
   for (const AttentionBatch& layer : step.layers) {
     max_decode_entries_.push_back(MaxDecodeEntries(layer.sequences));
   }
-
-  words_.clear();
-  const BatchRows rows(sequences, num_layers_);
-  const size_t rows_begin = Append(absl::MakeConstSpan(rows.rows));
-  const size_t decode_rows_begin = Append(absl::MakeConstSpan(rows.decode_rows));
-  const size_t tiles_begin = Append(absl::MakeConstSpan(rows.prefill_tiles));
-  positions_begin_ = Append(step.positions);
-  KVEC_RETURN_IF_ERROR(AppendTables(step));
+  const int most = *std::max_element(max_decode_entries_.begin(), max_decode_entries_.end());
+  batch_.max_decode_entries = kDecodeSplitEntries;
+  while (batch_.max_decode_entries < most) batch_.max_decode_entries *= 2;
 
   if (words_.size() > buffer_words_) buffer_words_ = std::max(kFirstWords, 2 * words_.size());
   KVEC_ASSIGN_OR_RETURN(int32_t* const device_words, buffer_.Reserve<int32_t>(buffer_words_));
   KVEC_RETURN_IF_ERROR(uploader_.UploadTo(absl::MakeConstSpan(words_), device_words));
   num_uploaded_words_ += static_cast<int64_t>(words_.size());
   device_words_ = device_words;
-  batch_ = {.page_ids = pool_.page_ids(),
-            .rows = Words<BatchRow>(rows_begin),
-            .num_rows = static_cast<int>(rows.rows.size()),
-            .decode_rows = Words<BatchRow>(decode_rows_begin),
-            .num_decode_rows = static_cast<int>(rows.decode_rows.size()),
-            .prefill_tiles = Words<RowTile>(tiles_begin),
-            .num_prefill_tiles = static_cast<int>(rows.prefill_tiles.size())};
   return absl::OkStatus();
 }
 
 PagedBatch StepTables::Layer(int index) const {
   PagedBatch batch = batch_;
+  batch.page_ids = pool_.page_ids();
   batch.tables = Words<HeadTable>(tables_begin_) + index * num_kv_heads_;
-  batch.max_decode_entries = max_decode_entries_[static_cast<size_t>(index)];
+  batch.rows = Words<BatchRow>(rows_begin_);
+  batch.decode_rows = Words<BatchRow>(decode_rows_begin_);
+  batch.prefill_tiles = Words<RowTile>(tiles_begin_);
+  if (!is_decode_) batch.max_decode_entries = max_decode_entries_[static_cast<size_t>(index)];
   return batch;
 }
 

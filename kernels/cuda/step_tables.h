@@ -26,6 +26,10 @@ class StepTables {
       : uploader_(uploader), pool_(stream, uploader) {}
 
   // RESOURCE_EXHAUSTED when the memory is not there.
+  //
+  // Where all rows are generated tokens, where what lies depends on the number of tensor rows
+  // alone, and max_decode_entries is one of few numbers: kernels that were recorded with one Step's
+  // Layer() do for others.
   absl::Status Prepare(const StepBatch& step);
 
   // Of the last Step: whether it has such a layer.
@@ -34,12 +38,15 @@ class StepTables {
            batch.sequences.size() == num_sequences_;
   }
   PagedBatch Layer(int index) const;
+  // Of all layers, of a Step of generated tokens.
+  int max_decode_entries() const { return batch_.max_decode_entries; }
   const int32_t* positions() const { return Words<int32_t>(positions_begin_); }
 
   const TablePool& pool() const { return pool_; }
   int64_t num_uploaded_words() const { return num_uploaded_words_; }  // ever, page ids aside
 
  private:
+  void AppendRows(const StepBatch& step);
   // Appends an array to the words; returns where it begins.
   template <typename T>
   size_t Append(absl::Span<const T> array);
@@ -62,8 +69,12 @@ class StepTables {
   const int32_t* device_words_ = nullptr;
   int num_layers_ = 0;
   int num_kv_heads_ = 0;
+  bool is_decode_ = false;  // all rows are generated tokens
   size_t num_sequences_ = 0;
-  PagedBatch batch_;  // what the layers have in common
+  PagedBatch batch_;  // what the layers have in common, without pointers
+  size_t rows_begin_ = 0;
+  size_t decode_rows_begin_ = 0;
+  size_t tiles_begin_ = 0;
   size_t positions_begin_ = 0;
   size_t tables_begin_ = 0;
   std::vector<int> max_decode_entries_;  // [layers]

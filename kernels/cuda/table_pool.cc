@@ -73,6 +73,7 @@ absl::Status TablePool::Grow() {
                                                   cudaMemcpyDeviceToDevice, stream_),
                                   "page tables"));
   }
+  CountBufferMove();
   buffer_ = std::move(larger);
   allocator_.Grow(kFirstOrder);
   return absl::OkStatus();

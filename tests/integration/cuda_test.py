@@ -108,6 +108,12 @@ class CudaTest(unittest.TestCase):
         self.assertLess(sum(differences) / len(differences), tolerance)
         self.assertGreater(max(differences), 1e-3)  # or they were the same weights
 
+    def test_graphs_do_not_change_an_answer(self):
+        with_graphs, evicted_with, _ = self.answers("gemma3", SIMULATED, GPU)
+        without, evicted_without, _ = self.answers("gemma3", SIMULATED, [*GPU, "--cuda-graphs=false"])
+        for got, expected in zip([*with_graphs, evicted_with], [*without, evicted_without], strict=True):
+            self.assertEqual(got["logprobs"], expected["logprobs"])
+
     @unittest.skipUnless(HAS_NCCL, NO_NCCL)
     def test_a_stream_goes_on_when_a_gpu_of_its_group_is_lost(self):
         """Its peers' streams wait in a collective: the communicators are aborted, and made anew."""

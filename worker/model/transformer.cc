@@ -102,16 +102,38 @@ absl::Status Transformer::Forward(const TokenBatch& batch, LogitsConsumer consum
     KVEC_RETURN_IF_ERROR(
         device_.RopeAngles(batch.positions, config_.local_rope, local_angles_.Rows(0, rows)));
   }
-  KVEC_RETURN_IF_ERROR(PrepareAttention(batch));
-  KVEC_RETURN_IF_ERROR(RunLayers(batch));
+  const int tensor_rows =
+      ComesAgain(batch) ? std::min(replayer_->PaddedRows(rows), options_.max_rows) : rows;
+  KVEC_RETURN_IF_ERROR(PrepareAttention(batch, tensor_rows));
+  KVEC_RETURN_IF_ERROR(RunLayers(batch, tensor_rows));
   return weights_.has_head() ? RunHead(batch, consume) : SendHidden(rows);
 }
 
-absl::Status Transformer::RunLayers(const TokenBatch& batch) {
+bool Transformer::ComesAgain(const TokenBatch& batch) const {
+  if (weights_.share().rank.num_ranks > 1) return false;  // whose sums are the communicator's
+  return std::all_of(batch.sequences.begin(), batch.sequences.end(), [](const SequenceRows& rows) {
+    return !rows.is_prompt && rows.query_window == nullptr;
+  });
+}
+
+absl::Status Transformer::RunLayers(const TokenBatch& batch, int num_rows) {
   const ScopedSpan span("layers");
-  for (int layer = weights_.range().first; layer < weights_.range().end(); ++layer) {
-    KVEC_RETURN_IF_ERROR(RunLayer(layer, batch));
-    options_.layers_done->fetch_add(1, std::memory_order_relaxed);
+  const LayerRange range = weights_.range();
+  int num_run = 0;
+  const auto run = [&]() -> absl::Status {
+    for (int layer = range.first; layer < range.end(); ++layer) {
+      KVEC_RETURN_IF_ERROR(RunLayer(layer, batch, num_rows));
+      options_.layers_done->fetch_add(1, std::memory_order_relaxed);
+      ++num_run;
+    }
+    return absl::OkStatus();
+  };
+  if (ComesAgain(batch)) {
+    KVEC_RETURN_IF_ERROR(replayer_->Run(
+        {.part = kernels::WorkReplayer::Key::Part::kLayers, .num_rows = num_rows}, run));
+    if (num_run == 0) options_.layers_done->fetch_add(range.count, std::memory_order_relaxed);
+  } else {
+    KVEC_RETURN_IF_ERROR(run());
   }
   // What a device still has to do belongs here.
   return span.is_recorded() ? device_.Synchronize() : absl::OkStatus();
@@ -158,12 +180,12 @@ absl::Status Transformer::AddToHidden(const kernels::Weight& weight, Tensor inpu
   return device_.AddRmsNorm(normed, post_norm, config_.rms_norm_eps, hidden);
 }
 
-absl::Status Transformer::RunLayer(int layer, const TokenBatch& batch) {
-  KVEC_RETURN_IF_ERROR(RunAttention(layer, batch));
-  return RunMlp(layer, batch.num_rows());
+absl::Status Transformer::RunLayer(int layer, const TokenBatch& batch, int num_rows) {
+  KVEC_RETURN_IF_ERROR(RunAttention(layer, batch, num_rows));
+  return RunMlp(layer, num_rows);
 }
 
-absl::Status Transformer::PrepareAttention(const TokenBatch& batch) {
+absl::Status Transformer::PrepareAttention(const TokenBatch& batch, int num_rows) {
   const LayerRange& range = weights_.range();
   const size_t num_sequences = batch.sequences.size();
   attention_sequences_.clear();
@@ -180,18 +202,18 @@ absl::Status Transformer::PrepareAttention(const TokenBatch& batch) {
              .subspan(static_cast<size_t>(layer) * num_sequences, num_sequences),
          config_.sliding_windows[range.first + layer], config_.attention_scale, layer});
   }
-  return device_.PrepareStep({layer_batches_, batch.positions});
+  return device_.PrepareStep({layer_batches_, batch.positions, num_rows});
 }
 
-absl::Status Transformer::RunAttention(int layer, const TokenBatch& batch) {
+absl::Status Transformer::RunAttention(int layer, const TokenBatch& batch, int num_rows) {
   const LayerWeights& weights = weights_.layer(layer);
-  const int rows = batch.num_rows();
-  const Tensor hidden = hidden_.Rows(0, rows);
-  const Tensor normed = normed_.Rows(0, rows);
-  const Tensor qkv = qkv_.Rows(0, rows);
-  const Tensor attention = attention_.Rows(0, rows);
+  const Tensor hidden = hidden_.Rows(0, num_rows);
+  const Tensor normed = normed_.Rows(0, num_rows);
+  const Tensor qkv = qkv_.Rows(0, num_rows);
+  const Tensor attention = attention_.Rows(0, num_rows);
   const kernels::AttentionBatch& layer_batch = layer_batches_[layer - weights_.range().first];
-  const Tensor angles = (layer_batch.sliding_window > 0 ? local_angles_ : angles_).Rows(0, rows);
+  const Tensor angles =
+      (layer_batch.sliding_window > 0 ? local_angles_ : angles_).Rows(0, num_rows);
 
   KVEC_RETURN_IF_ERROR(
       device_.RmsNorm(hidden, weights.attention_norm.data(), config_.rms_norm_eps, normed));
@@ -204,7 +226,7 @@ absl::Status Transformer::RunAttention(int layer, const TokenBatch& batch) {
   KVEC_RETURN_IF_ERROR(device_.Attention(qkv, heads_, layer_batch, arena_,
                                          Held(attention, weights_.share().rank.attention_output)));
   return AddToHidden(*weights.attention_output, attention, weights.post_attention_norm.data(),
-                     rows);
+                     num_rows);
 }
 
 absl::Status Transformer::KeepQueries(int layer, const TokenBatch& batch) {
@@ -236,23 +258,47 @@ absl::Status Transformer::RunMlp(int layer, int num_rows) {
 
 absl::Status Transformer::RunHead(const TokenBatch& batch, LogitsConsumer consume) {
   const ScopedSpan span("head");
-  const RankShare& share = weights_.share().rank;
   const int num_logit_rows = static_cast<int>(batch.logit_rows.size());
   for (int begin = 0; begin < num_logit_rows; begin += options_.max_logit_rows) {
     const int count = std::min(options_.max_logit_rows, num_logit_rows - begin);
-    for (int i = 0; i < count; ++i) {
-      KVEC_RETURN_IF_ERROR(device_.RmsNorm(hidden_.Rows(batch.logit_rows[begin + i], 1),
-                                           weights_.output_norm(), config_.rms_norm_eps,
-                                           normed_.Rows(i, 1)));
-    }
-    const Tensor logits = logits_.Rows(0, count);
-    KVEC_RETURN_IF_ERROR(
-        device_.MatMul(weights_.head(), normed_.Rows(0, count), nullptr, MatMulMode::kOverwrite,
-                       share.rank == 0 ? Columns(logits, share.vocabulary) : logits));
+    KVEC_RETURN_IF_ERROR(ComputeLogits(batch, begin, count));
     KVEC_RETURN_IF_ERROR(GatherLogits(count));
-    if (share.rank == 0) KVEC_RETURN_IF_ERROR(consume(logits, begin));
+    if (weights_.share().rank.rank == 0) {
+      KVEC_RETURN_IF_ERROR(consume(logits_.Rows(0, count), begin));
+    }
   }
   return absl::OkStatus();
+}
+
+absl::Status Transformer::ComputeLogits(const TokenBatch& batch, int begin, int count) {
+  const auto logit_rows = absl::MakeConstSpan(batch.logit_rows).subspan(begin, count);
+  const int first_row = logit_rows.front();
+  int next_row = first_row;
+  const bool are_neighbours = std::all_of(logit_rows.begin(), logit_rows.end(),
+                                          [&](int32_t row) { return row == next_row++; });
+  const auto run = [&](int num_rows) -> absl::Status {
+    const RankShare& share = weights_.share().rank;
+    const Tensor normed = normed_.Rows(0, num_rows);
+    const auto norm = [&](Tensor hidden, Tensor out) {
+      return device_.RmsNorm(hidden, weights_.output_norm(), config_.rms_norm_eps, out);
+    };
+    if (are_neighbours) {
+      KVEC_RETURN_IF_ERROR(norm(hidden_.Rows(first_row, num_rows), normed));
+    } else {
+      for (int i = 0; i < count; ++i) {
+        KVEC_RETURN_IF_ERROR(norm(hidden_.Rows(logit_rows[i], 1), normed.Rows(i, 1)));
+      }
+    }
+    const Tensor logits = logits_.Rows(0, num_rows);
+    return device_.MatMul(weights_.head(), normed, nullptr, MatMulMode::kOverwrite,
+                          share.rank == 0 ? Columns(logits, share.vocabulary) : logits);
+  };
+  if (!are_neighbours || !ComesAgain(batch)) return run(count);
+  const int padded = std::min(
+      {replayer_->PaddedRows(count), options_.max_logit_rows, options_.max_rows - first_row});
+  return replayer_->Run(
+      {.part = kernels::WorkReplayer::Key::Part::kHead, .first_row = first_row, .num_rows = padded},
+      [&] { return run(padded); });
 }
 
 // Row by row, so that each goes to its place.

@@ -81,18 +81,25 @@ class Transformer {
         heads_(heads),
         device_(device),
         arena_(arena),
-        options_(options) {}
+        options_(options),
+        replayer_(device.MakeReplayer()) {}
 
   absl::Status AllocateActivations();
   absl::StatusOr<kernels::Tensor> AllocateTensor(int rows, int cols);
   // The input of a weight split by columns: [max_rows, columns stored], zeros.
   absl::StatusOr<kernels::Tensor> AllocateColumns(const ColumnShare& columns);
   absl::Status CheckBatch(const TokenBatch& batch) const;
-  absl::Status RunLayers(const TokenBatch& batch);
-  absl::Status RunLayer(int layer, const TokenBatch& batch);
-  absl::Status RunAttention(int layer, const TokenBatch& batch);
+  // Whether the batch is work that comes again: generated tokens, nothing but the device's own
+  // operations.
+  bool ComesAgain(const TokenBatch& batch) const;
+  // Tensors have num_rows, of which the batch's are the first.
+  absl::Status RunLayers(const TokenBatch& batch, int num_rows);
+  absl::Status RunLayer(int layer, const TokenBatch& batch, int num_rows);
+  absl::Status RunAttention(int layer, const TokenBatch& batch, int num_rows);
   absl::Status RunMlp(int layer, int num_rows);
   absl::Status RunHead(const TokenBatch& batch, LogitsConsumer consume);
+  // logits[count, vocab], this rank's columns of it, of logit_rows[begin … begin + count).
+  absl::Status ComputeLogits(const TokenBatch& batch, int begin, int count);
   absl::Status BeginHidden(const TokenBatch& batch);
   // hidden += input · weightᵀ over all ranks' columns, normed first where the model does so.
   absl::Status AddToHidden(const kernels::Weight& weight, kernels::Tensor input,
@@ -104,7 +111,7 @@ class Transformer {
   // Rank 0's logits[count, vocab] become whole.
   absl::Status GatherLogits(int count);
   // Fills layer_batches_ and tells the device.
-  absl::Status PrepareAttention(const TokenBatch& batch);
+  absl::Status PrepareAttention(const TokenBatch& batch, int num_rows);
   absl::Status KeepQueries(int layer, const TokenBatch& batch);
 
   const ModelConfig& config_;
@@ -125,6 +132,7 @@ class Transformer {
   kernels::Tensor angles_;        // [max_rows, head_dim]
   kernels::Tensor local_angles_;  // [max_rows, head_dim]; layers with a sliding window
   kernels::Tensor logits_;        // [max_logit_rows, vocab], other ranks: their vocabulary rows
+  std::unique_ptr<kernels::WorkReplayer> replayer_;  // gone before the tensors
   // Of the batch being run.
   std::vector<kernels::AttentionSequence> attention_sequences_;  // [layers][sequences]
   std::vector<kernels::AttentionBatch> layer_batches_;           // [layers]

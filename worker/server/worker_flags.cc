@@ -51,6 +51,10 @@ void AddDeviceFlags(CLI::App& app, WorkerFlags& flags) {
       "On a GPU: products are added up in the same order whatever runs beside a request, by "
       "one cuBLASLt algorithm per weight without split-K, at some cost in speed; a CPU "
       "always does so");
+  app.add_option("--cuda-graphs", flags.cuda_graphs,
+                 "On a GPU: Steps of generated tokens are launched as recorded graphs; answers do "
+                 "not depend on it")
+      ->capture_default_str();
   app.add_option("--threads", flags.threads,
                  "Threads that compute (default: all processors this process may use)")
       ->check(CLI::Range(0, 1024));

@@ -2,6 +2,7 @@
 // models of every family, and against the CPU device where eviction comes in.
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -25,6 +26,12 @@ std::unique_ptr<kernels::Device> MakeDevice(const cusim::Options& options) {
   auto device = kernels::cuda::CudaDevice::Create({});
   EXPECT_TRUE(device.ok()) << device.status();
   return *std::move(device);
+}
+
+std::vector<int32_t> PromptOf(int length) {
+  std::vector<int32_t> prompt;
+  for (int i = 0; i < length; ++i) prompt.push_back((i * 37 + 11) % 250);
+  return prompt;
 }
 
 class CudaEngineTest : public testing::TestWithParam<std::string> {
@@ -73,9 +80,7 @@ TEST(CudaEngineSynchronizationTest, TheHostWaitsOnceInADecodeStep) {
   constexpr int kPrompts[] = {40, 7, 90};
   std::vector<int> positions;
   for (int id = 0; id < 3; ++id) {
-    std::vector<int32_t> prompt;
-    for (int i = 0; i < kPrompts[id]; ++i) prompt.push_back((i * 37 + 11) % 250);
-    harness.Prefill(id, prompt, 64, EngineHarness::GreedySampling());
+    harness.Prefill(id, PromptOf(kPrompts[id]), 64, EngineHarness::GreedySampling());
     positions.push_back(kPrompts[id]);
   }
   for (int step = 0; step < 20; ++step) {
@@ -95,6 +100,84 @@ TEST(CudaEngineSynchronizationTest, TheHostWaitsOnceInADecodeStep) {
   }
 }
 
+// The same Steps with and without graphs, on devices of one simulator.
+class CudaEngineGraphsTest : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    cusim::Reset();
+    for (bool use_graphs : {true, false}) {
+      auto device = kernels::cuda::CudaDevice::Create({.use_graphs = use_graphs});
+      ASSERT_TRUE(device.ok()) << device.status();
+      if (use_graphs) device_ = device->get();
+      harnesses_.push_back(std::make_unique<EngineHarness>(
+          TinyModelFolder(GetParam()), *std::move(device), EngineHarness::Options()));
+    }
+  }
+
+  void Start(int id, int prompt_tokens) {
+    v1::StepSampling sampling = EngineHarness::GreedySampling();
+    sampling.set_temperature(0.9);
+    sampling.set_seed(static_cast<uint64_t>(id));
+    for (auto& harness : harnesses_) {
+      harness->Prefill(static_cast<uint64_t>(id), PromptOf(prompt_tokens), 64, sampling);
+    }
+    positions_[id] = prompt_tokens;
+  }
+
+  void Free(int id) {
+    for (auto& harness : harnesses_) harness->Free(static_cast<uint64_t>(id));
+    positions_.erase(id);
+  }
+
+  // A token of each of the first `count` sequences.
+  void Decode(int count) {
+    std::vector<std::string> results;
+    for (auto& harness : harnesses_) {
+      v1::Step step = harness->NewStep();
+      int num_added = 0;
+      for (const auto& [id, position] : positions_) {
+        if (num_added++ == count) break;
+        EngineHarness::AddWork(static_cast<uint64_t>(id), {}, position, false, true, step);
+      }
+      results.emplace_back();
+      const v1::StepResult step_result = harness->Run(step);
+      for (const v1::SequenceResult& result : step_result.results()) {
+        results.back() += result.ShortDebugString() + "\n";
+      }
+    }
+    ASSERT_EQ(results[0], results[1]);
+    for (auto& [id, position] : positions_) {
+      if (count-- > 0) ++position;
+    }
+  }
+
+  kernels::cuda::CudaDevice* device_ = nullptr;  // with graphs
+  std::vector<std::unique_ptr<EngineHarness>> harnesses_;
+  std::map<int, int> positions_;  // by sequence
+};
+
+TEST_P(CudaEngineGraphsTest, AnswersDoNotDependOnThem) {
+  constexpr int kPrompts[] = {250, 3, 15, 16, 40, 17, 64, 33, 9};
+  for (int id = 0; id < 9; ++id) Start(id, kPrompts[id]);
+  for (int count = 9; count >= 1; --count) {
+    for (int step = 0; step < 3; ++step) Decode(count);
+  }
+  for (int id : {0, 4, 8}) Free(id);
+  for (int id : {20, 1000}) Start(id, 20);
+  for (int step = 0; step < 5; ++step) Decode(8);
+  const kernels::cuda::GraphCounts counts = device_->graph_counts();
+  // Layers and head each of 32 Steps: of 1, 2, 4, 8 and 16 rows, and where the long sequence has
+  // more than 256 entries.
+  EXPECT_EQ(counts.runs + counts.captures + counts.replays, 2 * 32);
+  EXPECT_EQ(counts.failed_captures, 0);
+  EXPECT_GE(counts.replays, 30);
+  harnesses_.clear();
+  EXPECT_EQ(cusim::NumGraphs(), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, CudaEngineGraphsTest, testing::Values("llama", "gemma3"),
+                         [](const auto& info) { return info.param; });
+
 // Prompt, eviction, and the token after it.
 struct Eviction {
   v1::EvictionReport report;
@@ -105,8 +188,7 @@ Eviction Evict(EngineHarness& harness, const std::string& policy_name) {
   constexpr int kPromptTokens = 60;
   constexpr int kSelected = 12;
   constexpr int32_t kNextToken = 5;
-  std::vector<int32_t> prompt;
-  for (int i = 0; i < kPromptTokens; ++i) prompt.push_back((i * 37 + 11) % 250);
+  const std::vector<int32_t> prompt = PromptOf(kPromptTokens);
   v1::Step step = harness.NewStep();
   EngineHarness::AddStart(1, kPromptTokens, EngineHarness::GreedySampling(), step);
   v1::CachePolicy& policy = *step.mutable_starts(0)->mutable_cache();

@@ -1,0 +1,85 @@
+#include "kernels/cuda/graph_replayer.h"
+
+#include <utility>
+
+#include "common/status_macros.h"
+#include "kernels/cuda/cuda_buffer.h"
+#include "kernels/cuda/cuda_status.h"
+
+namespace kvec::kernels::cuda {
+
+GraphReplayer::~GraphReplayer() {
+  for (auto& [key, entry] : entries_) Drop(entry);
+}
+
+int GraphReplayer::PaddedRows(int num_rows) const {
+  constexpr int kLargestPower = 64;
+  if (num_rows > kLargestPower) {
+    return (num_rows + kLargestPower - 1) / kLargestPower * kLargestPower;
+  }
+  int padded = 1;
+  while (padded < num_rows) padded *= 2;
+  return padded;
+}
+
+absl::Status GraphReplayer::Run(const Key& key, absl::FunctionRef<absl::Status()> work) {
+  const int max_entries = key.part == Key::Part::kLayers ? tables_.max_decode_entries() : 0;
+  const auto [found, is_new] =
+      entries_.try_emplace({key.part, key.first_row, key.num_rows, max_entries});
+  Entry& entry = found->second;
+  if (!use_graphs_ || is_new || !entry.can_be_captured) {
+    ++counts_.runs;
+    return work();
+  }
+  if (entry.graph != nullptr && entry.buffer_moves != NumBufferMoves()) Drop(entry);
+  entry.last_use = ++num_uses_;
+  if (entry.graph != nullptr) {
+    ++counts_.replays;
+  } else {
+    const int64_t buffer_moves = NumBufferMoves();
+    entry.graph = Capture(work);
+    if (entry.graph == nullptr) {
+      entry.can_be_captured = false;
+      ++counts_.failed_captures;
+      return work();
+    }
+    ++counts_.captures;
+    ++num_graphs_;
+    entry.buffer_moves = buffer_moves;
+    if (num_graphs_ > kMaxGraphs) DropLeastUsed();
+  }
+  return ToStatus(cudaGraphLaunch(entry.graph, stream_), "graph");
+}
+
+cudaGraphExec_t GraphReplayer::Capture(absl::FunctionRef<absl::Status()> work) {
+  // Other threads' calls do not matter: they have streams of their own.
+  if (cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal) != cudaSuccess) {
+    (void)cudaGetLastError();
+    return nullptr;
+  }
+  const absl::Status status = work();
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t executable = nullptr;
+  cudaError_t error = cudaStreamEndCapture(stream_, &graph);
+  if (error == cudaSuccess && status.ok()) error = cudaGraphInstantiate(&executable, graph, 0);
+  if (graph != nullptr) (void)cudaGraphDestroy(graph);
+  if (error != cudaSuccess) (void)cudaGetLastError();  // the work's next attempt is another one
+  return error == cudaSuccess ? executable : nullptr;
+}
+
+void GraphReplayer::Drop(Entry& entry) {
+  if (entry.graph == nullptr) return;
+  (void)cudaGraphExecDestroy(std::exchange(entry.graph, nullptr));
+  --num_graphs_;
+}
+
+void GraphReplayer::DropLeastUsed() {
+  Entry* least = nullptr;
+  for (auto& [key, entry] : entries_) {
+    const bool is_less = least == nullptr || entry.last_use < least->last_use;
+    if (entry.graph != nullptr && is_less) least = &entry;
+  }
+  Drop(*least);
+}
+
+}  // namespace kvec::kernels::cuda
