@@ -33,9 +33,10 @@ absl::StatusOr<std::optional<uint32_t>> ParseBudget(const std::string& text) {
       absl::StrCat("--budget: \"", text, "\" is neither a number of entries nor full"));
 }
 
-TensorType KvTypeOf(const std::string& name) {
-  if (name == "f32") return TensorType::kF32;
-  return name == "bf16" ? TensorType::kBF16 : TensorType::kF16;
+cluster::HeldKv HeldKvOf(const std::string& name) {
+  if (name == "int8") return cluster::HeldKv::kInt8;
+  if (name == "f32") return cluster::HeldKv::kF32;
+  return name == "bf16" ? cluster::HeldKv::kBF16 : cluster::HeldKv::kF16;
 }
 
 cluster::HeldWeights HeldWeightsOf(const std::string& name) {
@@ -104,7 +105,7 @@ void PlanCommand::AddRequestOptions() {
       ->type_name("ENTRIES|full")
       ->capture_default_str();
   command_->add_option("--kv-type", kv_type_, "Of cached keys and values")
-      ->check(CLI::IsMember({"auto", "f16", "bf16", "f32"}))
+      ->check(CLI::IsMember({"auto", "f16", "bf16", "f32", "int8"}))
       ->capture_default_str();
   command_->add_option("--step-tokens", step_tokens_, "Rows of a Step at most")
       ->check(CLI::Range(1, 65536))
@@ -127,7 +128,7 @@ absl::StatusOr<cluster::PlanOptions> PlanCommand::ReadOptions(
         absl::StrCat("--weights: file, but ", model_, " has no weights"));
   }
   options.memory.weights = HeldWeightsOf(weights_);
-  options.memory.kv_type = KvTypeOf(kv_type_);
+  options.memory.kv_type = HeldKvOf(kv_type_);
   options.memory.step_tokens = step_tokens_;
   options.memory.reserve_bytes = reserve_bytes_;
   options.memory.context_tokens =

@@ -58,6 +58,20 @@ absl::string_view WeightsText(cluster::HeldWeights weights) {
   return weights == cluster::HeldWeights::kFp8 ? " --cuda-weights fp8" : "";
 }
 
+absl::string_view KvText(cluster::HeldKv type) {
+  switch (type) {
+    case cluster::HeldKv::kF16:
+      break;  // the worker's default
+    case cluster::HeldKv::kBF16:
+      return " --kv-type bf16";
+    case cluster::HeldKv::kF32:
+      return " --kv-type f32";
+    case cluster::HeldKv::kInt8:
+      return " --kv-type int8";
+  }
+  return "";
+}
+
 // One arena's size for all ranks of a stage, that of the least: the others would not use more.
 std::string StartText(const cluster::MemoryPlan& plan, const cluster::MemoryOptions& memory) {
   std::string text = absl::StrCat("kvec-coordinator --parallel ", ShapeText(plan.shape),
@@ -69,7 +83,8 @@ std::string StartText(const cluster::MemoryPlan& plan, const cluster::MemoryOpti
       kv_bytes = std::min(kv_bytes, plan.workers[first + rank].kv_bytes());
     }
     absl::StrAppend(&text, "kvec-worker --device cuda", WeightsText(memory.weights),
-                    " --max-step-tokens ", memory.step_tokens, " --kv-bytes ", kv_bytes,
+                    KvText(memory.kv_type), " --max-step-tokens ", memory.step_tokens,
+                    " --kv-bytes ", kv_bytes,
                     plan.shape.num_stages == 1
                         ? ""
                         : absl::StrCat("  # of stage ", plan.workers[first].placement.stage()),

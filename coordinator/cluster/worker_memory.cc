@@ -73,6 +73,20 @@ uint64_t DeviceBytes(const std::vector<int64_t>& shape, TensorType type) {
   return static_cast<uint64_t>(shape[0]) * blocks * traits.block_bytes;
 }
 
+// Of a key, or of a value: kernels/kv_arena.h. int8 has an f16 scale.
+uint64_t EntryBytes(HeldKv type, uint64_t head_dim) {
+  switch (type) {
+    case HeldKv::kInt8:
+      return head_dim + 2;
+    case HeldKv::kF32:
+      return 4 * head_dim;
+    case HeldKv::kF16:
+    case HeldKv::kBF16:
+      break;
+  }
+  return 2 * head_dim;
+}
+
 bool IsEightBit(HeldWeights weights) {
   return weights == HeldWeights::kInt8 || weights == HeldWeights::kFp8;
 }
@@ -222,8 +236,7 @@ absl::StatusOr<WorkerMemory> MeasureWorker(const ModelOutline& outline,
   worker.workspace_bytes = WorkspaceBytes(config, worker, options);
   worker.reserve_bytes = options.reserve_bytes;
   worker.page_bytes = 2 * uint64_t{scheduler::kPageTokens} *
-                      static_cast<uint64_t>(config.head_dim) *
-                      GetTraits(options.kv_type).block_bytes;
+                      EntryBytes(options.kv_type, static_cast<uint64_t>(config.head_dim));
   const uint64_t stored_page_bytes =
       worker.page_bytes + uint64_t{scheduler::kPageTokens} * kPositionBytes;
   const uint64_t beside = worker.bytes_beside_arena();

@@ -20,13 +20,16 @@ enum class HeldWeights : uint8_t {
   kInFiles  // as the files have them
 };
 
+// The worker's --kv-type.
+enum class HeldKv : uint8_t { kF16, kBF16, kF32, kInt8 };
+
 // How workers run a model, as far as their memory goes.
 struct MemoryOptions {
   uint64_t gpu_bytes = 0;  // of each worker's GPU
   HeldWeights weights = HeldWeights::kBF16;
-  TensorType kv_type = TensorType::kF16;  // kF16, kBF16 or kF32
-  uint32_t step_tokens = 512;             // rows of a Step
-  uint32_t context_tokens = 0;            // of a request: prompt and answer
+  HeldKv kv_type = HeldKv::kF16;
+  uint32_t step_tokens = 512;   // rows of a Step
+  uint32_t context_tokens = 0;  // of a request: prompt and answer
   // What the CUDA context, libraries and NCCL take, and what fragments: an estimate.
   uint64_t reserve_bytes = uint64_t{3} << 29;
 };

@@ -15,8 +15,9 @@ absl::Status CheckSpec(const KvArenaSpec& spec) {
                                                    " is no multiple of 8 between 8 and ",
                                                    CudaKvArena::kMaxHeadDim));
   }
-  if (spec.type == KvType::kInt8) {
-    return absl::InvalidArgumentError("kv_type: int8 is for CPU workers; a GPU has bf16, f16, f32");
+  if (spec.type == KvType::kInt8 && spec.head_dim % 16 != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("head_dim: ", spec.head_dim, " is no multiple of 16, as int8 needs on a GPU"));
   }
   if (spec.num_pages <= 0 || spec.num_pages > std::numeric_limits<int32_t>::max()) {
     return absl::InvalidArgumentError(

@@ -14,8 +14,8 @@ namespace kvec::kernels::cuda {
 // The arena in a GPU's memory; kv_pages.h says how a page is laid out.
 class CudaKvArena : public KvArena {
  public:
-  // INVALID_ARGUMENT for a head_dim that is no multiple of 8 up to kMaxHeadDim, for a type that the
-  // kernels do not read, or for no pages; RESOURCE_EXHAUSTED when the memory is not there.
+  // INVALID_ARGUMENT for a head_dim that is no multiple of 8 (in int8: of 16) up to kMaxHeadDim, or
+  // for no pages; RESOURCE_EXHAUSTED when the memory is not there.
   static absl::StatusOr<std::unique_ptr<CudaKvArena>> Create(const KvArenaSpec& spec);
 
   static constexpr int kMaxHeadDim = 256;

@@ -11,6 +11,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/decode_attention.h"
+#include "kernels/cuda/hadamard.h"
 #include "kernels/cuda/kv_access.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/warp_math.h"
@@ -22,8 +23,12 @@ constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / kWarpThreads;
 constexpr int kSplitEntries = kDecodeSplitEntries;
 constexpr int kKeyLanes = 8;  // share a key: with 128 threads a pass is one page
-constexpr int kMaxVectorSize = 8;
 static_assert(kThreads / kKeyLanes == kPageTokens);
+
+// Numbers of a value that a thread adds up at once, for each query head: 128 sums fill its
+// registers.
+template <typename Stored, int kGroup>
+constexpr int kValueSize = kVectorSize<Stored>* kGroup <= 128 ? kVectorSize<Stored> : 128 / kGroup;
 
 // A part of a row's softmax over one split, for one query head, behind its output.
 struct SplitState {
@@ -79,7 +84,9 @@ __device__ void ScoreKeys(const SplitTask& task, const Entries<Stored>& entries,
     const int entry = page * kPageTokens + token;
     const bool visible = entry >= task.range.begin && entry < task.range.end;
     float sums[kGroup] = {};
+    float scale = 1.0f;
     if (visible) {
+      scale = entries.KeyScale(task.pages, entry);
       const Stored* const key = entries.Key(task.pages, entry);
       for (int i = lane * kVectorSize<Stored>; i < head_dim; i += kKeyLanes * kVectorSize<Stored>) {
         float k[kVectorSize<Stored>];
@@ -96,7 +103,9 @@ __device__ void ScoreKeys(const SplitTask& task, const Entries<Stored>& entries,
 #pragma unroll
     for (int head = 0; head < kGroup; ++head) {
       const float score = WarpSum<kKeyLanes>(sums[head]);
-      if (lane == 0 && visible) scores[head * kSplitEntries + entry - task.split_begin] = score;
+      if (lane == 0 && visible) {
+        scores[head * kSplitEntries + entry - task.split_begin] = score * scale;
+      }
     }
   }
 }
@@ -118,25 +127,27 @@ __device__ SplitState SoftmaxOfSplit(const SplitTask& task, float* scores) {
 }
 
 // outputs[head · head_stride + i] = Σ weight · value[i]. Each of the block's token lanes takes
-// every so many-th entry; `partial` [kThreads · kMaxVectorSize] adds them up.
+// every so many-th entry; `partial` [kThreads · kValueSize] adds them up.
 template <typename Stored, int kGroup>
 __device__ void SumValues(const SplitTask& task, const Entries<Stored>& entries, int head_dim,
                           const float* weights, float* partial, float* outputs, int head_stride) {
-  const int num_vectors = head_dim / kVectorSize<Stored>;
+  constexpr int kSize = kValueSize<Stored, kGroup>;
+  const int num_vectors = head_dim / kSize;
   const int num_token_lanes = kThreads / num_vectors;
   const int token_lane = static_cast<int>(threadIdx.x) / num_vectors;
-  const int col = static_cast<int>(threadIdx.x) % num_vectors * kVectorSize<Stored>;
-  float sums[kGroup][kVectorSize<Stored>] = {};
+  const int col = static_cast<int>(threadIdx.x) % num_vectors * kSize;
+  float sums[kGroup][kSize] = {};
   if (token_lane < num_token_lanes) {
     for (int entry = task.range.begin + token_lane; entry < task.range.end;
          entry += num_token_lanes) {
-      float v[kVectorSize<Stored>];
+      float v[kSize];
       LoadVector(entries.Value(task.pages, entry) + col, v);
+      const float scale = entries.ValueScale(task.pages, entry);
 #pragma unroll
       for (int head = 0; head < kGroup; ++head) {
-        const float weight = weights[head * kSplitEntries + entry - task.split_begin];
+        const float weight = weights[head * kSplitEntries + entry - task.split_begin] * scale;
 #pragma unroll
-        for (int j = 0; j < kVectorSize<Stored>; ++j) sums[head][j] += weight * v[j];
+        for (int j = 0; j < kSize; ++j) sums[head][j] += weight * v[j];
       }
     }
   }
@@ -144,7 +155,7 @@ __device__ void SumValues(const SplitTask& task, const Entries<Stored>& entries,
   for (int head = 0; head < kGroup; ++head) {
     if (token_lane < num_token_lanes) {
 #pragma unroll
-      for (int j = 0; j < kVectorSize<Stored>; ++j) {
+      for (int j = 0; j < kSize; ++j) {
         partial[token_lane * head_dim + col + j] = sums[head][j];
       }
     }
@@ -178,6 +189,9 @@ __global__ void __launch_bounds__(kThreads)
     queries[i] = i < task.group.count * head_dim ? q[i] * a.log2_scale : 0.0f;
   }
   __syncthreads();
+  if constexpr (Entries<Stored>::kScaled) {
+    RotateRows<kThreads>(queries, kGroup, head_dim, head_dim);
+  }
   const Entries<Stored> entries(a.kv);
   ScoreKeys<Stored, kGroup>(task, entries, head_dim, queries, weights);
   __syncthreads();
@@ -240,8 +254,8 @@ cudaError_t LaunchSplits(cudaStream_t stream, const AttentionArguments& a, int f
                          int num_rows, int num_splits, float* workspace) {
   const dim3 grid(static_cast<unsigned>(num_rows), static_cast<unsigned>(a.shape.num_kv_heads),
                   static_cast<unsigned>(num_splits));
-  const size_t shared_floats =
-      static_cast<size_t>(kGroup * (a.shape.head_dim + kSplitEntries) + kThreads * kMaxVectorSize);
+  const size_t shared_floats = static_cast<size_t>(kGroup * (a.shape.head_dim + kSplitEntries) +
+                                                   kThreads * kValueSize<Stored, kGroup>);
   return Launch(stream, {grid, kThreads, shared_floats * sizeof(float)},
                 DecodeSplitKernel<Stored, kGroup>, a, first_row, workspace);
 }

@@ -5,13 +5,16 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "kernels/cuda/kv_pages.h"
 
 // How kernels read and write entries of the arena. Device code, but for WithStored.
 namespace kvec::kernels::cuda {
 
+__device__ __forceinline__ float ToFloat(int8_t value) { return static_cast<float>(value); }
 __device__ __forceinline__ float ToFloat(float value) { return value; }
 __device__ __forceinline__ float ToFloat(__half value) { return __half2float(value); }
 __device__ __forceinline__ float ToFloat(__nv_bfloat16 value) { return __bfloat162float(value); }
@@ -35,20 +38,25 @@ __device__ __forceinline__ __nv_bfloat16 FromFloat<__nv_bfloat16>(float value) {
 template <typename Stored>
 inline constexpr int kVectorSize = 16 / static_cast<int>(sizeof(Stored));
 
-// `from` is a multiple of 16 bytes.
-template <typename Stored>
-__device__ __forceinline__ void LoadVector(const Stored* from, float (&to)[kVectorSize<Stored>]) {
-  const uint4 bits = *reinterpret_cast<const uint4*>(from);
-  Stored values[kVectorSize<Stored>];
+// kSize numbers of 16 bytes, or 8; `from` is a multiple of as many.
+template <typename Stored, int kSize>
+__device__ __forceinline__ void LoadVector(const Stored* from, float (&to)[kSize]) {
+  using Bits = std::conditional_t<kSize == kVectorSize<Stored>, uint4, uint2>;
+  const Bits bits = *reinterpret_cast<const Bits*>(from);
+  Stored values[kSize];
+  static_assert(sizeof(values) == sizeof(bits));
   memcpy(static_cast<void*>(values), &bits, sizeof(values));
 #pragma unroll
-  for (int i = 0; i < kVectorSize<Stored>; ++i) to[i] = ToFloat(values[i]);
+  for (int i = 0; i < kSize; ++i) to[i] = ToFloat(values[i]);
 }
 
 // An arena whose pages hold numbers of type Stored.
 template <typename Stored>
 class Entries {
  public:
+  // Whether entries have scales, and keys are rotated.
+  static constexpr bool kScaled = std::is_same_v<Stored, int8_t>;
+
   __device__ explicit Entries(const KvPages& kv)
       : pages_(static_cast<Stored*>(kv.pages)),
         positions_(kv.positions),
@@ -56,11 +64,31 @@ class Entries {
 
   // [head_dim], of entry `entry` of a head with these pages.
   __device__ __forceinline__ Stored* Key(const int32_t* pages, int entry) const {
-    const size_t page = static_cast<size_t>(pages[entry / kPageTokens]);
-    return pages_ + (page * 2 * kPageTokens + static_cast<size_t>(entry % kPageTokens)) * head_dim_;
+    return Page(pages, entry) + static_cast<size_t>(entry % kPageTokens) * head_dim_;
   }
   __device__ __forceinline__ Stored* Value(const int32_t* pages, int entry) const {
     return Key(pages, entry) + kPageTokens * head_dim_;
+  }
+  // What an entry's numbers are to be multiplied with.
+  __device__ __forceinline__ float KeyScale(const int32_t* pages, int entry) const {
+    if constexpr (kScaled) {
+      return __half2float(Scales(pages, entry)[0]);
+    } else {
+      return 1.0f;
+    }
+  }
+  __device__ __forceinline__ float ValueScale(const int32_t* pages, int entry) const {
+    if constexpr (kScaled) {
+      return __half2float(Scales(pages, entry)[kPageTokens]);
+    } else {
+      return 1.0f;
+    }
+  }
+  // The key's; the value's is kPageTokens behind. Only where there are scales.
+  __device__ __forceinline__ __half* Scales(const int32_t* pages, int entry) const {
+    static_assert(kScaled);
+    return reinterpret_cast<__half*>(Page(pages, entry) + 2 * kPageTokens * head_dim_) +
+           entry % kPageTokens;
   }
   __device__ __forceinline__ int32_t& Position(const int32_t* pages, int entry) const {
     return positions_[static_cast<size_t>(pages[entry / kPageTokens]) * kPageTokens +
@@ -68,6 +96,12 @@ class Entries {
   }
 
  private:
+  __device__ __forceinline__ Stored* Page(const int32_t* pages, int entry) const {
+    constexpr size_t kScaleBytes = kScaled ? 2 * kPageTokens * sizeof(__half) : 0;
+    return pages_ + static_cast<size_t>(pages[entry / kPageTokens]) *
+                        (2 * kPageTokens * head_dim_ + kScaleBytes / sizeof(Stored));
+  }
+
   Stored* const pages_;
   int32_t* const positions_;
   const size_t head_dim_;
@@ -87,8 +121,7 @@ __host__ __device__ inline QueryGroup QueryGroupOf(const HeadShape& shape, int k
   return {first, end - first};
 }
 
-// Calls function(Stored()) with the type that the arena's numbers have; cudaErrorInvalidValue for
-// int8.
+// Calls function(Stored()) with the type that the arena's numbers have.
 template <typename Function>
 cudaError_t WithStored(KvType type, const Function& function) {
   switch (type) {
@@ -99,7 +132,7 @@ cudaError_t WithStored(KvType type, const Function& function) {
     case KvType::kF32:
       return function(float());
     case KvType::kInt8:
-      break;  // the CPU's only
+      return function(int8_t());
   }
   return cudaErrorInvalidValue;
 }

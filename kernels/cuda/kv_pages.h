@@ -13,6 +13,10 @@ namespace kvec::kernels::cuda {
 // A page is its keys [16 tokens][head_dim], then its values [16 tokens][head_dim], in the arena's
 // type: an entry's key is one run of 16-byte loads. Beside the pages lie the positions
 // [num_pages][16].
+//
+// In int8 the scales follow, an f16 per entry: [16] of the keys, then [16] of the values. Keys are
+// rotated by a Hadamard matrix before they are rounded (hadamard.h), as on the processor:
+// kernels/cpu/cpu_kv_arena.h has the reasons.
 struct KvPages {
   void* pages = nullptr;
   int32_t* positions = nullptr;

@@ -6,6 +6,7 @@
 
 #include <cuda_runtime.h>
 
+#include "kernels/cuda/hadamard.h"
 #include "kernels/cuda/kv_access.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/prefill_attention.h"
@@ -46,13 +47,15 @@ __device__ void LoadEntries(const RowTask& task, const Entries<Stored>& entries,
     const int entry = begin + i / num_vectors;
     const int col = i % num_vectors * kVectorSize<Stored>;
     float numbers[kVectorSize<Stored>] = {};
+    float scale = 1.0f;
     if (entry >= task.tile_begin && entry < task.tile_end) {
       LoadVector((values ? entries.Value(task.pages, entry) : entries.Key(task.pages, entry)) + col,
                  numbers);
+      scale = values ? entries.ValueScale(task.pages, entry) : entries.KeyScale(task.pages, entry);
     }
     float* const row = to + (entry - begin) * (head_dim + 1) + col;
 #pragma unroll
-    for (int j = 0; j < kVectorSize<Stored>; ++j) row[j] = numbers[j];
+    for (int j = 0; j < kVectorSize<Stored>; ++j) row[j] = numbers[j] * scale;
   }
 }
 
@@ -74,6 +77,9 @@ __global__ void __launch_bounds__(kThreads) PrefillKernel(AttentionArguments a) 
         a.qkv.data + (task.tile.first.row + query) * a.qkv.stride + task.head * head_dim;
     memory.queries[query * stride + col] =
         query < task.tile.num_rows ? q[col] * a.log2_scale : 0.0f;
+  }
+  if constexpr (Entries<Stored>::kScaled) {
+    RotateRows<kThreads>(memory.queries, kTileRows, stride, head_dim);
   }
   const Entries<Stored> entries(a.kv);
   const float* const query = memory.queries + row * stride;

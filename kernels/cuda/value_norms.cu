@@ -21,10 +21,12 @@ __global__ void __launch_bounds__(kThreads)
   const int head = static_cast<int>(blockIdx.y);
   const HeadTable table = batch.tables[head];
   float squares = 0;
+  float scale = 1.0f;
   if (entry < table.num_entries) {
     const Entries<Stored> entries(kv);
-    const Stored* const value =
-        entries.Value(batch.page_ids + batch.tables[head].first_page, entry);
+    const int32_t* const pages = batch.page_ids + table.first_page;
+    const Stored* const value = entries.Value(pages, entry);
+    scale = entries.ValueScale(pages, entry);
     for (int i = lane * kVectorSize<Stored>; i < kv.head_dim; i += kLanes * kVectorSize<Stored>) {
       float v[kVectorSize<Stored>];
       LoadVector(value + i, v);
@@ -35,7 +37,7 @@ __global__ void __launch_bounds__(kThreads)
   squares = WarpSum<kLanes>(squares);
   if (lane == 0 && entry < table.num_entries) {
     norms[static_cast<size_t>(head) * static_cast<size_t>(stride) + static_cast<size_t>(entry)] =
-        sqrtf(squares);
+        sqrtf(squares) * scale;
   }
 }
 

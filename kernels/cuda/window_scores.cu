@@ -1,5 +1,6 @@
 #include <cuda_runtime.h>
 
+#include "kernels/cuda/hadamard.h"
 #include "kernels/cuda/kv_access.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/warp_math.h"
@@ -56,10 +57,18 @@ class KeyTile {
       const int entry = begin + i / num_vectors;
       const int col = i % num_vectors * kVectorSize<Stored>;
       float numbers[kVectorSize<Stored>] = {};
-      if (entry < table.num_entries) LoadVector(entries.Key(pages, entry) + col, numbers);
+      float scale = 1.0f;
+      if (entry < table.num_entries) {
+        LoadVector(entries.Key(pages, entry) + col, numbers);
+        scale = entries.KeyScale(pages, entry);
+      }
       float* const row = shared + (entry - begin) * (head_dim_ + 1) + col;
 #pragma unroll
-      for (int j = 0; j < kVectorSize<Stored>; ++j) row[j] = numbers[j];
+      for (int j = 0; j < kVectorSize<Stored>; ++j) row[j] = numbers[j] * scale;
+    }
+    // Turned back: the queries of a window are as they came.
+    if constexpr (Entries<Stored>::kScaled) {
+      RotateRows<kThreads>(shared, kTileEntries, head_dim_ + 1, head_dim_);
     }
     __syncthreads();
   }

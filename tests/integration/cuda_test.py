@@ -16,7 +16,7 @@ MODELS = pathlib.Path(__file__).parent.parent / "worker/model/tiny"
 SIMULATED = "kvec-worker-simulated"
 # Weights are bfloat16 on the GPU, and so are their inputs: log-probabilities differ by as much.
 TOLERANCE = 0.06
-CACHE = ["--kv-type", "f16", "--kv-bytes", 4 << 20]
+CACHE = ["--kv-bytes", 4 << 20]  # f16
 GPU = ["--device", "cuda", *CACHE]
 
 
@@ -60,10 +60,10 @@ class CudaTest(unittest.TestCase):
             self.assertEqual(service.status()["num_requests_running"], 0)
         return full, evicted, device
 
-    def check_model(self, model, shape=None):
-        expected, expected_evicted, device = self.answers(model, "kvec-worker", CACHE)
+    def check_model(self, model, shape=None, flags=()):
+        expected, expected_evicted, device = self.answers(model, "kvec-worker", [*CACHE, *flags])
         self.assertIn("cpu", device)
-        got, got_evicted, device = self.answers(model, SIMULATED, GPU, shape)
+        got, got_evicted, device = self.answers(model, SIMULATED, [*GPU, *flags], shape)
         self.assertEqual(device, "cuda (host simulator)")
         compared = sum(map(self.check_same, got, expected))
         self.assertGreaterEqual(compared, 18)  # of 36: no tie makes it an empty test
@@ -86,6 +86,13 @@ class CudaTest(unittest.TestCase):
         for model in ("llama", "qwen2", "gemma3"):
             with self.subTest(model=model):
                 self.check_model(model)
+
+    def test_entries_in_int8_answer_as_the_processors_do(self):
+        for model, shape in (("llama", None), ("gemma3", None), ("qwen3", (2, 1))):
+            if shape is not None and not HAS_NCCL:
+                continue
+            with self.subTest(model=model, shape=shape):
+                self.check_model(model, shape, ["--kv-type", "int8"])
 
     def test_weights_of_eight_bits_stay_near_those_of_sixteen(self):
         """By the first tokens' log-probabilities, in the mean: a number of int8 has up to 7 bits, one of

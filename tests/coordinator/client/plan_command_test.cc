@@ -54,6 +54,14 @@ TEST_F(PlanCommandTest, FindsTheSmallestGroupWhenNoneIsNamed) {
   EXPECT_THAT(result.out, HasSubstr("tp=2,pp=1 on 2 GPUs"));
 }
 
+TEST_F(PlanCommandTest, TellsWorkersToHoldEntriesAsItCountsThem) {
+  for (const std::string type : {"bf16", "f32", "int8"}) {
+    const CommandResult result = Plan({"--card", "H200", "--context", "8192", "--kv-type", type});
+    ASSERT_EQ(result.exit_code, ExitCode::kDone) << result.err;
+    EXPECT_THAT(result.out, HasSubstr("kvec-worker --device cuda --kv-type " + type + " "));
+  }
+}
+
 TEST_F(PlanCommandTest, TellsWorkersToHoldWeightsAsItCountsThem) {
   for (const std::string weights : {"int8", "fp8"}) {
     const CommandResult result =

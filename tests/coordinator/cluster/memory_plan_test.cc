@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <numeric>
 #include <string>
+#include <utility>
 
 #include "coordinator/cluster/gpu_cards.h"
 #include "gmock/gmock.h"
@@ -127,6 +128,20 @@ TEST(MemoryPlanTest, QuantisedWeightsHaveTheirBlocksBytes) {
   options.memory.weights = HeldWeights::kQ4;  // 18 bytes of 32 numbers
   EXPECT_EQ(Plan(Llama8B(), {}, options).workers[0].weight_bytes - kNormBytes,
             (bf16 - kNormBytes) / 64 * 18);
+}
+
+TEST(MemoryPlanTest, EntriesInInt8HaveTwoScales) {
+  PlanOptions options = On(uint64_t{80} << 30, 4096);
+  for (const auto& [type, entry_bytes] : {std::pair{HeldKv::kF16, 2 * 2 * 128u},
+                                          {HeldKv::kBF16, 2 * 2 * 128u},
+                                          {HeldKv::kF32, 2 * 4 * 128u},
+                                          {HeldKv::kInt8, 2 * (128u + 2)}}) {
+    options.memory.kv_type = type;
+    const WorkerMemory worker = Plan(Llama8B(), {}, options).workers[0];
+    EXPECT_EQ(worker.page_bytes, 16 * entry_bytes);
+    EXPECT_EQ(worker.num_pages,
+              (options.memory.gpu_bytes - worker.bytes_beside_arena()) / (16 * (entry_bytes + 4)));
+  }
 }
 
 TEST(MemoryPlanTest, WeightsOfEightBitsHaveAScalePerRow) {

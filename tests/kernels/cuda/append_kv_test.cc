@@ -1,5 +1,9 @@
 #include "kernels/cuda/append_kv.h"
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
 #include "gtest/gtest.h"
 #include "tests/kernels/cuda/paged_cache.h"
 
@@ -8,6 +12,22 @@ namespace {
 
 class CudaAppendKvTest : public KernelTest {};
 INSTANTIATE_TEST_SUITE_P(Orders, CudaAppendKvTest, kAllOrders, OrderName);
+
+// The entry's numbers times their scale, an f16 of the largest magnitude / 127, against `expected`.
+template <typename Function>
+void CheckRounded(const PagedCache& cache, int entry, int head, bool is_value,
+                  const Function& expected) {
+  const int head_dim = cache.shape().head_dim;
+  const double scale = cache.Scale(0, head, entry, is_value);
+  double largest = 0;
+  for (int i = 0; i < head_dim; ++i) largest = std::max(largest, std::abs(expected(i)));
+  ASSERT_NEAR(scale, largest / 127, std::ldexp(scale, -11) + 1e-7);
+  for (int i = 0; i < head_dim; ++i) {
+    // The scale's own rounding, 2^-11 of it, may leave the largest number beyond 127.
+    ASSERT_NEAR(cache.Int8(0, head, entry, is_value, i) * scale, expected(i),
+                0.5 * scale + 1e-5 * std::abs(expected(i)) + 1e-7);
+  }
+}
 
 TEST_P(CudaAppendKvTest, StoresKeysValuesAndPositionsOfEveryHead) {
   const HeadShape shape{.num_heads = 4, .num_kv_heads = 2, .head_dim = 80, .group_size = 2};
@@ -32,6 +52,50 @@ TEST_P(CudaAppendKvTest, StoresKeysValuesAndPositionsOfEveryHead) {
                     cpu::RoundTo(type, qkv.at(row, v)));
         }
       }
+    }
+  }
+}
+
+// Rounding to the nearest number of a scale errs by half of it; the rotation keeps lengths, so that
+// a key's error is at most half a scale in each of its head_dim directions.
+TEST_P(CudaAppendKvTest, Int8HoldsValuesAndRotatedKeysToHalfAScale) {
+  for (const int head_dim : {16, 80, 96, 128, 256}) {
+    const HeadShape shape{.num_heads = 2, .num_kv_heads = 2, .head_dim = head_dim, .group_size = 1};
+    PagedCache cache(shape, KvType::kInt8, 16, stream_);
+    Matrix qkv = Matrix::Random(35, shape.qkv_cols(), 3);
+    for (int col = 0; col < qkv.cols(); ++col) qkv.at(4, col) = 0;
+    qkv.at(5, 2 * head_dim + 3) = 200;  // a key's outlier
+    qkv.at(6, 4 * head_dim + 3) = 200;  // a value's
+    AppendRows(cache, qkv, {{cache.AddSequence(), 35, true}});
+    for (int row = 0; row < qkv.rows(); ++row) {
+      for (int head = 0; head < 2; ++head) {
+        EXPECT_EQ(cache.Position(0, head, row), kFirstPosition + row);
+        const auto key = [&](int i) { return double{qkv.at(row, (2 + head) * head_dim + i)}; };
+        const auto value = [&](int i) { return double{qkv.at(row, (4 + head) * head_dim + i)}; };
+        const auto rotated = [&](int i) { return Rotated(head_dim, i, key); };
+        CheckRounded(cache, row, head, false, rotated);
+        CheckRounded(cache, row, head, true, value);
+        double squares = 0;
+        for (int i = 0; i < head_dim; ++i) {
+          squares += std::pow(cache.Number(0, head, row, false, i) - key(i), 2);
+        }
+        const double scale = cache.Scale(0, head, row, false);
+        EXPECT_LE(std::sqrt(squares), 0.5001 * scale * std::sqrt(head_dim));
+      }
+    }
+  }
+}
+
+TEST_P(CudaAppendKvTest, Int8ShowsWhatIsNotFinite) {
+  const HeadShape shape{.num_heads = 1, .num_kv_heads = 1, .head_dim = 64, .group_size = 1};
+  PagedCache cache(shape, KvType::kInt8, 4, stream_);
+  Matrix qkv = Matrix::Random(3, shape.qkv_cols(), 4);
+  qkv.at(0, 64 + 9) = std::numeric_limits<float>::quiet_NaN();
+  qkv.at(1, 128 + 9) = std::numeric_limits<float>::infinity();
+  AppendRows(cache, qkv, {{cache.AddSequence(), 3, true}});
+  for (const bool is_value : {false, true}) {
+    for (int row = 0; row < 3; ++row) {
+      EXPECT_EQ(std::isfinite(cache.Scale(0, 0, row, is_value)), row != (is_value ? 1 : 0));
     }
   }
 }

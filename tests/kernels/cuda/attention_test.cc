@@ -16,7 +16,7 @@ constexpr float kTolerance = 1e-5f;  // values are of order 1
 
 // Tensor cores take queries and weights of a prompt in the arena's type: 11 bits, or 8.
 float ToleranceOf(KvType type, bool is_prompt) {
-  if (!is_prompt || type == KvType::kF32) return kTolerance;
+  if (!is_prompt || type == KvType::kF32 || type == KvType::kInt8) return kTolerance;
   return type == KvType::kF16 ? 2e-3f : 2e-2f;
 }
 
@@ -39,7 +39,15 @@ constexpr ShapeCase kShapes[] = {
     {{.num_heads = 5, .num_kv_heads = 2, .head_dim = 64, .group_size = 3}, KvType::kF16},
     {{.num_heads = 4, .num_kv_heads = 2, .head_dim = 64, .group_size = 3, .group_offset = 2},
      KvType::kF32},
+    {{.num_heads = 3, .num_kv_heads = 1, .head_dim = 64, .group_size = 3}, KvType::kInt8},
+    {{.num_heads = 2, .num_kv_heads = 2, .head_dim = 80, .group_size = 1}, KvType::kInt8},
+    {{.num_heads = 8, .num_kv_heads = 1, .head_dim = 128, .group_size = 8}, KvType::kInt8},
+    {{.num_heads = 12, .num_kv_heads = 1, .head_dim = 64, .group_size = 12}, KvType::kInt8},
+    {{.num_heads = 2, .num_kv_heads = 1, .head_dim = 256, .group_size = 2}, KvType::kInt8},
+    {{.num_heads = 5, .num_kv_heads = 2, .head_dim = 96, .group_size = 3}, KvType::kInt8},
 };
+constexpr ShapeCase kInt8Shape = {
+    {.num_heads = 5, .num_kv_heads = 2, .head_dim = 64, .group_size = 3}, KvType::kInt8};
 
 // Groups of every kind in the tensor cores' blocks: those that fill their rows with 128, 64, …
 // tokens and those that leave some out, whole ones and such as other ranks hold a part of.
@@ -191,18 +199,19 @@ TEST_P(CudaAttentionTest, GeneratedMatchesDoublePrecision) {
 }
 
 TEST_P(CudaAttentionTest, SplitsOfALongSequenceMerge) {
-  const ShapeCase& c = kShapes[0];
-  for (int tokens : {256, 258, 513}) {
-    const Matrix qkv = Matrix::Random(tokens, c.shape.qkv_cols(), 3, 2.0f);
-    const Matrix expected =
-        RowsOf(ReferenceAttention(qkv, c.shape, c.type, 0, 0.125), tokens - 3, tokens);
-    PagedCache cache = MakeCache(c, tokens);
-    const int sequence = cache.AddSequence();
-    AppendRows(cache, RowsOf(qkv, 0, tokens - 3), {{sequence, tokens - 3, true}});
-    const Matrix last = RowsOf(qkv, tokens - 3, tokens);
-    // The workspace has room for two rows at once.
-    const Matrix out = RunAttention(cache, last, {{sequence, 3, false}}, {.workspace_rows = 2});
-    EXPECT_LE(LargestDifference(out, expected), 2 * kTolerance) << tokens;
+  for (const ShapeCase& c : {kShapes[0], kInt8Shape}) {
+    for (int tokens : {256, 258, 513}) {
+      const Matrix qkv = Matrix::Random(tokens, c.shape.qkv_cols(), 3, 2.0f);
+      const Matrix expected =
+          RowsOf(ReferenceAttention(qkv, c.shape, c.type, 0, 0.125), tokens - 3, tokens);
+      PagedCache cache = MakeCache(c, tokens);
+      const int sequence = cache.AddSequence();
+      AppendRows(cache, RowsOf(qkv, 0, tokens - 3), {{sequence, tokens - 3, true}});
+      const Matrix last = RowsOf(qkv, tokens - 3, tokens);
+      // The workspace has room for two rows at once.
+      const Matrix out = RunAttention(cache, last, {{sequence, 3, false}}, {.workspace_rows = 2});
+      EXPECT_LE(LargestDifference(out, expected), 2 * kTolerance) << tokens;
+    }
   }
 }
 
@@ -224,6 +233,7 @@ TEST_P(CudaAttentionTest, SlidingWindowReadsNoPageThatSlidOut) {
   for (const auto& [c, window] : {std::pair{kShapes[8], 1},
                                   {kGroups[2], 17},
                                   {kShapes[8], 100},
+                                  {kInt8Shape, 100},
                                   {kGroups[8], 64},
                                   {kGroups[2], 511}}) {
     const Matrix qkv = Matrix::Random(tokens, c.shape.qkv_cols(), 5);
@@ -252,6 +262,7 @@ TEST_P(CudaAttentionTest, BitsDependNeitherOnChunksNorOnNeighbours) {
   for (const auto& [c, window] : {std::pair{kShapes[0], 0},
                                   {kShapes[0], 40},
                                   {kGroups[0], 0},
+                                  {kInt8Shape, 40},
                                   {kGroups[7], 40},
                                   {kGroups[9], 0}}) {
     const Matrix qkv = Matrix::Random(tokens, c.shape.qkv_cols(), 6);
@@ -286,8 +297,10 @@ TEST_P(CudaAttentionTest, HeadsMayHoldDifferentNumbersOfEntries) {
   const Matrix row = Matrix::Random(1, shape.qkv_cols(), 11);
   for (const auto& [type, is_prompt] : {std::pair{KvType::kF32, true},
                                         {KvType::kF16, true},
+                                        {KvType::kInt8, true},
                                         {KvType::kF32, false},
-                                        {KvType::kF16, false}}) {
+                                        {KvType::kF16, false},
+                                        {KvType::kInt8, false}}) {
     std::vector<Matrix> results;
     for (int length : {50, 90}) {
       PagedCache cache(shape, type, 32, stream_);

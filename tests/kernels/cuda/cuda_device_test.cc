@@ -215,10 +215,10 @@ TEST_P(CudaDeviceTest, RejectsWhatDoesNotFit) {
       std::string(device_->AllocateKvArena({.head_dim = 12, .num_pages = 1}).status().message()),
       HasSubstr("head_dim: 12"));
   EXPECT_THAT(
-      std::string(device_->AllocateKvArena({.head_dim = 64, .type = KvType::kInt8, .num_pages = 1})
+      std::string(device_->AllocateKvArena({.head_dim = 72, .type = KvType::kInt8, .num_pages = 1})
                       .status()
                       .message()),
-      HasSubstr("kv_type: int8"));
+      HasSubstr("head_dim: 72 is no multiple of 16, as int8 needs"));
   EXPECT_EQ(device_->Allocate(size_t{1} << 50).status().code(),
             absl::StatusCode::kResourceExhausted);
   EXPECT_TRUE(device_->Synchronize().ok()) << "a refused allocation outlasts its call";

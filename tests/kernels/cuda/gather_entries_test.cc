@@ -87,7 +87,7 @@ class GatherCase {
 
 TEST_P(CudaGatherEntriesTest, MovesKeysValuesAndPositionsInPlace) {
   for (int head_dim : {64, 80, 256}) {
-    for (KvType type : {KvType::kBF16, KvType::kF32}) {
+    for (KvType type : {KvType::kBF16, KvType::kF32, KvType::kInt8}) {
       GatherCase gather(head_dim, type, stream_);
       gather.GatherAndCheck({RandomSubset(100, 2), RandomSubset(17, 3)}, true);
     }
@@ -95,36 +95,42 @@ TEST_P(CudaGatherEntriesTest, MovesKeysValuesAndPositionsInPlace) {
 }
 
 TEST_P(CudaGatherEntriesTest, MovesByOneEntry) {  // every place is read just before it is written
-  GatherCase gather(64, KvType::kBF16, stream_);
-  std::vector<int32_t> all_but_first(kEntries - 1);
-  std::iota(all_but_first.begin(), all_but_first.end(), 1);
-  gather.GatherAndCheck({all_but_first, all_but_first}, true);
+  for (KvType type : {KvType::kBF16, KvType::kInt8}) {
+    GatherCase gather(64, type, stream_);
+    std::vector<int32_t> all_but_first(kEntries - 1);
+    std::iota(all_but_first.begin(), all_but_first.end(), 1);
+    gather.GatherAndCheck({all_but_first, all_but_first}, true);
+  }
 }
 
 TEST_P(CudaGatherEntriesTest, LeavesSharedPagesAlone) {
-  GatherCase gather(64, KvType::kF16, stream_);
-  const std::vector<float> before = EntryOf(gather.cache(), 0, 0);
-  const std::vector<int32_t> shared = gather.cache().table(0, 0);
-  gather.GatherAndCheck({RandomSubset(50, 4), {}}, false);
-  gather.cache().table(0, 0) = shared;
-  EXPECT_EQ(EntryOf(gather.cache(), 0, 0), before);
+  for (KvType type : {KvType::kF16, KvType::kInt8}) {
+    GatherCase gather(64, type, stream_);
+    const std::vector<float> before = EntryOf(gather.cache(), 0, 0);
+    const std::vector<int32_t> shared = gather.cache().table(0, 0);
+    gather.GatherAndCheck({RandomSubset(50, 4), {}}, false);
+    gather.cache().table(0, 0) = shared;
+    EXPECT_EQ(EntryOf(gather.cache(), 0, 0), before);
+  }
 }
 
 TEST_P(CudaGatherEntriesTest, CopiesWholePages) {
-  GatherCase gather(96, KvType::kBF16, stream_);
-  PagedCache& cache = gather.cache();
-  cache.Grow(cache.AddSequence(), 2 * kPageTokens);
-  const std::vector<int32_t> from = {cache.table(0, 0)[3], cache.table(0, 0)[0]};
-  DeviceArray<int32_t> device_from(from, stream_);
-  DeviceArray<int32_t> device_to(cache.table(1, 0), stream_);
-  ASSERT_EQ(CopyPages(stream_, device_from.data(), device_to.data(), 2, cache.kv()), cudaSuccess);
-  cache.Changed();
-  std::vector<std::vector<float>> expected;
-  for (int entry : {48, 63, 0, 15}) expected.push_back(EntryOf(cache, 0, entry));
-  cache.table(0, 0) = cache.table(1, 0);
-  for (int i = 0; i < 4; ++i) {
-    const int entries[] = {0, 15, 16, 31};
-    EXPECT_EQ(EntryOf(cache, 0, entries[i]), expected[static_cast<size_t>(i)]);
+  for (KvType type : {KvType::kBF16, KvType::kInt8}) {
+    GatherCase gather(96, type, stream_);
+    PagedCache& cache = gather.cache();
+    cache.Grow(cache.AddSequence(), 2 * kPageTokens);
+    const std::vector<int32_t> from = {cache.table(0, 0)[3], cache.table(0, 0)[0]};
+    DeviceArray<int32_t> device_from(from, stream_);
+    DeviceArray<int32_t> device_to(cache.table(1, 0), stream_);
+    ASSERT_EQ(CopyPages(stream_, device_from.data(), device_to.data(), 2, cache.kv()), cudaSuccess);
+    cache.Changed();
+    std::vector<std::vector<float>> expected;
+    for (int entry : {48, 63, 0, 15}) expected.push_back(EntryOf(cache, 0, entry));
+    cache.table(0, 0) = cache.table(1, 0);
+    for (int i = 0; i < 4; ++i) {
+      const int entries[] = {0, 15, 16, 31};
+      EXPECT_EQ(EntryOf(cache, 0, entries[i]), expected[static_cast<size_t>(i)]);
+    }
   }
 }
 

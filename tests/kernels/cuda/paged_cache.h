@@ -2,6 +2,7 @@
 #define KVEC_TESTS_KERNELS_CUDA_PAGED_CACHE_H_
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <numeric>
 #include <random>
@@ -25,6 +26,19 @@ struct SequenceRun {
   int num_rows;
   bool is_prompt;
 };
+
+// The i-th number of H · x, where H has orthonormal Hadamard matrices on its diagonal, as large as
+// a power of 2 that divides head_dim can be: what rotates keys, and turns them back.
+template <typename Function>
+double Rotated(int head_dim, int i, const Function& x) {
+  const int size = head_dim & -head_dim;
+  double sum = 0;
+  for (int j = 0; j < size; ++j) {
+    const int sign = __builtin_parity(static_cast<unsigned>(i % size & j)) ? -1 : 1;
+    sum += sign * static_cast<double>(x(i / size * size + j));
+  }
+  return sum / std::sqrt(size);
+}
 
 // The pages of sequences in one layer of an arena in the device's memory, in random order, as after
 // many requests.
@@ -80,18 +94,29 @@ class PagedCache {
   const HeadShape& shape() const { return shape_; }
   cudaStream_t stream() const { return stream_; }
 
-  // One of the numbers of an entry's key or value, as the device holds it.
+  // One of the numbers of an entry's key or value, as the device holds it: of int8 times its scale,
+  // and of a key turned back.
   float Number(int sequence, int head, int entry, bool is_value, int i) const {
-    if (snapshot_.empty()) snapshot_ = pages_.ToHost();
-    const int32_t page = tables_[static_cast<size_t>(sequence)][static_cast<size_t>(head)]
-                                [static_cast<size_t>(entry / kPageTokens)];
-    const int row = (is_value ? kPageTokens : 0) + entry % kPageTokens;
-    const size_t index = (static_cast<size_t>(page) * 2 * kPageTokens + static_cast<size_t>(row)) *
-                             static_cast<size_t>(shape_.head_dim) +
-                         static_cast<size_t>(i);
-    if (type_ == KvType::kF32) return reinterpret_cast<const float*>(snapshot_.data())[index];
-    const uint16_t bits = reinterpret_cast<const uint16_t*>(snapshot_.data())[index];
+    if (type_ == KvType::kInt8) {
+      const double sum =
+          is_value ? Int8(sequence, head, entry, true, i) : Rotated(shape_.head_dim, i, [&](int j) {
+            return Int8(sequence, head, entry, false, j);
+          });
+      return static_cast<float>(sum * Scale(sequence, head, entry, is_value));
+    }
+    const uint8_t* const numbers = NumbersOf(sequence, head, entry, is_value);
+    if (type_ == KvType::kF32) return reinterpret_cast<const float*>(numbers)[i];
+    const uint16_t bits = reinterpret_cast<const uint16_t*>(numbers)[i];
     return type_ == KvType::kBF16 ? BFloat16ToFloat(bits) : HalfToFloat(bits);
+  }
+  // What int8 makes of it.
+  int Int8(int sequence, int head, int entry, bool is_value, int i) const {
+    return static_cast<int8_t>(NumbersOf(sequence, head, entry, is_value)[i]);
+  }
+  double Scale(int sequence, int head, int entry, bool is_value) const {
+    const uint8_t* const scales = PageOf(sequence, head, entry) + 2 * kPageTokens * shape_.head_dim;
+    return HalfToFloat(reinterpret_cast<const uint16_t*>(
+        scales)[(is_value ? kPageTokens : 0) + entry % kPageTokens]);
   }
   int32_t Position(int sequence, int head, int entry) const {
     const int32_t page = tables_[static_cast<size_t>(sequence)][static_cast<size_t>(head)]
@@ -102,6 +127,20 @@ class PagedCache {
   void Changed() { snapshot_.clear(); }
 
  private:
+  const uint8_t* PageOf(int sequence, int head, int entry) const {
+    if (snapshot_.empty()) snapshot_ = pages_.ToHost();
+    const int32_t page = tables_[static_cast<size_t>(sequence)][static_cast<size_t>(head)]
+                                [static_cast<size_t>(entry / kPageTokens)];
+    return snapshot_.data() +
+           static_cast<size_t>(page) * KvArenaSpec{shape_.head_dim, type_, 1}.page_bytes();
+  }
+  // [head_dim], of the arena's type.
+  const uint8_t* NumbersOf(int sequence, int head, int entry, bool is_value) const {
+    const int row = (is_value ? kPageTokens : 0) + entry % kPageTokens;
+    return PageOf(sequence, head, entry) +
+           static_cast<size_t>(row * shape_.head_dim) * KvTypeBytes(type_);
+  }
+
   const HeadShape shape_;
   const KvType type_;
   const cudaStream_t stream_;
@@ -118,19 +157,6 @@ struct RunOptions {
   float scale = 0.125f;
   int workspace_rows = 1000;  // of decode attention, at once
 };
-
-// Attention of a whole sequence, all rows of qkv, in double precision, over keys and values as an
-// arena of this type holds them.
-inline Matrix ReferenceAttention(const Matrix& qkv, const HeadShape& shape, KvType type,
-                                 int sliding_window, double scale) {
-  Matrix stored = qkv;
-  for (int row = 0; row < qkv.rows(); ++row) {
-    for (int col = shape.num_heads * shape.head_dim; col < qkv.cols(); ++col) {
-      stored.at(row, col) = cpu::RoundTo(type, qkv.at(row, col));
-    }
-  }
-  return cpu::ReferenceAttention(stored, shape, sliding_window, scale);
-}
 
 // Rows of qkv, which belong to the runs one after another, stored in a cache.
 class AppendedRows {
@@ -194,6 +220,44 @@ class AppendedRows {
 
 inline void AppendRows(PagedCache& cache, const Matrix& qkv, const std::vector<SequenceRun>& runs) {
   AppendedRows(cache, qkv, runs);
+}
+
+// Rows of a sequence with keys and values as an arena in int8 holds them, which append_kv_test.cc
+// looks at.
+inline Matrix AsInt8(const Matrix& qkv, const HeadShape& shape) {
+  cudaStream_t stream = nullptr;
+  EXPECT_EQ(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), cudaSuccess);
+  Matrix stored = qkv;
+  {
+    PagedCache cache(shape, KvType::kInt8, shape.num_kv_heads * (qkv.rows() / kPageTokens + 1),
+                     stream);
+    AppendRows(cache, qkv, {{cache.AddSequence(), qkv.rows(), true}});
+    for (int row = 0; row < qkv.rows(); ++row) {
+      for (int head = 0; head < shape.num_kv_heads; ++head) {
+        const int key = (shape.num_heads + head) * shape.head_dim;
+        const int value = key + shape.num_kv_heads * shape.head_dim;
+        for (int i = 0; i < shape.head_dim; ++i) {
+          stored.at(row, key + i) = cache.Number(0, head, row, false, i);
+          stored.at(row, value + i) = cache.Number(0, head, row, true, i);
+        }
+      }
+    }
+  }
+  EXPECT_EQ(cudaStreamDestroy(stream), cudaSuccess);
+  return stored;
+}
+
+// Attention of a whole sequence, all rows of qkv, in double precision, over keys and values as an
+// arena of this type holds them.
+inline Matrix ReferenceAttention(const Matrix& qkv, const HeadShape& shape, KvType type,
+                                 int sliding_window, double scale) {
+  Matrix stored = type == KvType::kInt8 ? AsInt8(qkv, shape) : qkv;
+  for (int row = 0; row < qkv.rows() && type != KvType::kInt8; ++row) {
+    for (int col = shape.num_heads * shape.head_dim; col < qkv.cols(); ++col) {
+      stored.at(row, col) = cpu::RoundTo(type, qkv.at(row, col));
+    }
+  }
+  return cpu::ReferenceAttention(stored, shape, sliding_window, scale);
 }
 
 // Appends the rows and attends with them.

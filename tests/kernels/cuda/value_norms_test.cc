@@ -14,7 +14,7 @@ INSTANTIATE_TEST_SUITE_P(Orders, CudaValueNormsTest, kAllOrders, OrderName);
 TEST_P(CudaValueNormsTest, MatchesDoublePrecision) {
   for (int head_dim : {64, 80, 256}) {
     const HeadShape shape{.num_heads = 2, .num_kv_heads = 2, .head_dim = head_dim, .group_size = 1};
-    for (KvType type : {KvType::kBF16, KvType::kF16, KvType::kF32}) {
+    for (KvType type : {KvType::kBF16, KvType::kF16, KvType::kF32, KvType::kInt8}) {
       PagedCache cache(shape, type, 16, stream_);
       AppendRows(cache, Matrix::Random(50, shape.qkv_cols(), 1), {{cache.AddSequence(), 50, true}});
       cache.GrowHead(0, 1, -33);

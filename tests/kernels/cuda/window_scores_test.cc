@@ -25,6 +25,8 @@ constexpr ScoreCase kShapes[] = {
     // The second rank of 9 heads in groups of 3, cut 5 to 4.
     {{.num_heads = 4, .num_kv_heads = 2, .head_dim = 64, .group_size = 3, .group_offset = 2},
      KvType::kBF16},
+    {{.num_heads = 4, .num_kv_heads = 2, .head_dim = 80, .group_size = 2}, KvType::kInt8},
+    {{.num_heads = 3, .num_kv_heads = 1, .head_dim = 128, .group_size = 3}, KvType::kInt8},
 };
 
 // Heads that hold different numbers of entries, and a ring of queries that begins in its middle.

@@ -16,30 +16,36 @@
 namespace kvec::worker::engine {
 namespace {
 
+using coordinator::cluster::HeldKv;
 using coordinator::cluster::HeldWeights;
 using coordinator::cluster::MemoryPlan;
 using coordinator::cluster::WorkerMemory;
+using kernels::KvType;
 using kernels::cuda::WeightType;
 
 constexpr int kStepTokens = 64;
 constexpr int kContextTokens = 200;
 
-struct WeightCase {
-  HeldWeights planned;
-  WeightType held;
+struct HeldCase {
+  HeldWeights planned_weights;
+  WeightType weights;
+  HeldKv planned_kv = HeldKv::kF16;
+  KvType kv = KvType::kF16;
 };
-constexpr WeightCase kBF16 = {HeldWeights::kBF16, WeightType::kBF16};
-constexpr WeightCase kInt8 = {HeldWeights::kInt8, WeightType::kInt8};
-constexpr WeightCase kFp8 = {HeldWeights::kFp8, WeightType::kFp8};
+constexpr HeldCase kBF16 = {HeldWeights::kBF16, WeightType::kBF16};
+constexpr HeldCase kInt8 = {HeldWeights::kInt8, WeightType::kInt8};
+constexpr HeldCase kFp8 = {HeldWeights::kFp8, WeightType::kFp8};
+constexpr HeldCase kInt8Kv = {HeldWeights::kBF16, WeightType::kBF16, HeldKv::kInt8, KvType::kInt8};
 
 MemoryPlan PlanFor(const std::string& model, const coordinator::cluster::ParallelShape& shape,
-                   HeldWeights weights) {
+                   const HeldCase& held) {
   coordinator::cluster::PlanOptions options;
   options.memory.gpu_bytes = uint64_t{128} << 20;
   options.memory.step_tokens = kStepTokens;
   options.memory.context_tokens = kContextTokens;
   options.memory.reserve_bytes = 0;
-  options.memory.weights = weights;
+  options.memory.weights = held.planned_weights;
+  options.memory.kv_type = held.planned_kv;
   const auto outline = coordinator::cluster::ReadModelOutline(TinyModelFolder(model));
   EXPECT_TRUE(outline.ok()) << outline.status();
   auto plan = PlanMemory(*outline, shape, options);
@@ -49,18 +55,18 @@ MemoryPlan PlanFor(const std::string& model, const coordinator::cluster::Paralle
 
 class CudaMemoryPlanTest : public testing::TestWithParam<std::string> {
  protected:
-  void CheckWorkers(const WeightCase& weights);
+  void CheckWorkers(const HeldCase& held);
 };
 
-void CudaMemoryPlanTest::CheckWorkers(const WeightCase& weights) {
+void CudaMemoryPlanTest::CheckWorkers(const HeldCase& held) {
   const auto files = ModelFiles::Open(TinyModelFolder(GetParam()));
   ASSERT_TRUE(files.ok()) << files.status();
   for (const coordinator::cluster::ParallelShape shape : {coordinator::cluster::ParallelShape{},
                                                           {.num_ranks = 2},
                                                           {.num_ranks = 3, .num_stages = 2}}) {
-    for (const WorkerMemory& worker : PlanFor(GetParam(), shape, weights.planned).workers) {
+    for (const WorkerMemory& worker : PlanFor(GetParam(), shape, held).workers) {
       cusim::Reset();
-      auto device = kernels::cuda::CudaDevice::Create({.weight_type = weights.held});
+      auto device = kernels::cuda::CudaDevice::Create({.weight_type = held.weights});
       ASSERT_TRUE(device.ok()) << device.status();
       const uint64_t free_before = *(*device)->FreeBytes();
       Progress progress;
@@ -72,7 +78,7 @@ void CudaMemoryPlanTest::CheckWorkers(const WeightCase& weights) {
                           .num_ranks = static_cast<int>(worker.placement.num_ranks()),
                           .max_step_tokens = kStepTokens,
                           .kv_bytes = static_cast<int64_t>(worker.kv_bytes()),
-                          .kv_type = kernels::KvType::kF16},
+                          .kv_type = held.kv},
                          progress);
       ASSERT_TRUE(engine.ok()) << engine.status();
       EXPECT_EQ((*engine)->Capacity().weight_bytes(), worker.weight_bytes);
@@ -88,21 +94,21 @@ void CudaMemoryPlanTest::CheckWorkers(const WeightCase& weights) {
 
 TEST_P(CudaMemoryPlanTest, TellsWhatEveryWorkerAllocates) { CheckWorkers(kBF16); }
 TEST_P(CudaMemoryPlanTest, TellsWhatWorkersWithWeightsInInt8Allocate) { CheckWorkers(kInt8); }
+TEST_P(CudaMemoryPlanTest, TellsWhatWorkersWithEntriesInInt8Allocate) { CheckWorkers(kInt8Kv); }
 
 INSTANTIATE_TEST_SUITE_P(Families, CudaMemoryPlanTest, testing::ValuesIn(TinyModelNames()),
                          [](const auto& info) { return info.param; });
 
 // The workspace is an upper bound, cuBLASLt's part of it included, which the simulator lacks.
-void CheckWorkspace(const WeightCase& weights) {
-  const WorkerMemory worker = PlanFor("llama", {}, weights.planned).workers[0];
+void CheckWorkspace(const HeldCase& held) {
+  const WorkerMemory worker = PlanFor("llama", {}, held).workers[0];
   cusim::Reset();
-  auto created = kernels::cuda::CudaDevice::Create({.weight_type = weights.held});
+  auto created = kernels::cuda::CudaDevice::Create({.weight_type = held.weights});
   ASSERT_TRUE(created.ok()) << created.status();
   const kernels::cuda::CudaDevice& device = **created;
   const uint64_t free_before = *device.FreeBytes();
-  EngineHarness harness(
-      TinyModelFolder("llama"), *std::move(created),
-      {.kv_type = kernels::KvType::kF16, .kv_bytes = static_cast<int64_t>(worker.kv_bytes())});
+  EngineHarness harness(TinyModelFolder("llama"), *std::move(created),
+                        {.kv_type = held.kv, .kv_bytes = static_cast<int64_t>(worker.kv_bytes())});
   const uint64_t free_after_start = *device.FreeBytes();
   std::vector<int32_t> prompt;
   for (int i = 0; i < kContextTokens; ++i) prompt.push_back((i * 37 + 11) % 250);
@@ -122,7 +128,7 @@ void CheckWorkspace(const WeightCase& weights) {
 }
 
 TEST(CudaMemoryPlanWorkspaceTest, PromptsAndTheirEvictionStayWithinIt) {
-  for (const WeightCase& weights : {kBF16, kInt8, kFp8}) CheckWorkspace(weights);
+  for (const HeldCase& held : {kBF16, kInt8, kFp8, kInt8Kv}) CheckWorkspace(held);
 }
 
 }  // namespace
