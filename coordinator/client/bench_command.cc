@@ -69,6 +69,7 @@ void BenchCommand::AddServiceOptions() {
                            ->group("Service");
   std::vector<std::string>& worker = service_.worker_flags;
   AddPassedOption(*command_, "--device", "NAME", "cpu, cuda", model, worker);
+  AddPassedOption(*command_, "--cuda-weights", "TYPE", "bf16, int8, fp8", model, worker);
   AddPassedOption(*command_, "--threads", "N", "Threads of the worker", model, worker);
   AddPassedOption(*command_, "--isa", "NAME", "scalar, avx2, avx512", model, worker);
   AddPassedOption(*command_, "--kv-type", "TYPE", "auto, bf16, f16, f32, int8", model, worker);

@@ -19,7 +19,9 @@ namespace {
 
 constexpr uint64_t kFloatBytes = 4;
 constexpr uint64_t kLogitRows = 64;  // computed at a time
-constexpr uint64_t kEightBitMultiple = 16;
+// What both are rounded up to where weights have 8 bits.
+constexpr uint64_t kEightBitFeatures = 16;
+constexpr uint64_t kEightBitRows = 32;
 // cuBLASLt's, and the splits of decode attention.
 constexpr uint64_t kProductWorkspaceBytes = uint64_t{32} << 20;
 constexpr uint64_t kSplitBytes = uint64_t{64} << 20;
@@ -130,7 +132,7 @@ uint64_t RoundUpToMultiple(uint64_t number, uint64_t of) { return (number + of -
 
 // kernels/cuda/cuda_weight.cc: features are rounded up, and a row has a scale.
 uint64_t EightBitBytes(uint64_t rows, uint64_t cols) {
-  return RoundUpToMultiple(rows, kEightBitMultiple) * RoundUpToMultiple(cols, kEightBitMultiple) +
+  return RoundUpToMultiple(rows, kEightBitFeatures) * RoundUpToMultiple(cols, kEightBitFeatures) +
          kFloatBytes * rows;
 }
 
@@ -183,8 +185,8 @@ uint64_t ProductInputBytes(const ModelConfig& config, const WorkerMemory& worker
     return 2 * options.step_tokens * std::max({hidden, attention, mlp});
   }
   const auto row_bytes = [](uint64_t in_features, uint64_t out_features) {
-    return RoundUpToMultiple(in_features, kEightBitMultiple) +
-           kFloatBytes * (1 + RoundUpToMultiple(out_features, kEightBitMultiple));
+    return RoundUpToMultiple(in_features, kEightBitFeatures) +
+           kFloatBytes * (1 + RoundUpToMultiple(out_features, kEightBitFeatures));
   };
   const uint64_t qkv =
       (static_cast<uint64_t>(share.heads.count) + 2 * static_cast<uint64_t>(share.kv_heads.count)) *
@@ -192,7 +194,7 @@ uint64_t ProductInputBytes(const ModelConfig& config, const WorkerMemory& worker
   const uint64_t of_layers =
       std::max({row_bytes(hidden, qkv), row_bytes(attention, hidden), row_bytes(mlp, hidden),
                 row_bytes(hidden, 2 * static_cast<uint64_t>(share.mlp.held.count))});
-  return std::max(options.step_tokens * of_layers,
+  return std::max(RoundUpToMultiple(options.step_tokens, kEightBitRows) * of_layers,
                   kLogitRows * row_bytes(hidden, static_cast<uint64_t>(share.vocabulary.count)));
 }
 

@@ -38,7 +38,7 @@ absl::Status CheckSources(absl::Span<const WeightSource> sources, WeightType typ
 }
 
 int StoredFeatures(int features, WeightType type) {
-  return type == WeightType::kBF16 ? features : RoundUpToEightBitMultiple(features);
+  return type == WeightType::kBF16 ? features : RoundUpToMultiple(features, kEightBitFeatures);
 }
 
 }  // namespace
@@ -111,7 +111,8 @@ absl::Status CudaWeight::Fill(const WeightSource& source, int first_row, cudaStr
     const cudaError_t error =
         type_ == WeightType::kBF16
             ? ToBFloat16(stream, rows, reinterpret_cast<__nv_bfloat16*>(numbers) + number)
-            : QuantizeRows(stream, rows, type_, stored_cols_, numbers + number, scales + row);
+            : QuantizeRows(stream, rows, type_, rows.rows, stored_cols_, numbers + number,
+                           scales + row);
     KVEC_RETURN_IF_ERROR(ToStatus(error, "weight"));
   }
   return ToStatus(cudaStreamSynchronize(stream), "weight");

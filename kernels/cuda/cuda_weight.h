@@ -26,7 +26,7 @@ class CudaWeight : public Weight {
   size_t bytes() const override { return buffer_->bytes(); }
 
   WeightType type() const { return type_; }
-  // Of kInt8 and kFp8 both are rounded up, with zeros, to kEightBitMultiple.
+  // Of kInt8 and kFp8 both are rounded up, with zeros, to kEightBitFeatures.
   int stored_rows() const { return stored_rows_; }
   int stored_cols() const { return stored_cols_; }
   // [stored_rows, stored_cols]

@@ -30,8 +30,8 @@ struct EightBitOperands {
   const void* weight = nullptr;         // [out_features, in_features]
   const void* x = nullptr;              // [num_rows, in_features]
   void* sums = nullptr;                 // [num_rows, out_features], int32_t or, of kFp8, float
-  int num_rows = 0;
-  int in_features = 0;  // like out_features, a multiple of kEightBitMultiple
+  int num_rows = 0;                     // a multiple of kEightBitRows
+  int in_features = 0;                  // like out_features, a multiple of kEightBitFeatures
   int out_features = 0;
 };
 

@@ -37,8 +37,9 @@ __global__ void __launch_bounds__(kThreads)
     QuantizeRowsKernel(Tensor x, int num_cols, typename Type::Stored* numbers, float* scales) {
   const float* const from = x.data + blockIdx.x * x.stride;
   typename Type::Stored* const to = numbers + blockIdx.x * static_cast<size_t>(num_cols);
+  const int cols = static_cast<int>(blockIdx.x) < x.rows ? x.cols : 0;
   float largest = 0;
-  for (int i = static_cast<int>(threadIdx.x); i < x.cols; i += kThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < cols; i += kThreads) {
     const float magnitude = fabsf(from[i]);
     // fmaxf would pass over what is not a number.
     largest = fmaxf(largest, magnitude == magnitude ? magnitude : -kNegativeInfinity);
@@ -47,24 +48,25 @@ __global__ void __launch_bounds__(kThreads)
   const bool is_zero = largest < kSmallest;
   const float inverse = is_zero ? 0.0f : Type::kLargest / largest;
   for (int i = static_cast<int>(threadIdx.x); i < num_cols; i += kThreads) {
-    to[i] = Type::Round(i < x.cols ? from[i] * inverse : 0.0f);
+    to[i] = Type::Round(i < cols ? from[i] * inverse : 0.0f);
   }
   if (threadIdx.x == 0) scales[blockIdx.x] = is_zero ? 0.0f : largest / Type::kLargest;
 }
 
 template <typename Type>
-cudaError_t LaunchQuantize(cudaStream_t stream, Tensor x, int num_cols, void* numbers,
+cudaError_t LaunchQuantize(cudaStream_t stream, Tensor x, int num_rows, int num_cols, void* numbers,
                            float* scales) {
-  return Launch(stream, {static_cast<unsigned>(x.rows), kThreads}, QuantizeRowsKernel<Type>, x,
+  return Launch(stream, {static_cast<unsigned>(num_rows), kThreads}, QuantizeRowsKernel<Type>, x,
                 num_cols, static_cast<typename Type::Stored*>(numbers), scales);
 }
 
 }  // namespace
 
-cudaError_t QuantizeRows(cudaStream_t stream, Tensor x, WeightType type, int num_cols,
+cudaError_t QuantizeRows(cudaStream_t stream, Tensor x, WeightType type, int num_rows, int num_cols,
                          void* numbers, float* scales) {
-  return type == WeightType::kInt8 ? LaunchQuantize<Int8>(stream, x, num_cols, numbers, scales)
-                                   : LaunchQuantize<Fp8>(stream, x, num_cols, numbers, scales);
+  return type == WeightType::kInt8
+             ? LaunchQuantize<Int8>(stream, x, num_rows, num_cols, numbers, scales)
+             : LaunchQuantize<Fp8>(stream, x, num_rows, num_cols, numbers, scales);
 }
 
 }  // namespace kvec::kernels::cuda

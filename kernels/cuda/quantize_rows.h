@@ -8,10 +8,11 @@
 
 namespace kvec::kernels::cuda {
 
-// numbers[m, num_cols] and scales[m], whose products are nearest to x[m, n]; columns from n on are
-// zero. A row's scale is its largest magnitude / 127 (kInt8) or / 448 (kFp8), or 0 where that is
-// below 1e-30; infinite where the row has a number that is not finite, so that no product hides it.
-cudaError_t QuantizeRows(cudaStream_t stream, Tensor x, WeightType type, int num_cols,
+// numbers[num_rows, num_cols] and scales[num_rows], whose products are nearest to x[m, n]; rows
+// from m and columns from n on are zero. A row's scale is its largest magnitude / 127 (kInt8) or /
+// 448 (kFp8), or 0 where that is below 1e-30; infinite where the row has a number that is not
+// finite, so that no product hides it.
+cudaError_t QuantizeRows(cudaStream_t stream, Tensor x, WeightType type, int num_rows, int num_cols,
                          void* numbers, float* scales);
 
 }  // namespace kvec::kernels::cuda

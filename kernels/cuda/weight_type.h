@@ -27,12 +27,14 @@ inline absl::string_view WeightTypeName(WeightType type) {
   return "";
 }
 
-// What cuBLASLt asks of both features of a product of 8 bits (its int8 kernels ask for 4).
-inline constexpr int kEightBitMultiple = 16;
+// Features of a product of 8 bits are rounded up to a multiple of what cuBLASLt's fp8 asks for (its
+// int8 asks for 4).
+inline constexpr int kEightBitFeatures = 16;
+// Rows of x as well: for 16 or fewer cuBLASLt has had no algorithm in int8 (PyTorch pads to 32,
+// too), and a row's algorithm then depends less on how many there are.
+inline constexpr int kEightBitRows = 32;
 
-inline int RoundUpToEightBitMultiple(int features) {
-  return (features + kEightBitMultiple - 1) / kEightBitMultiple * kEightBitMultiple;
-}
+inline int RoundUpToMultiple(int number, int of) { return (number + of - 1) / of * of; }
 
 }  // namespace kvec::kernels::cuda
 

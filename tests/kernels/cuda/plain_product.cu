@@ -57,6 +57,10 @@ class PlainProduct : public DenseProduct {
   }
 
   absl::Status MultiplyEightBit(const EightBitOperands& operands) override {
+    if (operands.num_rows % kEightBitRows != 0 || operands.in_features % kEightBitFeatures != 0 ||
+        operands.out_features % kEightBitFeatures != 0) {
+      return absl::InternalError("matmul: rows or features that cuBLASLt would not take");
+    }
     const dim3 grid(static_cast<unsigned>(DivideUp(operands.out_features, kThreads)),
                     static_cast<unsigned>(operands.num_rows));
     const auto kernel = operands.type == WeightType::kInt8

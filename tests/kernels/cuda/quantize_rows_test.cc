@@ -20,14 +20,16 @@ struct Quantized {
 
 class QuantizeRowsTest : public KernelTest {
  protected:
+  static constexpr int kMoreRows = 2;  // than x has
+
   Quantized Quantize(const Matrix& x, WeightType type, int num_cols) {
     DeviceMatrix device_x(x, stream_);
-    const auto rows = static_cast<size_t>(x.rows());
+    const auto rows = static_cast<size_t>(x.rows() + kMoreRows);
     const DeviceArray<uint8_t> numbers(rows * static_cast<size_t>(num_cols), stream_);
     const DeviceArray<float> scales(rows, stream_);
-    EXPECT_EQ(
-        QuantizeRows(stream_, device_x.tensor(), type, num_cols, numbers.data(), scales.data()),
-        cudaSuccess);
+    EXPECT_EQ(QuantizeRows(stream_, device_x.tensor(), type, x.rows() + kMoreRows, num_cols,
+                           numbers.data(), scales.data()),
+              cudaSuccess);
     return {numbers.ToHost(), scales.ToHost()};
   }
 };
@@ -58,8 +60,11 @@ TEST_P(QuantizeRowsTest, TakesTheNearestNumberOfEveryRowsOwnScale) {
       x.at(2, cols / 2) = 1000;  // an outlier
       for (int col = 0; col < cols; ++col) x.at(3, col) = 0;
       for (int col = 0; col < cols; ++col) x.at(4, col) *= 1e-20f;
-      const int num_cols = RoundUpToEightBitMultiple(cols);
+      const int num_cols = RoundUpToMultiple(cols, kEightBitFeatures);
       const Quantized quantized = Quantize(x, type, num_cols);
+      for (size_t i = static_cast<size_t>(x.rows() * num_cols); i < quantized.numbers.size(); ++i) {
+        ASSERT_EQ(quantized.numbers[i], 0);
+      }
       for (int row = 0; row < x.rows(); ++row) {
         double largest = 0;
         for (int col = 0; col < cols; ++col) {
@@ -91,7 +96,7 @@ TEST_P(QuantizeRowsTest, ARowDoesNotDependOnThoseBesideIt) {
     for (int row = 0; row < x.rows(); ++row) {
       const Quantized alone = Quantize(cpu::RowsOf(x, row, row + 1), type, 112);
       EXPECT_EQ(alone.scales[0], together.scales[static_cast<size_t>(row)]);
-      EXPECT_TRUE(std::equal(alone.numbers.begin(), alone.numbers.end(),
+      EXPECT_TRUE(std::equal(alone.numbers.begin(), alone.numbers.begin() + 112,
                              together.numbers.begin() + row * 112));
     }
   }

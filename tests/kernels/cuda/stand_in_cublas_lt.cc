@@ -117,9 +117,12 @@ cublasStatus_t SetPreference(cublasLtMatmulPreference_t preference,
   return CUBLAS_STATUS_SUCCESS;
 }
 
+constexpr uint64_t kTooFewInt8Rows = 16;
+
 bool IsMultiple(uint64_t number, uint64_t of) { return number % of == 0; }
 
-// Shapes, and for numbers of 8 bits what the library's documentation asks of them.
+// Shapes, and for numbers of 8 bits what the library's documentation asks of them, and more rows in
+// int8 than it has algorithms for.
 bool Fit(const Operation& operation, const Layout& a, const Layout& b, const Layout& d) {
   if (a.type != b.type || a.rows != b.rows || d.rows != a.cols || d.cols != b.cols) return false;
   const bool is_whole = operation.compute == CUBLAS_COMPUTE_32I;
@@ -128,7 +131,8 @@ bool Fit(const Operation& operation, const Layout& a, const Layout& b, const Lay
     case CUDA_R_16BF:
       return !is_whole;
     case CUDA_R_8I:
-      return is_whole && !operation.has_bias && IsMultiple(a.rows, 4) && IsMultiple(a.cols, 4) &&
+      return is_whole && !operation.has_bias && b.cols > kTooFewInt8Rows && IsMultiple(a.rows, 4) &&
+             IsMultiple(a.cols, 4) &&
              IsMultiple(static_cast<uint64_t>(a.stride | b.stride | d.stride), 4);
     case CUDA_R_8F_E4M3:
       return !is_whole && !operation.has_bias && IsMultiple(a.rows, 16) && IsMultiple(a.cols, 16) &&
@@ -148,7 +152,7 @@ cublasStatus_t GetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t operation,
     return CUBLAS_STATUS_INVALID_VALUE;
   }
   ++num_choices;
-  constexpr uint64_t kFewRows = 16;
+  constexpr uint64_t kFewRows = 48;
   const bool may_split =
       As<Preference>(preference)->reduction_schemes != CUBLASLT_REDUCTION_SCHEME_NONE;
   const Algorithm algorithm{may_split && As<Layout>(b)->cols < kFewRows ? uint64_t{4} : 1};
