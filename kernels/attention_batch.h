@@ -48,6 +48,14 @@ struct AttentionBatch {
   int prepared_index = -1;
 };
 
+// Where the queries of a row are kept: from `to` on in the first layer, layer_stride floats further
+// in each layer after it.
+struct KeptRow {
+  int32_t row = 0;      // of the Step
+  float* to = nullptr;  // in the device's memory
+  int64_t layer_stride = 0;
+};
+
 // A Step's attention in all layers that a worker holds.
 struct StepBatch {
   absl::Span<const AttentionBatch> layers;  // of the same rows
@@ -55,6 +63,7 @@ struct StepBatch {
   // Of the tensors that AppendKv and Attention will get, if more than there are positions: what lies
   // behind is neither stored nor attended with.
   int num_tensor_rows = 0;
+  absl::Span<const KeptRow> kept_rows{};  // each row at most once
 };
 
 }  // namespace kvec::kernels

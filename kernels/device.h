@@ -112,8 +112,9 @@ class Device {
   // Copies whole pages: a fork's last partial page.
   virtual absl::Status CopyPages(KvArena& arena, absl::Span<const PageCopy> copies) = 0;
 
-  // Copies rows: from and to have the same shape.
-  virtual absl::Status CopyRows(Tensor from, Tensor to) = 0;
+  // Copies queries[m, n] to where rows[] are kept in layer `layer` of those that the device was told
+  // of by PrepareStep, as it was of these rows.
+  virtual absl::Status KeepRows(Tensor queries, absl::Span<const KeptRow> rows, int layer) = 0;
 
   // What eviction is made of; see window_scores.h. Results are in the host's memory, and there when
   // the operation returns.

@@ -8,10 +8,10 @@
 #include "kernels/cpu/aligned_buffer.h"
 #include "kernels/cpu/append_kv.h"
 #include "kernels/cpu/attention.h"
+#include "kernels/cpu/cpu_kv_arena.h"
 #include "kernels/cpu/embedding.h"
 #include "kernels/cpu/gated_activation.h"
 #include "kernels/cpu/gather_entries.h"
-#include "kernels/cpu/cpu_kv_arena.h"
 #include "kernels/cpu/rms_norm.h"
 #include "kernels/cpu/rope.h"
 #include "kernels/cpu/sampler.h"
@@ -123,9 +123,10 @@ absl::Status CpuDevice::CopyPages(KvArena& arena, absl::Span<const PageCopy> cop
   return cpu::CopyPages(static_cast<CpuKvArena&>(arena), copies);
 }
 
-absl::Status CpuDevice::CopyRows(Tensor from, Tensor to) {
-  for (int row = 0; row < from.rows; ++row) {
-    std::copy_n(from.data + row * from.stride, from.cols, to.data + row * to.stride);
+absl::Status CpuDevice::KeepRows(Tensor queries, absl::Span<const KeptRow> rows, int layer) {
+  for (const KeptRow& row : rows) {
+    std::copy_n(queries.data + row.row * queries.stride, queries.cols,
+                row.to + layer * row.layer_stride);
   }
   return absl::OkStatus();
 }

@@ -49,7 +49,7 @@ class CpuDevice : public Device {
   absl::Status Attention(Tensor qkv, const HeadShape& shape, const AttentionBatch& batch,
                          const KvArena& arena, Tensor out) override;
   absl::Status CopyPages(KvArena& arena, absl::Span<const PageCopy> copies) override;
-  absl::Status CopyRows(Tensor from, Tensor to) override;
+  absl::Status KeepRows(Tensor queries, absl::Span<const KeptRow> rows, int layer) override;
   absl::Status WindowScores(const HeadShape& shape, const WindowScoreRequest& request,
                             const KvArena& arena) override;
   absl::Status ValueNorms(absl::Span<const HeadPages> heads, int stride,

@@ -251,17 +251,6 @@ absl::Status CudaDevice::GatedActivation(Tensor gate_up, Activation activation, 
   return ToStatus(cuda::GatedActivation(stream_, gate_up, activation, out), "gated_activation");
 }
 
-absl::Status CudaDevice::CopyRows(Tensor from, Tensor to) {
-  KVEC_RETURN_IF_ERROR(CheckSameShape("copy_rows", from, to));
-  if (from.rows == 0) return absl::OkStatus();
-  return ToStatus(
-      cudaMemcpy2DAsync(to.data, static_cast<size_t>(to.stride) * sizeof(float), from.data,
-                        static_cast<size_t>(from.stride) * sizeof(float),
-                        static_cast<size_t>(from.cols) * sizeof(float),
-                        static_cast<size_t>(from.rows), cudaMemcpyDeviceToDevice, stream_),
-      "copy_rows");
-}
-
 absl::Status CudaDevice::Sample(Tensor logits, absl::Span<const SampleRequest> requests,
                                 absl::Span<SampleResult> results) {
   if (requests.size() != results.size()) {

@@ -12,6 +12,7 @@
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/decode_attention.h"
 #include "kernels/cuda/gather_entries.h"
+#include "kernels/cuda/keep_rows.h"
 #include "kernels/cuda/prefill_attention.h"
 #include "kernels/cuda/value_norms.h"
 #include "kernels/cuda/window_scores.h"
@@ -168,6 +169,19 @@ absl::Status CudaDevice::Attention(Tensor qkv, const HeadShape& shape, const Att
   const size_t split_floats = std::max(row_floats, std::min(wanted, kSplitFloats));
   KVEC_ASSIGN_OR_RETURN(float* const splits, splits_.Reserve<float>(split_floats));
   return ToStatus(DecodeAttention(stream_, arguments, splits, split_floats), "decode attention");
+}
+
+absl::Status CudaDevice::KeepRows(Tensor queries, absl::Span<const KeptRow> rows, int layer) {
+  if (layer < 0 || layer >= step_tables_.num_layers() ||
+      static_cast<int>(rows.size()) > step_tables_.num_kept_rows()) {
+    return absl::InternalError(absl::StrCat("keep rows: ", rows.size(), " of layer ", layer,
+                                            ", the Step has ", step_tables_.num_kept_rows(), " of ",
+                                            step_tables_.num_layers(), " layers"));
+  }
+  if (rows.empty()) return absl::OkStatus();
+  return ToStatus(cuda::KeepRows(stream_, queries, step_tables_.kept_rows(),
+                                 step_tables_.num_kept_rows(), layer),
+                  "keep rows");
 }
 
 absl::Status CudaDevice::CopyPages(KvArena& arena, absl::Span<const PageCopy> copies) {

@@ -23,9 +23,10 @@ int GraphReplayer::PaddedRows(int num_rows) const {
 }
 
 absl::Status GraphReplayer::Run(const Key& key, absl::FunctionRef<absl::Status()> work) {
-  const int max_entries = key.part == Key::Part::kLayers ? tables_.max_decode_entries() : 0;
-  const auto [found, is_new] =
-      entries_.try_emplace({key.part, key.first_row, key.num_rows, max_entries});
+  const bool is_layers = key.part == Key::Part::kLayers;
+  const auto [found, is_new] = entries_.try_emplace({key.part, key.first_row, key.num_rows,
+                                                     is_layers ? tables_.max_decode_entries() : 0,
+                                                     is_layers ? tables_.num_kept_rows() : 0});
   Entry& entry = found->second;
   if (!use_graphs_ || is_new || !entry.can_be_captured) {
     ++counts_.runs;

@@ -41,8 +41,9 @@ class GraphReplayer : public WorkReplayer {
   absl::Status Run(const Key& key, absl::FunctionRef<absl::Status()> work) override;
 
  private:
-  // Part, first row, rows; for layers, the entries that attention is to reckon with.
-  using FullKey = std::tuple<Key::Part, int, int, int>;
+  // Part, first row, rows; for layers, the entries that attention is to reckon with and the rows
+  // that are kept.
+  using FullKey = std::tuple<Key::Part, int, int, int, int>;
 
   struct Entry {
     cudaGraphExec_t graph = nullptr;  // null: not captured yet, or gone

@@ -6,6 +6,7 @@ set(KVEC_CUDA_KERNELS
   decode_attention.cu
   gated_activation.cu
   gather_entries.cu
+  keep_rows.cu
   head_budgets.cu
   prefill_attention.cu
   quantize_rows.cu

@@ -18,6 +18,7 @@ constexpr size_t kFirstWords = size_t{16} << 10;
 template <typename T>
 size_t StepTables::Append(absl::Span<const T> array) {
   static_assert(std::is_trivially_copyable_v<T> && sizeof(T) % sizeof(int32_t) == 0);
+  if (alignof(T) > sizeof(int32_t)) words_.resize((words_.size() + 1) / 2 * 2);
   const size_t begin = words_.size();
   words_.resize(begin + array.size() * (sizeof(T) / sizeof(int32_t)));
   if (!array.empty()) std::memcpy(&words_[begin], array.data(), array.size() * sizeof(T));
@@ -51,11 +52,17 @@ void StepTables::AppendRows(const StepBatch& step) {
     rows.rows.resize(num_rows, {.row = -1, .sequence = 0, .num_after = 0});
     positions.resize(num_rows);
   }
+  std::vector<KeptRow> kept_rows(step.kept_rows.begin(), step.kept_rows.end());
+  if (is_decode_ && !kept_rows.empty() && kept_rows.size() < rows.rows.size()) {
+    kept_rows.resize(rows.rows.size(), {.row = -1});
+  }
+  num_kept_rows_ = static_cast<int>(kept_rows.size());
   words_.clear();
   rows_begin_ = Append(absl::MakeConstSpan(rows.rows));
   decode_rows_begin_ = is_decode_ ? rows_begin_ : Append(absl::MakeConstSpan(rows.decode_rows));
   tiles_begin_ = Append(absl::MakeConstSpan(rows.prefill_tiles));
   positions_begin_ = Append(absl::MakeConstSpan(positions));
+  kept_rows_begin_ = Append(absl::MakeConstSpan(kept_rows));
   batch_ = {};
   batch_.num_rows = static_cast<int>(rows.rows.size());
   batch_.num_decode_rows = is_decode_ ? batch_.num_rows : static_cast<int>(rows.decode_rows.size());

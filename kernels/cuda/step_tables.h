@@ -27,9 +27,9 @@ class StepTables {
 
   // RESOURCE_EXHAUSTED when the memory is not there.
   //
-  // Where all rows are generated tokens, where what lies depends on the number of tensor rows
-  // alone, and max_decode_entries is one of few numbers: kernels that were recorded with one Step's
-  // Layer() do for others.
+  // Where all rows are generated tokens, where what lies depends on the number of tensor rows and
+  // on whether any row is kept, and max_decode_entries is one of few numbers: kernels that were
+  // recorded with one Step do for others.
   absl::Status Prepare(const StepBatch& step);
 
   // Of the last Step: whether it has such a layer.
@@ -40,6 +40,10 @@ class StepTables {
   PagedBatch Layer(int index) const;
   // Of all layers, of a Step of generated tokens.
   int max_decode_entries() const { return batch_.max_decode_entries; }
+  int num_layers() const { return num_layers_; }
+  // Padding included; 0: none are kept.
+  int num_kept_rows() const { return num_kept_rows_; }
+  const KeptRow* kept_rows() const { return Words<KeptRow>(kept_rows_begin_); }
   const int32_t* positions() const { return Words<int32_t>(positions_begin_); }
 
   const TablePool& pool() const { return pool_; }
@@ -76,6 +80,8 @@ class StepTables {
   size_t decode_rows_begin_ = 0;
   size_t tiles_begin_ = 0;
   size_t positions_begin_ = 0;
+  int num_kept_rows_ = 0;
+  size_t kept_rows_begin_ = 0;
   size_t tables_begin_ = 0;
   std::vector<int> max_decode_entries_;  // [layers]
 };

@@ -68,7 +68,9 @@ class HostChoiceDevice final : public Device {
   absl::Status CopyPages(KvArena& arena, absl::Span<const PageCopy> copies) override {
     return device_->CopyPages(arena, copies);
   }
-  absl::Status CopyRows(Tensor from, Tensor to) override { return device_->CopyRows(from, to); }
+  absl::Status KeepRows(Tensor queries, absl::Span<const KeptRow> rows, int layer) override {
+    return device_->KeepRows(queries, rows, layer);
+  }
   absl::Status WindowScores(const HeadShape& shape, const WindowScoreRequest& request,
                             const KvArena& arena) override {
     return device_->WindowScores(shape, request, arena);

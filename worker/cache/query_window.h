@@ -2,6 +2,7 @@
 #define KVEC_WORKER_CACHE_QUERY_WINDOW_H_
 
 #include <memory>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "kernels/device.h"
@@ -25,9 +26,9 @@ class QueryWindow {
   static absl::StatusOr<std::unique_ptr<QueryWindow>> Create(kernels::Device& device,
                                                              const Options& options);
 
-  // Takes the queries[rows, query_cols] of positions `position` and on, which follow those taken
-  // before.
-  absl::Status Store(kernels::Device& device, int layer, int position, kernels::Tensor queries);
+  // Appends where the queries of positions `position` and on are kept, which follow those kept
+  // before: those of a Step's rows first_row … first_row + num_rows. Some need not be kept.
+  void Keep(int position, int first_row, int num_rows, std::vector<kernels::KeptRow>& kept) const;
 
   // [capacity, query_cols]; `layer` counts this stage's.
   kernels::Tensor Layer(int layer) const {

@@ -111,9 +111,8 @@ absl::Status Transformer::Forward(const TokenBatch& batch, LogitsConsumer consum
 
 bool Transformer::ComesAgain(const TokenBatch& batch) const {
   if (weights_.share().rank.num_ranks > 1) return false;  // whose sums are the communicator's
-  return std::all_of(batch.sequences.begin(), batch.sequences.end(), [](const SequenceRows& rows) {
-    return !rows.is_prompt && rows.query_window == nullptr;
-  });
+  return std::all_of(batch.sequences.begin(), batch.sequences.end(),
+                     [](const SequenceRows& rows) { return !rows.is_prompt; });
 }
 
 absl::Status Transformer::RunLayers(const TokenBatch& batch, int num_rows) {
@@ -202,7 +201,13 @@ absl::Status Transformer::PrepareAttention(const TokenBatch& batch, int num_rows
              .subspan(static_cast<size_t>(layer) * num_sequences, num_sequences),
          config_.sliding_windows[range.first + layer], config_.attention_scale, layer});
   }
-  return device_.PrepareStep({layer_batches_, batch.positions, num_rows});
+  kept_rows_.clear();
+  for (const SequenceRows& rows : batch.sequences) {
+    if (rows.query_window == nullptr) continue;
+    rows.query_window->Keep(batch.positions[rows.row_begin], rows.row_begin, rows.num_rows,
+                            kept_rows_);
+  }
+  return device_.PrepareStep({layer_batches_, batch.positions, num_rows, kept_rows_});
 }
 
 absl::Status Transformer::RunAttention(int layer, const TokenBatch& batch, int num_rows) {
@@ -221,23 +226,15 @@ absl::Status Transformer::RunAttention(int layer, const TokenBatch& batch, int n
       device_.MatMul(*weights.qkv, normed, weights.qkv_bias.data(), MatMulMode::kOverwrite, qkv));
   const kernels::QkNorm norm{weights.q_norm.data(), weights.k_norm.data(), config_.rms_norm_eps};
   KVEC_RETURN_IF_ERROR(device_.NormAndRotate(qkv, heads_, norm, angles, config_.rope_pairing));
-  KVEC_RETURN_IF_ERROR(KeepQueries(layer, batch));
+  if (!kept_rows_.empty()) {
+    const Tensor queries{qkv.data, num_rows, heads_.num_heads * heads_.head_dim, qkv.stride};
+    KVEC_RETURN_IF_ERROR(device_.KeepRows(queries, kept_rows_, layer - weights_.range().first));
+  }
   KVEC_RETURN_IF_ERROR(device_.AppendKv(qkv, heads_, batch.positions, layer_batch, arena_));
   KVEC_RETURN_IF_ERROR(device_.Attention(qkv, heads_, layer_batch, arena_,
                                          Held(attention, weights_.share().rank.attention_output)));
   return AddToHidden(*weights.attention_output, attention, weights.post_attention_norm.data(),
                      num_rows);
-}
-
-absl::Status Transformer::KeepQueries(int layer, const TokenBatch& batch) {
-  for (const SequenceRows& rows : batch.sequences) {
-    if (rows.query_window == nullptr) continue;
-    Tensor queries = qkv_.Rows(rows.row_begin, rows.num_rows);
-    queries.cols = heads_.num_heads * heads_.head_dim;
-    KVEC_RETURN_IF_ERROR(rows.query_window->Store(device_, layer - weights_.range().first,
-                                                  batch.positions[rows.row_begin], queries));
-  }
-  return absl::OkStatus();
 }
 
 absl::Status Transformer::RunMlp(int layer, int num_rows) {

@@ -110,9 +110,8 @@ class Transformer {
   absl::Status SendHidden(int num_rows);
   // Rank 0's logits[count, vocab] become whole.
   absl::Status GatherLogits(int count);
-  // Fills layer_batches_ and tells the device.
+  // Fills layer_batches_ and kept_rows_ and tells the device.
   absl::Status PrepareAttention(const TokenBatch& batch, int num_rows);
-  absl::Status KeepQueries(int layer, const TokenBatch& batch);
 
   const ModelConfig& config_;
   const ModelWeights& weights_;
@@ -136,6 +135,7 @@ class Transformer {
   // Of the batch being run.
   std::vector<kernels::AttentionSequence> attention_sequences_;  // [layers][sequences]
   std::vector<kernels::AttentionBatch> layer_batches_;           // [layers]
+  std::vector<kernels::KeptRow> kept_rows_;                      // whose queries are kept
 };
 
 }  // namespace kvec::worker::model

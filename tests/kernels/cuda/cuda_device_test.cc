@@ -121,11 +121,28 @@ TEST_P(CudaDeviceTest, LooksUpRowsOfAQuantizedTable) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("id 31 of a table with 31 rows"));
 }
 
-TEST_P(CudaDeviceTest, CopiesRows) {
-  const Matrix from = Matrix::Random(4, 33, 7);
-  const Tensor to = ToDevice(Matrix(4, 33));
-  ASSERT_TRUE(device_->CopyRows(ToDevice(from), to).ok());
-  EXPECT_EQ(ToHost(to), from);
+TEST_P(CudaDeviceTest, KeepsRowsOfEveryLayer) {
+  constexpr int kLayers = 3;
+  const std::vector<AttentionBatch> layers(kLayers);
+  for (int tensor_rows : {5, 8}) {  // the rows that are kept, and with padding
+    const Tensor to = ToDevice(Matrix(2 * kLayers, 133));
+    const std::vector<KeptRow> rows = {{3, to.data, 2 * to.stride},
+                                       {0, to.data + to.stride, 2 * to.stride}};
+    ASSERT_TRUE(device_->PrepareStep({layers, {}, tensor_rows, rows}).ok());
+    Matrix expected(2 * kLayers, 133);
+    for (int layer = 0; layer < kLayers; ++layer) {
+      const Matrix queries = Matrix::Random(5, 133, static_cast<uint32_t>(layer));
+      ASSERT_TRUE(device_->KeepRows(ToDevice(queries), rows, layer).ok());
+      for (int col = 0; col < 133; ++col) {
+        expected.at(2 * layer, col) = queries.at(3, col);
+        expected.at(2 * layer + 1, col) = queries.at(0, col);
+      }
+    }
+    const Matrix kept = ToHost(to);
+    EXPECT_EQ(kept, expected);
+    EXPECT_TRUE(kept.GapsAreIntact());
+    EXPECT_EQ(device_->KeepRows(to, rows, kLayers).code(), absl::StatusCode::kInternal);
+  }
 }
 
 TEST_P(CudaDeviceTest, TurnsByTheAnglesOfTheFrequencies) {

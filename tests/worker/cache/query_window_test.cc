@@ -29,7 +29,10 @@ TEST(QueryWindow, KeepsTheLastQueriesInAnyChunks) {
         for (int begin = 0; begin < kTokens; begin += chunk) {
           const int count = std::min(chunk, kTokens - begin);
           const kernels::Tensor queries{rows.data() + begin * kStride, count, kCols, kStride};
-          ASSERT_TRUE((*window)->Store(**device, layer, begin, queries).ok());
+          std::vector<kernels::KeptRow> kept;
+          (*window)->Keep(begin, 0, count, kept);
+          ASSERT_EQ(static_cast<int>(kept.size()), std::min(count, num_queries));
+          ASSERT_TRUE((*device)->KeepRows(queries, kept, layer).ok());
         }
       }
       for (int layer = 0; layer < kLayers; ++layer) {
@@ -55,7 +58,9 @@ TEST(QueryWindow, DoesNotStoreQueriesBeforeTheFirstThatCounts) {
   const kernels::Tensor kept = (*window)->Layer(0);
   std::fill_n(kept.data, 4, -1.0f);
   std::vector<float> rows = {0, 1, 2, 3, 4, 5, 6, 7};
-  ASSERT_TRUE((*window)->Store(**device, 0, 0, {rows.data(), 8, 1, 1}).ok());
+  std::vector<kernels::KeptRow> kept_rows;
+  (*window)->Keep(0, 0, 8, kept_rows);
+  ASSERT_TRUE((*device)->KeepRows({rows.data(), 8, 1, 1}, kept_rows, 0).ok());
   EXPECT_EQ(std::vector<float>(kept.data, kept.data + 4), (std::vector<float>{-1, -1, 6, 7}));
 }
 

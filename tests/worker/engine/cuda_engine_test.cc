@@ -175,6 +175,39 @@ TEST_P(CudaEngineGraphsTest, AnswersDoNotDependOnThem) {
   EXPECT_EQ(cusim::NumGraphs(), 0);
 }
 
+// While its cache is to be evicted from a sequence's queries are kept, by graphs of their own.
+TEST_P(CudaEngineGraphsTest, KeepTheQueriesThatAnEvictionScoresBy) {
+  constexpr int kPromptTokens = 50;
+  constexpr int kDecoded = 20;
+  Start(1, 30);
+  for (auto& harness : harnesses_) {
+    v1::Step step = harness->NewStep();
+    EngineHarness::AddStart(2, kPromptTokens, EngineHarness::GreedySampling(), step);
+    *step.mutable_starts(0)->mutable_cache() = EngineHarness::CachePolicyOf("kvec");
+    step.mutable_starts(0)->mutable_cache()->set_decode_interval_tokens(16);
+    EngineHarness::AddWork(2, PromptOf(kPromptTokens), 0, true, true, step);
+    harness->Run(step);
+  }
+  positions_[2] = kPromptTokens;
+  for (int step = 0; step < kDecoded; ++step) Decode(2);
+  std::vector<v1::EvictionReport> reports;
+  for (auto& harness : harnesses_) {
+    v1::Step step = harness->NewStep();
+    v1::EvictionOrder& order = *step.add_evictions();
+    order.set_sequence_id(2);
+    order.set_position(kPromptTokens + kDecoded);
+    for (int layer = 0; layer < harness->config().num_layers; ++layer) order.add_layer_budgets(24);
+    reports.push_back(harness->Run(step).evictions(0));
+  }
+  EXPECT_GT(reports[0].kept_entries(), 0);
+  EXPECT_EQ(reports[0].kept_token_bits(), reports[1].kept_token_bits());
+  for (int layer = 0; layer < reports[0].layers_size(); ++layer) {
+    EXPECT_EQ(reports[0].layers(layer).attention_mass(), reports[1].layers(layer).attention_mass());
+  }
+  for (int step = 0; step < 3; ++step) Decode(2);
+  EXPECT_GE(device_->graph_counts().replays, 30);
+}
+
 INSTANTIATE_TEST_SUITE_P(Families, CudaEngineGraphsTest, testing::Values("llama", "gemma3"),
                          [](const auto& info) { return info.param; });
 
