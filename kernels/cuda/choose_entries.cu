@@ -24,8 +24,10 @@ __device__ bool HasBit(const uint32_t* words, int t) {
 // One head's choice, by all threads of the block.
 class HeadChoice {
  public:
-  __device__ HeadChoice(const ChooseArguments& a, int head)
+  // `shared`: see CutByKey.
+  __device__ HeadChoice(const ChooseArguments& a, int head, int* shared)
       : a_(a),
+        shared_(shared),
         n_(a.num_candidates),
         num_words_((n_ + 31) / 32),
         scores_(a.scores + static_cast<size_t>(head) * static_cast<size_t>(n_)),
@@ -62,13 +64,14 @@ class HeadChoice {
   template <typename KeyFunction>
   __device__ int Take(int wanted, const KeyFunction& key_of) const {
     if (wanted <= 0) return 0;
-    const KeyCut cut = CutByKey(n_, wanted, key_of);
+    const KeyCut cut = CutByKey(n_, wanted, key_of, shared_);
     MarkTaken(n_, cut, key_of, kept_);
     __syncthreads();
     return cut.num_taken;
   }
 
   const ChooseArguments& a_;
+  int* const shared_;
   const int n_;
   const int num_words_;
   const float* const scores_;
@@ -130,6 +133,7 @@ __device__ void CountLayer(const ChooseArguments& a) {
 __global__ void __launch_bounds__(kCutThreads) ChooseEntriesKernel(ChooseArguments a) {
   KVEC_SHARED_ARRAY(int, heads, [kMaxChosenHeads]);
   KVEC_SHARED_ARRAY(int, begins, [kMaxChosenHeads]);
+  KVEC_SHARED_ARRAY(int, cut, [kCutSharedInts]);
   const int num_words = (a.num_candidates + 31) / 32;
   for (int i = static_cast<int>(threadIdx.x); i < num_words; i += kCutThreads) {
     a.taken_words[i] = 0;
@@ -137,7 +141,7 @@ __global__ void __launch_bounds__(kCutThreads) ChooseEntriesKernel(ChooseArgumen
   OrderHeads(a, {heads, begins});
   for (int i = 0; i < a.num_kv_heads; ++i) {
     const int head = heads[i];
-    HeadChoice(a, head).Choose(a.counts[head], a.kept + begins[head]);
+    HeadChoice(a, head, cut).Choose(a.counts[head], a.kept + begins[head]);
   }
   CountLayer(a);
 }

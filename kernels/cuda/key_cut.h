@@ -99,13 +99,17 @@ __device__ __forceinline__ int SumBeforeWarp(int of_thread) {
 
 }  // namespace key_cut
 
+inline constexpr int kCutSharedInts = key_cut::kDigits + 3;
+
 // The first `wanted` tokens, at least 1, by falling key_of(token); of equal keys the lower token is
-// first. All that have a key, where they are fewer.
+// first. All that have a key, where they are fewer. `shared`[kCutSharedInts] is in shared memory
+// and the caller's: an array of its own in each instance of this template would be too much of it.
 template <typename KeyFunction>
-__device__ KeyCut CutByKey(int num_tokens, int wanted, const KeyFunction& key_of) {
+__device__ KeyCut CutByKey(int num_tokens, int wanted, const KeyFunction& key_of, int* shared) {
   using key_cut::kDigitBits;
-  KVEC_SHARED_ARRAY(int, counts, [key_cut::kDigits]);
-  KVEC_SHARED_ARRAY(int, found, [3]);  // the digit, its tokens, and how many of them are taken
+  int* const counts = shared;
+  int* const found =
+      shared + key_cut::kDigits;  // the digit, its tokens, how many of them are taken
   uint64_t prefix = 0;
   int left = wanted;
   int known_shift = key_cut::kKeyBits;
