@@ -20,7 +20,7 @@ def constant(path, name):
 class GpuRooflineTest(unittest.TestCase):
 
     def test_constants_are_those_of_the_kernels(self):
-        self.assertEqual(int(constant("kernels/cuda/decode_attention.cu", "kSplitEntries")),
+        self.assertEqual(int(constant("kernels/cuda/decode_attention.h", "kDecodeSplitEntries")),
                          gpu_roofline.SPLIT_ENTRIES)
         self.assertEqual(int(constant("worker/eviction/kvec.cc", "kScoringQueries")),
                          gpu_roofline.SCORING_QUERIES)
