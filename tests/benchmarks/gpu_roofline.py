@@ -49,7 +49,7 @@ ROUND_TRIP = 1.5e-6    # a read through a page table and the write that waits fo
 PREFILL_SHARE = 0.5    # of the dense peak, of the whole prefill that an eviction is compared with
 
 # Of the kernels; gpu_roofline_test.py finds them in the sources.
-SPLIT_ENTRIES = 256    # decode_attention.cu
+SPLIT_ENTRIES = 256    # decode_attention.h
 SCORING_QUERIES = 8    # kvec.cc
 ROWS, ENTRIES, WARP_ROWS, HEAD_DIM = 128, 64, 32, 128  # tensor_prefill.cu
 PREFILL_REGISTERS = 255
