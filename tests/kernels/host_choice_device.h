@@ -56,6 +56,7 @@ class HostChoiceDevice final : public Device {
   absl::StatusOr<std::unique_ptr<KvArena>> AllocateKvArena(const KvArenaSpec& spec) override {
     return device_->AllocateKvArena(spec);
   }
+  std::unique_ptr<WorkReplayer> MakeReplayer() override { return device_->MakeReplayer(); }
   absl::Status PrepareStep(const StepBatch& step) override { return device_->PrepareStep(step); }
   absl::Status AppendKv(Tensor qkv, const HeadShape& shape, absl::Span<const int32_t> positions,
                         const AttentionBatch& batch, KvArena& arena) override {
