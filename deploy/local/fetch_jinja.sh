@@ -21,7 +21,7 @@ work=$(mktemp -d "$third_party/.download.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 echo "Downloading from PyPI: llama-cpp-python==$version (source, 77 MB)" >&2
 echo "llama-cpp-python==$version --hash=sha256:$sha256" >"$work/requirements.txt"
-python3 -m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: \
+python3 -m pip download --quiet --disable-pip-version-check --no-deps --no-binary llama-cpp-python \
   --require-hashes --requirement "$work/requirements.txt" --dest "$work" >&2
 
 root=llama_cpp_python-$version/vendor/llama.cpp
