@@ -20,7 +20,10 @@ if [[ -x deploy/local/fetch_jinja.sh ]]; then deploy/local/fetch_jinja.sh; fi
 if [[ ${targets[0]} == all ]]; then deploy/local/fetch_cuda.sh headers; fi
 
 # Another checkout shares the compiler cache, as does a container with the same compiler in another
-# file: paths are relative to the checkout, the compiler is known by its content.
+# file: paths are relative to the checkout, the compiler is known by its content, and speaks one
+# language.
 export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1 CCACHE_COMPILERCHECK=content
+unset LC_ALL LC_CTYPE LC_MESSAGES
+export LANG=C.UTF-8
 if [[ ! -f build/$preset/build.ninja ]]; then cmake --preset "$preset" >&2; fi
 cmake --build --preset "$preset" --parallel "$(nproc)" --target "${targets[@]}" >&2
