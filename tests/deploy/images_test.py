@@ -18,8 +18,7 @@ BUILD = tools.ROOT / "deploy" / "docker" / "build.sh"
 WANTED = os.environ.get("KVEC_BUILD_IMAGES")
 MODEL = os.environ.get("KVEC_SMOLLM2_GGUF")
 USER = 10001
-# Several times what was measured (README of deploy/docker's Dockerfile: 379, 336, 758 MB): a compiler or
-# the sources in an image would be more.
+# Half as much again as was measured (345, 302 and 724 MB): a compiler or the sources would be more.
 MAX_BYTES = {"coordinator": 600 << 20, "worker-cpu": 600 << 20, "eval": 1200 << 20,
              "worker-cuda": 2500 << 20}
 START_SECONDS = 60
