@@ -7,6 +7,7 @@ compiler is a download of a gigabyte."""
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -44,7 +45,8 @@ class Container:
 
     def __exit__(self, *_):
         for process in self.processes:
-            process.kill()
+            # What runs in the container is not ended with buildah alone.
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             process.stdout.close()
         buildah("rm", self.name)
@@ -55,7 +57,8 @@ class Container:
                 "--", *map(str, arguments)]
 
     def start(self, *arguments):
-        process = subprocess.Popen(self.command(*arguments), stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(self.command(*arguments), stdout=subprocess.PIPE, text=True,
+                                   start_new_session=True)
         self.processes.append(process)
         return process
 
