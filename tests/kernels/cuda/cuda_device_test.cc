@@ -9,6 +9,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/kernels/cpu/random_weight.h"
+#include "tests/kernels/cuda/device_test.h"
 #include "tests/kernels/cuda/paged_cache.h"
 
 namespace kvec::kernels::cuda {
@@ -16,15 +17,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
-class CudaDeviceTest : public KernelTest {
+class CudaDeviceTest : public DeviceTest {
  protected:
-  void SetUp() override {
-    KernelTest::SetUp();
-    auto device = CudaDevice::Create({});
-    ASSERT_TRUE(device.ok()) << device.status();
-    device_ = *std::move(device);
-  }
-
   // A matrix in the device's memory, gaps included.
   Tensor ToDevice(const Matrix& matrix) {
     Matrix copy = matrix;
@@ -48,7 +42,6 @@ class CudaDeviceTest : public KernelTest {
     return matrix;
   }
 
-  std::unique_ptr<CudaDevice> device_;
   std::vector<std::unique_ptr<DeviceMemory>> memory_;
 };
 INSTANTIATE_TEST_SUITE_P(Orders, CudaDeviceTest, kAllOrders, OrderName);

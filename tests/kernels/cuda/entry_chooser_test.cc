@@ -20,7 +20,7 @@
 #include "gtest/gtest.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/score_spans.h"
-#include "tests/kernels/cuda/kernel_test.h"
+#include "tests/kernels/cuda/device_test.h"
 #include "tests/worker/eviction/eviction_case.h"
 
 namespace kvec::kernels::cuda {
@@ -93,13 +93,10 @@ LayerScores ScoresOf(const Weights& weights, int num_kv_heads) {
 }
 
 // A device's chooser, to which a test gives the weights.
-class CudaEntryChooserTest : public KernelTest {
+class CudaEntryChooserTest : public DeviceTest {
  protected:
   void SetUp() override {
-    KernelTest::SetUp();
-    auto device = CudaDevice::Create({});
-    ASSERT_TRUE(device.ok()) << device.status();
-    device_ = *std::move(device);
+    DeviceTest::SetUp();
     auto arena = device_->AllocateKvArena({.head_dim = 8, .type = KvType::kF32, .num_pages = 1});
     ASSERT_TRUE(arena.ok()) << arena.status();
     arena_ = *std::move(arena);
@@ -186,7 +183,6 @@ class CudaEntryChooserTest : public KernelTest {
     ASSERT_EQ(chosen->layers_selecting, coverage.layers_selecting);
   }
 
-  std::unique_ptr<CudaDevice> device_;
   std::unique_ptr<KvArena> arena_;
   std::unique_ptr<DeviceMemory> queries_;
 };

@@ -11,22 +11,15 @@
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/philox.h"
 #include "tests/kernels/cpu/sampling_reference.h"
-#include "tests/kernels/cuda/kernel_test.h"
+#include "tests/kernels/cuda/device_test.h"
 
 namespace kvec::kernels::cuda {
 namespace {
 
 using ::testing::HasSubstr;
 
-class CudaSampleTest : public KernelTest {
+class CudaSampleTest : public DeviceTest {
  protected:
-  void SetUp() override {
-    KernelTest::SetUp();
-    auto device = CudaDevice::Create({});
-    ASSERT_TRUE(device.ok()) << device.status();
-    device_ = *std::move(device);
-  }
-
   absl::Status Run(const Matrix& logits, const std::vector<SampleRequest>& requests,
                    std::vector<SampleResult>& results) {
     DeviceMatrix device_logits(logits, stream_);
@@ -44,8 +37,6 @@ class CudaSampleTest : public KernelTest {
     EXPECT_TRUE(status.ok()) << status << cusim::FaultMessage();
     return results;
   }
-
-  std::unique_ptr<CudaDevice> device_;
 };
 INSTANTIATE_TEST_SUITE_P(Orders, CudaSampleTest, kAllOrders, OrderName);
 
