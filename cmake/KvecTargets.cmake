@@ -7,6 +7,10 @@ target_compile_options(kvec_options INTERFACE
 target_include_directories(kvec_options INTERFACE ${CMAKE_SOURCE_DIR})
 if(KVEC_SANITIZE)
   target_compile_options(kvec_options INTERFACE -fsanitize=${KVEC_SANITIZE} -fno-omit-frame-pointer -g)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+    # Alike functions of two types become one, of whose type the other's array bounds are then judged.
+    target_compile_options(kvec_options INTERFACE -fno-ipa-icf)
+  endif()
   target_link_options(kvec_options INTERFACE -fsanitize=${KVEC_SANITIZE})
 endif()
 
