@@ -5,7 +5,7 @@
     smg launch --host 127.0.0.1 --port 8000 --worker-urls grpc://127.0.0.1:50051
     examples/openai_client.py http://127.0.0.1:8000/v1
 
-README.md, "OpenAI-compatible HTTP through a gateway", has the whole story.
+docs/gateway.md has the whole story.
 """
 
 import sys

@@ -10,7 +10,7 @@ using Buckets = prometheus::Histogram::BucketBoundaries;
 const Buckets kTimeBuckets = {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
                               0.05,   0.1,     0.25,   0.5,   1,      2.5,   5,    10};
 
-// Spans that a worker may report (README, "Traces"); others are no labels. Some are inside others.
+// Spans that a worker may report (docs/operation.md); others are no labels. Some are inside others.
 constexpr const char* kPhases[] = {"layers",   "head",   "sample",
                                    "eviction", "curves", "second reading"};
 // Waiting for peers, or exchanging with them.

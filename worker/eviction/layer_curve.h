@@ -13,7 +13,7 @@ namespace kvec::worker::eviction {
 // pair adds no more than the one before. 1 everywhere when there is nothing to lose.
 //
 // Roots, since a few pairs have most of the score in every layer: without them budgets go to the layers
-// that are the least concentrated, and answers suffer (README, "How good").
+// that are the least concentrated, and answers suffer (docs/quality.md).
 std::vector<float> LayerCurve(absl::Span<const float> scores, absl::Span<const uint32_t> budgets);
 
 }  // namespace kvec::worker::eviction
