@@ -25,5 +25,9 @@ if [[ ${targets[0]} == all ]]; then deploy/local/fetch_cuda.sh headers; fi
 export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1 CCACHE_COMPILERCHECK=content
 unset LC_ALL LC_CTYPE LC_MESSAGES
 export LANG=C.UTF-8
-if [[ ! -f build/$preset/build.ninja ]]; then cmake --preset "$preset" >&2; fi
+# A CUDA compiler that was fetched since is to be found.
+if [[ ! -f build/$preset/build.ninja ||
+  ${KVEC_THIRD_PARTY_DIR:-build/third_party}/cuda -nt build/$preset/build.ninja ]]; then
+  cmake --preset "$preset" >&2
+fi
 cmake --build --preset "$preset" --parallel "$(nproc)" --target "${targets[@]}" >&2

