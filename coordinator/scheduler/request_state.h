@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "coordinator/scheduler/eviction_schedule.h"
 #include "coordinator/scheduler/eviction_summary.h"
+#include "coordinator/scheduler/loss_record.h"
 #include "coordinator/scheduler/page_ledger.h"
 #include "coordinator/scheduler/request.h"
 #include "coordinator/scheduler/request_metrics.h"
@@ -60,6 +61,14 @@ struct RequestState : std::enable_shared_from_this<RequestState> {
         [](const Sequence& choice) { return choice.state() == Sequence::State::kJoined; }));
   }
 
+  // Tokens of all choices.
+  uint64_t num_delivered() const {
+    return std::accumulate(
+        choices.begin(), choices.end(), uint64_t{0},
+        [](uint64_t sum, const Sequence& choice) { return sum + choice.num_delivered(); });
+  }
+  bool is_suspect() const { return losses.IsSuspect(num_delivered()); }
+
   // Rows before the eviction: only these can be shared with other requests.
   uint32_t first_prompt_tokens() const { return prompts.front().end; }
 
@@ -75,6 +84,7 @@ struct RequestState : std::enable_shared_from_this<RequestState> {
   uint32_t num_unfinished = 0;   // choices
   uint32_t num_resident = 0;     // choices on the workers
   bool was_started = false;
+  LossRecord losses;
 };
 
 // Who goes first: by priority, then in order of arrival. Preempted sequences have arrived before

@@ -78,9 +78,16 @@ void RequestTable::Preempt(Sequence& sequence) {
   }
 }
 
+bool RequestTable::HasResidentSuspect() const {
+  return std::any_of(residents_.begin(), residents_.end(), [](const Sequence* sequence) {
+    return sequence->request().is_suspect();
+  });
+}
+
 void RequestTable::SuspendAll() {
   retired_.clear();
   for (auto& [id, request] : requests_) {
+    if (request->num_resident > 0) request->losses.OnLost(request->num_delivered());
     for (Sequence& choice : request->choices) {
       choice.ForgetUnanswered();
       if (choice.is_resident()) {
@@ -92,6 +99,12 @@ void RequestTable::SuspendAll() {
     }
   }
   num_joined_ = 0;
+  for (const std::shared_ptr<RequestState>& request : All()) {
+    if (request->losses.num_losses() < most_losses_) continue;
+    Finish(*request, absl::InternalError(absl::StrCat(
+                         "request ", request->request.id, ": its workers were lost ",
+                         request->losses.num_losses(), " times before it had another token")));
+  }
 }
 
 void RequestTable::Retire(Sequence& sequence) {
@@ -185,8 +198,7 @@ std::vector<std::shared_ptr<RequestState>> RequestTable::Expired(absl::Time now)
 uint64_t RequestTable::num_tokens() const {
   uint64_t num_tokens = 0;
   for (const auto& [id, request] : requests_) {
-    num_tokens += request->prompt_tokens();
-    for (const Sequence& choice : request->choices) num_tokens += choice.num_delivered();
+    num_tokens += request->prompt_tokens() + request->num_delivered();
   }
   return num_tokens;
 }

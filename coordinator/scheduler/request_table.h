@@ -32,8 +32,11 @@ class RequestTable {
   };
 
   // `sessions` must outlive the table.
-  RequestTable(uint32_t max_waiting_requests, uint64_t max_waiting_tokens, SessionTable& sessions)
-      : queue_(max_waiting_requests, max_waiting_tokens), sessions_(sessions) {}
+  RequestTable(uint32_t max_waiting_requests, uint64_t max_waiting_tokens, uint32_t most_losses,
+               SessionTable& sessions)
+      : most_losses_(most_losses),
+        queue_(max_waiting_requests, max_waiting_tokens),
+        sessions_(sessions) {}
 
   // Queues a request. RESOURCE_EXHAUSTED when the queue is full, ALREADY_EXISTS for a known id.
   absl::Status Add(const std::shared_ptr<RequestState>& request);
@@ -47,6 +50,7 @@ class RequestTable {
   // it do so too, each for itself. The caller frees its pages.
   void Preempt(Sequence& sequence);
   // The group is lost: every resident sequence goes back to the queue, nothing is left to be freed.
+  // INTERNAL for a request that was lost with most_losses groups in a row.
   void SuspendAll();
 
   // Ends a choice; with the last one, the request. `ledger` gives what it held. A session's
@@ -67,6 +71,8 @@ class RequestTable {
   bool has_retired() const { return !retired_.empty(); }
   // Resident sequences, and those that will be forked from one of them.
   uint32_t num_slots() const;
+  // Whether a request on the workers is a suspect; see loss_record.h.
+  bool HasResidentSuspect() const;
   uint32_t num_running() const { return num_running_; }  // requests with a resident sequence
   uint32_t num_waiting() const { return static_cast<uint32_t>(requests_.size()) - num_running_; }
   uint64_t num_preemptions() const { return num_preemptions_; }
@@ -82,6 +88,7 @@ class RequestTable {
   // Leaves to the session what its next request needs.
   void RecordTurn(Sequence& sequence, PageLedger& ledger);
 
+  const uint32_t most_losses_;
   absl::flat_hash_map<std::string, std::shared_ptr<RequestState>> requests_;  // by id
   std::set<std::pair<absl::Time, RequestState*>> deadlines_;
   WaitQueue queue_;

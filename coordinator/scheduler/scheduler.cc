@@ -118,7 +118,8 @@ class ContinuousScheduler : public Scheduler {
       : options_(options),
         budgets_(std::move(budgets)),
         sessions_(options.session_ttl, options.max_sessions),
-        requests_(options.max_waiting_requests, options.max_waiting_tokens, sessions_) {}
+        requests_(options.max_waiting_requests, options.max_waiting_tokens, options.most_losses,
+                  sessions_) {}
 
   absl::Status Submit(Request request, absl::Time now) override;
   bool HasSession(absl::string_view session_id) const override;

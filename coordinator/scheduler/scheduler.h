@@ -45,6 +45,9 @@ struct SchedulerOptions {
   bool prefix_caching = true;
   absl::Duration session_ttl = absl::Minutes(10);  // since a session's last request
   uint32_t max_sessions = 1024;
+  // A request that was running when so many groups were lost, one after the other, without another
+  // token of its answer between them, is what they die of, and is ended.
+  uint32_t most_losses = 5;
 };
 
 struct SchedulerCounts {

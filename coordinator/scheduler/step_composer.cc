@@ -192,6 +192,9 @@ StepComposer::Admission StepComposer::Start(Sequence& sequence) {
   // A replay feeds what was generated before: it must be known.
   if (sequence.num_unanswered() > 0) return Admission::kMustWait;
   RequestState& request = sequence.request();
+  if (request.num_resident == 0 && request.is_suspect() && requests_.HasResidentSuspect()) {
+    return Admission::kMustWait;
+  }
   PageLedger::Reservation reservation{.num_rows = sequence.num_reserved_rows()};
   reservation.prefill = request.prefill_bound();
   if (sequence.choice() == 0) reservation.num_forks = request.num_joined();

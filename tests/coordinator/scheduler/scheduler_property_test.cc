@@ -107,6 +107,7 @@ class Simulation {
         Uniform(kMaxChoices, std::max(kMaxChoices, options_.step_tokens));
     options_.max_steps_in_flight = Uniform(1, 4);
     options_.prefix_caching = scenario.has_prefixes;
+    options_.most_losses = 1000;  // here groups are lost of nothing
     scheduler_ = CreateScheduler(options_, std::make_shared<FakeAllocator>());
     num_unsent_ = scenario.num_requests;
   }

@@ -1,6 +1,7 @@
 // How requests end, what is reported of them, and what becomes of them when a group is lost or its
 // results are wrong.
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -117,6 +118,52 @@ TEST(SchedulerRequestsTest, ReplaysOnTheNextGroupWithoutDeliveringTwice) {
   driver.RunToEnd();
   EXPECT_EQ(sink->choice(0).tokens, RunAlone(request, 0, {}, 0).tokens);
   EXPECT_EQ(sink->usage().preemptions(), 0) << "losing a group is no preemption";
+}
+
+// Workers die of one request as soon as they get it. It is ended; those beside it go on.
+TEST(SchedulerRequestsTest, EndsARequestThatItsWorkersDieOf) {
+  SchedulerDriver driver(SmallSteps());
+  std::vector<Request> others = {MakeRequest("a", 20, 12), MakeRequest("c", 7, 12)};
+  others[0].num_choices = 2;
+  std::vector<std::shared_ptr<RecordingSink>> sinks = {driver.Submit(others[0])};
+  const auto deadly = driver.Submit(MakeRequest("b", 50, 12));
+  sinks.push_back(driver.Submit(others[1]));
+  const auto is_running = [&driver](const std::string& id) {
+    for (const v1::RequestStatus& request :
+         driver.scheduler().RequestStatuses(10, driver.now())) {
+      if (request.request_id() == id) return request.state() != "waiting";
+    }
+    return false;
+  };
+  int num_groups = 0;
+  while (!deadly->done().has_value()) {
+    ASSERT_LE(++num_groups, 10);
+    driver.FormGroup(OneWorker(100));
+    while (driver.Send().has_value() && !is_running("b")) driver.Answer();
+    driver.LoseGroup();
+  }
+  EXPECT_EQ(deadly->done()->code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(std::string(deadly->done()->message()), HasSubstr("request b: its workers were lost 5"));
+  driver.FormGroup(OneWorker(100));
+  driver.RunToEnd();
+  for (size_t i = 0; i < others.size(); ++i) {
+    EXPECT_EQ(*sinks[i]->done(), absl::OkStatus());
+    EXPECT_EQ(sinks[i]->choice(0).tokens, RunAlone(others[i], 0, {}, 0).tokens);
+  }
+}
+
+TEST(SchedulerRequestsTest, ReplaysAsOftenAsThereIsAnotherToken) {
+  SchedulerDriver driver(SmallSteps());
+  const Request request = MakeRequest("a", 20, 12);
+  const auto sink = driver.Submit(request);
+  while (!sink->done().has_value()) {
+    driver.FormGroup(OneWorker(100));
+    const size_t num_tokens = sink->choice(0).tokens.size();
+    while (sink->choice(0).tokens.size() == num_tokens) driver.SendAndAnswer();
+    driver.LoseGroup();
+  }
+  EXPECT_EQ(*sink->done(), absl::OkStatus());
+  EXPECT_EQ(sink->choice(0).tokens, RunAlone(request, 0, {}, 0).tokens);
 }
 
 TEST(SchedulerRequestsTest, IgnoresResultsOfOlderGroups) {
