@@ -6,9 +6,9 @@
 namespace kvec::coordinator::scheduler {
 
 // Whether a request may be what brings its workers down: counts the groups that were lost with it,
-// one after the other, before it had delivered another token. After some it is a suspect. Suspects run
-// one at a time, so that those who were only beside it go on, and one with which groups are still
-// lost is ended instead of replayed for ever.
+// one after the other, before it had delivered another token. After some it is a suspect. Suspects
+// run one at a time, so that those who were only beside it go on, and one with which groups are
+// still lost is ended instead of replayed for ever.
 class LossRecord {
  public:
   static constexpr uint32_t kSuspiciousLosses = 2;

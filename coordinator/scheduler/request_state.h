@@ -72,12 +72,12 @@ struct RequestState : std::enable_shared_from_this<RequestState> {
   // Rows before the eviction: only these can be shared with other requests.
   uint32_t first_prompt_tokens() const { return prompts.front().end; }
 
-  const Request request;  // `prompt` begins with the session's tokens
+  const Request request;   // `prompt` begins with the session's tokens
   const uint64_t arrival;  // counts requests
   EvictionSchedule schedule;
   EvictionSummary eviction;
-  std::shared_ptr<Session> session;  // in use by this request; null: none
-  uint32_t session_tokens = 0;       // before this request
+  std::shared_ptr<Session> session;   // in use by this request; null: none
+  uint32_t session_tokens = 0;        // before this request
   std::vector<PositionSpan> prompts;  // fed as such; the last one ends at prompt_tokens()
   RequestMetrics metrics;
   std::deque<Sequence> choices;  // [num_choices]; at fixed addresses

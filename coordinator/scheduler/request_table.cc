@@ -79,9 +79,8 @@ void RequestTable::Preempt(Sequence& sequence) {
 }
 
 bool RequestTable::HasResidentSuspect() const {
-  return std::any_of(residents_.begin(), residents_.end(), [](const Sequence* sequence) {
-    return sequence->request().is_suspect();
-  });
+  return std::any_of(residents_.begin(), residents_.end(),
+                     [](const Sequence* sequence) { return sequence->request().is_suspect(); });
 }
 
 void RequestTable::SuspendAll() {

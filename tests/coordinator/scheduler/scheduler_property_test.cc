@@ -323,9 +323,9 @@ class Simulation {
     if (!done.ok()) {
       EXPECT_TRUE(absl::IsCancelled(done) || absl::IsDeadlineExceeded(done)) << done;
     }
-    auto schedule = EvictionSchedule::Make(
-        submitted.request.cache, static_cast<uint32_t>(submitted.request.prompt.size()),
-        FakeAllocator());
+    auto schedule = EvictionSchedule::Make(submitted.request.cache,
+                                           static_cast<uint32_t>(submitted.request.prompt.size()),
+                                           FakeAllocator());
     ASSERT_TRUE(schedule.ok()) << schedule.status();
     AddCurves(submitted.request.prompt, *schedule);
     uint32_t num_tokens = 0;

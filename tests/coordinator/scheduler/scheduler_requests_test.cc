@@ -129,8 +129,7 @@ TEST(SchedulerRequestsTest, EndsARequestThatItsWorkersDieOf) {
   const auto deadly = driver.Submit(MakeRequest("b", 50, 12));
   sinks.push_back(driver.Submit(others[1]));
   const auto is_running = [&driver](const std::string& id) {
-    for (const v1::RequestStatus& request :
-         driver.scheduler().RequestStatuses(10, driver.now())) {
+    for (const v1::RequestStatus& request : driver.scheduler().RequestStatuses(10, driver.now())) {
       if (request.request_id() == id) return request.state() != "waiting";
     }
     return false;
@@ -143,7 +142,8 @@ TEST(SchedulerRequestsTest, EndsARequestThatItsWorkersDieOf) {
     driver.LoseGroup();
   }
   EXPECT_EQ(deadly->done()->code(), absl::StatusCode::kInternal);
-  EXPECT_THAT(std::string(deadly->done()->message()), HasSubstr("request b: its workers were lost 5"));
+  EXPECT_THAT(std::string(deadly->done()->message()),
+              HasSubstr("request b: its workers were lost 5"));
   driver.FormGroup(OneWorker(100));
   driver.RunToEnd();
   for (size_t i = 0; i < others.size(); ++i) {
