@@ -65,37 +65,41 @@ class Device {
   virtual absl::Status Download(const void* device, absl::Span<uint8_t> host) = 0;
   virtual absl::Status Synchronize() = 0;
 
-  // One weight out of row blocks on top of each other (q, k and v; gate and up), which may differ in
-  // type but not in in_features. Reads the sources once and keeps no reference to them.
+  // One weight out of row blocks on top of each other (q, k and v; gate and up), which may differ
+  // in type but not in in_features. Reads the sources once and keeps no reference to them.
   virtual absl::StatusOr<std::unique_ptr<Weight>> PrepareWeight(
       absl::Span<const WeightSource> sources) = 0;
 
-  // y[m, out] (+)= x[m, in] · Wᵀ (+ bias[out], may be null).
-  virtual absl::Status MatMul(const Weight& weight, Tensor x, const float* bias, MatMulMode mode,
-                              Tensor y) = 0;
+  // Of every ProductInput.
+  virtual NumberType input_type() const { return NumberType::kF32; }
+
+  // y[m, out] (+)= x[m, in] · Wᵀ (+ bias[out], may be null). Rows of x lie one behind the other,
+  // but for kF32.
+  virtual absl::Status MatMul(const Weight& weight, ProductInput x, const float* bias,
+                              MatMulMode mode, Tensor y) = 0;
 
   // out[m, hidden] = scale · row ids[i] of the table.
   virtual absl::Status EmbeddingLookup(const WeightSource& table, absl::Span<const int32_t> ids,
                                        float scale, Tensor out) = 0;
 
-  // out[m, n] = x / rms(x) · weight[n]. out may be x.
-  virtual absl::Status RmsNorm(Tensor x, const float* weight, float eps, Tensor out) = 0;
+  // out[m, n] = x / rms(x) · weight[n].
+  virtual absl::Status RmsNorm(Tensor x, const float* weight, float eps, ProductInput out) = 0;
 
   // x[m, n] += rms_norm(y[m, n]) · weight[n]: gemma3's norms after a block.
   virtual absl::Status AddRmsNorm(Tensor y, const float* weight, float eps, Tensor x) = 0;
 
-  // out[m, head_dim] = cosines, then sines, of the angle of every rotated pair at positions[m]; once
-  // per Step and RopeConfig, for all layers.
+  // out[m, head_dim] = cosines, then sines, of the angle of every rotated pair at positions[m];
+  // once per Step and RopeConfig, for all layers.
   virtual absl::Status RopeAngles(absl::Span<const int32_t> positions, const RopeConfig& rope,
                                   Tensor out) = 0;
 
-  // Turns q and k heads of qkv[m, shape.qkv_cols()] in place by angles[m, head_dim], normalising them
-  // first where norm has weights.
+  // Turns q and k heads of qkv[m, shape.qkv_cols()] in place by angles[m, head_dim], normalising
+  // them first where norm has weights.
   virtual absl::Status NormAndRotate(Tensor qkv, const HeadShape& shape, const QkNorm& norm,
                                      Tensor angles, RopePairing pairing) = 0;
 
   // out[m, n] = activation(gate) · up, gate_up[m, 2 n].
-  virtual absl::Status GatedActivation(Tensor gate_up, Activation activation, Tensor out) = 0;
+  virtual absl::Status GatedActivation(Tensor gate_up, Activation activation, ProductInput out) = 0;
 
   // The arena of key and value pages; see kv_arena.h.
   virtual absl::StatusOr<std::unique_ptr<KvArena>> AllocateKvArena(const KvArenaSpec& spec) = 0;
@@ -108,12 +112,12 @@ class Device {
                                 KvArena& arena) = 0;
   // out[m, num_heads · head_dim]: every query over its KV head's pages (AppendKv came before).
   virtual absl::Status Attention(Tensor qkv, const HeadShape& shape, const AttentionBatch& batch,
-                                 const KvArena& arena, Tensor out) = 0;
+                                 const KvArena& arena, ProductInput out) = 0;
   // Copies whole pages: a fork's last partial page.
   virtual absl::Status CopyPages(KvArena& arena, absl::Span<const PageCopy> copies) = 0;
 
-  // Copies queries[m, n] to where rows[] are kept in layer `layer` of those that the device was told
-  // of by PrepareStep, as it was of these rows.
+  // Copies queries[m, n] to where rows[] are kept in layer `layer` of those that the device was
+  // told of by PrepareStep, as it was of these rows.
   virtual absl::Status KeepRows(Tensor queries, absl::Span<const KeptRow> rows, int layer) = 0;
 
   // What eviction is made of; see window_scores.h. Results are in the host's memory, and there when
@@ -127,8 +131,9 @@ class Device {
   // Where scores need not come to the host to be chosen by; null: the device has no such ability.
   virtual EntryChooser* chooser() { return nullptr; }
 
-  // One token per request, of logits[m, vocab]; see sampling.h. Results are there after Synchronize,
-  // which also tells when a row had nothing to choose; until then the caller keeps them in place.
+  // One token per request, of logits[m, vocab]; see sampling.h. Results are there after
+  // Synchronize, which also tells when a row had nothing to choose; until then the caller keeps
+  // them in place.
   virtual absl::Status Sample(Tensor logits, absl::Span<const SampleRequest> requests,
                               absl::Span<SampleResult> results) = 0;
 };

@@ -21,8 +21,38 @@ struct Tensor {
   int cols = 0;
   int64_t stride = 0;  // floats from row to row
 
-  Tensor Rows(int begin, int count) const {
-    return {data + begin * stride, count, cols, stride};
+  Tensor Rows(int begin, int count) const { return {data + begin * stride, count, cols, stride}; }
+};
+
+// The numbers in which a device multiplies.
+enum class NumberType : uint8_t { kF32, kBF16 };
+
+inline size_t NumberBytes(NumberType type) { return type == NumberType::kF32 ? 4 : 2; }
+
+// A view of a row-major matrix in a device's memory that weights are multiplied with. Its numbers
+// are of the device's Device::input_type(), so that who writes them rounds them, and the product
+// need not.
+struct ProductInput {
+  void* data = nullptr;
+  NumberType type = NumberType::kF32;
+  int rows = 0;
+  int cols = 0;
+  int64_t stride = 0;  // numbers from row to row
+
+  static ProductInput Of(Tensor x) { return {x.data, NumberType::kF32, x.rows, x.cols, x.stride}; }
+  // Of kF32.
+  Tensor tensor() const { return {static_cast<float*>(data), rows, cols, stride}; }
+
+  ProductInput Rows(int begin, int count) const {
+    return {At(begin * stride), type, count, cols, stride};
+  }
+  ProductInput Columns(int begin, int count) const {
+    return {At(begin), type, rows, count, stride};
+  }
+
+ private:
+  void* At(int64_t number) const {
+    return static_cast<uint8_t*>(data) + number * static_cast<int64_t>(NumberBytes(type));
   }
 };
 

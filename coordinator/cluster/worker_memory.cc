@@ -93,6 +93,11 @@ bool IsEightBit(HeldWeights weights) {
   return weights == HeldWeights::kInt8 || weights == HeldWeights::kFp8;
 }
 
+// Of a number that weights are multiplied with: kernels/device.h's input_type().
+uint64_t InputBytes(HeldWeights weights) {
+  return weights == HeldWeights::kBF16 || weights == HeldWeights::kQ4 ? 2 : kFloatBytes;
+}
+
 struct HeldTensor {
   std::string name;
   std::string matrix;          // of which it is a part
@@ -162,27 +167,29 @@ uint64_t ActivationBytes(const ModelConfig& config, const WorkerMemory& worker,
   const uint64_t qkv_heads =
       static_cast<uint64_t>(share.heads.count) + 2 * static_cast<uint64_t>(share.kv_heads.count);
   const auto head_dim = static_cast<uint64_t>(config.head_dim);
-  const uint64_t row_floats = 2 * static_cast<uint64_t>(config.hidden_size) + qkv_heads * head_dim +
-                              static_cast<uint64_t>(share.attention_output.stored.count) +
-                              2 * static_cast<uint64_t>(share.mlp.held.count) +
-                              static_cast<uint64_t>(share.mlp.stored.count) + 2 * head_dim;
+  const auto hidden = static_cast<uint64_t>(config.hidden_size);
+  const uint64_t row_floats = (config.has_post_norms ? 2 : 1) * hidden + qkv_heads * head_dim +
+                              2 * static_cast<uint64_t>(share.mlp.held.count) + 2 * head_dim;
+  const uint64_t row_inputs = hidden + static_cast<uint64_t>(share.attention_output.stored.count) +
+                              static_cast<uint64_t>(share.mlp.stored.count);
   uint64_t floats = options.step_tokens * row_floats;
   if (worker.placement.stage() + 1 == worker.placement.num_stages()) {
     floats += kLogitRows *
               static_cast<uint64_t>(share.rank == 0 ? config.vocab_size : share.vocabulary.count);
   }
-  return kFloatBytes * floats;
+  return kFloatBytes * floats + InputBytes(options.weights) * options.step_tokens * row_inputs;
 }
 
-// x as products take it, and of 8 bits the sums that they leave: kernels/cuda/scaled_product.cc.
-uint64_t ProductInputBytes(const ModelConfig& config, const WorkerMemory& worker,
-                           const MemoryOptions& options) {
+// Attention of prompts before it is rounded; of 8 bits x as products take it, and the sums that
+// they leave: kernels/cuda/scaled_product.cc.
+uint64_t ScratchBytes(const ModelConfig& config, const WorkerMemory& worker,
+                      const MemoryOptions& options) {
   const RankShare& share = worker.share;
   const auto hidden = static_cast<uint64_t>(config.hidden_size);
   const auto attention = static_cast<uint64_t>(share.attention_output.stored.count);
   const auto mlp = static_cast<uint64_t>(share.mlp.stored.count);
   if (!IsEightBit(options.weights)) {
-    return 2 * options.step_tokens * std::max({hidden, attention, mlp});
+    return kFloatBytes * options.step_tokens * attention;
   }
   const auto row_bytes = [](uint64_t in_features, uint64_t out_features) {
     return RoundUpToMultiple(in_features, kEightBitFeatures) +
@@ -213,8 +220,8 @@ uint64_t WorkspaceBytes(const ModelConfig& config, const WorkerMemory& worker,
   const uint64_t query_windows = kFloatBytes * kPromptsAtOnce * kWindowQueries *
                                  worker.placement.num_layers() * heads *
                                  static_cast<uint64_t>(config.head_dim);
-  return kProductWorkspaceBytes + kSplitBytes + upload +
-         ProductInputBytes(config, worker, options) + std::max(sampling, scores) + query_windows;
+  return kProductWorkspaceBytes + kSplitBytes + upload + ScratchBytes(config, worker, options) +
+         std::max(sampling, scores) + query_windows;
 }
 
 }  // namespace

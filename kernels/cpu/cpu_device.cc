@@ -72,9 +72,9 @@ absl::StatusOr<std::unique_ptr<Weight>> CpuDevice::PrepareWeight(
   return cpu::PrepareWeight(pool_, sources, isa_);
 }
 
-absl::Status CpuDevice::MatMul(const Weight& weight, Tensor x, const float* bias, MatMulMode mode,
-                               Tensor y) {
-  return cpu::MatMul(pool_, weight, x, bias, mode, y, matmul_scratch_);
+absl::Status CpuDevice::MatMul(const Weight& weight, ProductInput x, const float* bias,
+                               MatMulMode mode, Tensor y) {
+  return cpu::MatMul(pool_, weight, x.tensor(), bias, mode, y, matmul_scratch_);
 }
 
 absl::Status CpuDevice::EmbeddingLookup(const WeightSource& table, absl::Span<const int32_t> ids,
@@ -82,8 +82,8 @@ absl::Status CpuDevice::EmbeddingLookup(const WeightSource& table, absl::Span<co
   return cpu::EmbeddingLookup(pool_, table, ids, scale, out);
 }
 
-absl::Status CpuDevice::RmsNorm(Tensor x, const float* weight, float eps, Tensor out) {
-  return cpu::RmsNorm(pool_, x, weight, eps, out);
+absl::Status CpuDevice::RmsNorm(Tensor x, const float* weight, float eps, ProductInput out) {
+  return cpu::RmsNorm(pool_, x, weight, eps, out.tensor());
 }
 
 absl::Status CpuDevice::AddRmsNorm(Tensor y, const float* weight, float eps, Tensor x) {
@@ -100,8 +100,8 @@ absl::Status CpuDevice::NormAndRotate(Tensor qkv, const HeadShape& shape, const 
   return cpu::NormAndRotate(pool_, qkv, shape, norm, angles, pairing);
 }
 
-absl::Status CpuDevice::GatedActivation(Tensor gate_up, Activation activation, Tensor out) {
-  return cpu::GatedActivation(pool_, gate_up, activation, out);
+absl::Status CpuDevice::GatedActivation(Tensor gate_up, Activation activation, ProductInput out) {
+  return cpu::GatedActivation(pool_, gate_up, activation, out.tensor());
 }
 
 absl::StatusOr<std::unique_ptr<KvArena>> CpuDevice::AllocateKvArena(const KvArenaSpec& spec) {
@@ -115,8 +115,9 @@ absl::Status CpuDevice::AppendKv(Tensor qkv, const HeadShape& shape,
 }
 
 absl::Status CpuDevice::Attention(Tensor qkv, const HeadShape& shape, const AttentionBatch& batch,
-                                  const KvArena& arena, Tensor out) {
-  return cpu::Attention(pool_, qkv, shape, batch, static_cast<const CpuKvArena&>(arena), out);
+                                  const KvArena& arena, ProductInput out) {
+  return cpu::Attention(pool_, qkv, shape, batch, static_cast<const CpuKvArena&>(arena),
+                        out.tensor());
 }
 
 absl::Status CpuDevice::CopyPages(KvArena& arena, absl::Span<const PageCopy> copies) {

@@ -32,22 +32,22 @@ class CpuDevice : public Device {
   absl::Status Synchronize() override { return absl::OkStatus(); }
   absl::StatusOr<std::unique_ptr<Weight>> PrepareWeight(
       absl::Span<const WeightSource> sources) override;
-  absl::Status MatMul(const Weight& weight, Tensor x, const float* bias, MatMulMode mode,
+  absl::Status MatMul(const Weight& weight, ProductInput x, const float* bias, MatMulMode mode,
                       Tensor y) override;
   absl::Status EmbeddingLookup(const WeightSource& table, absl::Span<const int32_t> ids,
                                float scale, Tensor out) override;
-  absl::Status RmsNorm(Tensor x, const float* weight, float eps, Tensor out) override;
+  absl::Status RmsNorm(Tensor x, const float* weight, float eps, ProductInput out) override;
   absl::Status AddRmsNorm(Tensor y, const float* weight, float eps, Tensor x) override;
   absl::Status RopeAngles(absl::Span<const int32_t> positions, const RopeConfig& rope,
                           Tensor out) override;
   absl::Status NormAndRotate(Tensor qkv, const HeadShape& shape, const QkNorm& norm,
                              Tensor angles, RopePairing pairing) override;
-  absl::Status GatedActivation(Tensor gate_up, Activation activation, Tensor out) override;
+  absl::Status GatedActivation(Tensor gate_up, Activation activation, ProductInput out) override;
   absl::StatusOr<std::unique_ptr<KvArena>> AllocateKvArena(const KvArenaSpec& spec) override;
   absl::Status AppendKv(Tensor qkv, const HeadShape& shape, absl::Span<const int32_t> positions,
                         const AttentionBatch& batch, KvArena& arena) override;
   absl::Status Attention(Tensor qkv, const HeadShape& shape, const AttentionBatch& batch,
-                         const KvArena& arena, Tensor out) override;
+                         const KvArena& arena, ProductInput out) override;
   absl::Status CopyPages(KvArena& arena, absl::Span<const PageCopy> copies) override;
   absl::Status KeepRows(Tensor queries, absl::Span<const KeptRow> rows, int layer) override;
   absl::Status WindowScores(const HeadShape& shape, const WindowScoreRequest& request,

@@ -9,7 +9,6 @@
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 #include "common/tensor/dequantize.h"
-#include "kernels/cuda/convert.h"
 #include "kernels/cuda/cuda_entry_chooser.h"
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/cuda_weight.h"
@@ -23,7 +22,8 @@
 namespace kvec::kernels::cuda {
 namespace {
 
-absl::Status CheckSameShape(absl::string_view operation, Tensor a, Tensor b) {
+template <typename Matrix>
+absl::Status CheckSameShape(absl::string_view operation, Tensor a, Matrix b) {
   if (a.rows == b.rows && a.cols == b.cols) return absl::OkStatus();
   return absl::InternalError(absl::StrCat(operation, ": shapes differ: [", a.rows, ", ", a.cols,
                                           "] and [", b.rows, ", ", b.cols, "]"));
@@ -142,24 +142,27 @@ absl::StatusOr<std::unique_ptr<Weight>> CudaDevice::PrepareWeight(
   return CudaWeight::Create(sources, weight_type_, stream_);
 }
 
-absl::Status CudaDevice::MatMul(const Weight& weight, Tensor x, const float* bias, MatMulMode mode,
-                                Tensor y) {
-  if (x.cols != weight.in_features() || y.cols != weight.out_features() || x.rows != y.rows) {
-    return absl::InternalError(absl::StrCat("matmul: x [", x.rows, ", ", x.cols, "], weight [",
-                                            weight.out_features(), ", ", weight.in_features(),
-                                            "], y [", y.rows, ", ", y.cols, "]"));
+NumberType CudaDevice::input_type() const {
+  // Numbers of 8 bits need their row's largest first.
+  return weight_type_ == WeightType::kBF16 ? NumberType::kBF16 : NumberType::kF32;
+}
+
+absl::Status CudaDevice::MatMul(const Weight& weight, ProductInput x, const float* bias,
+                                MatMulMode mode, Tensor y) {
+  if (x.cols != weight.in_features() || y.cols != weight.out_features() || x.rows != y.rows ||
+      x.type != input_type() || (x.type != NumberType::kF32 && x.stride != x.cols)) {
+    return absl::InternalError(
+        absl::StrCat("matmul: x [", x.rows, ", ", x.cols, "] of ", NumberBytes(x.type),
+                     " bytes, stride ", x.stride, ", weight [", weight.out_features(), ", ",
+                     weight.in_features(), "], y [", y.rows, ", ", y.cols, "]"));
   }
   if (x.rows == 0) return absl::OkStatus();
   const auto& held = static_cast<const CudaWeight&>(weight);
   if (held.type() != WeightType::kBF16) {
-    return MultiplyScaled(stream_, held, x, bias, mode, y, *product_, product_input_);
+    return MultiplyScaled(stream_, held, x.tensor(), bias, mode, y, *product_, scaled_input_);
   }
-  const size_t numbers = static_cast<size_t>(x.rows) * static_cast<size_t>(x.cols);
-  KVEC_ASSIGN_OR_RETURN(__nv_bfloat16* const rounded,
-                        product_input_.Reserve<__nv_bfloat16>(numbers));
-  KVEC_RETURN_IF_ERROR(ToStatus(ToBFloat16(stream_, x, rounded), "matmul"));
   return product_->Multiply({.weight = static_cast<const __nv_bfloat16*>(held.numbers()),
-                             .x = rounded,
+                             .x = static_cast<const __nv_bfloat16*>(x.data),
                              .in_features = x.cols,
                              .bias = bias,
                              .mode = mode,
@@ -197,7 +200,7 @@ absl::Status CudaDevice::EmbeddingLookup(const WeightSource& table, absl::Span<c
                   "embedding");
 }
 
-absl::Status CudaDevice::RmsNorm(Tensor x, const float* weight, float eps, Tensor out) {
+absl::Status CudaDevice::RmsNorm(Tensor x, const float* weight, float eps, ProductInput out) {
   KVEC_RETURN_IF_ERROR(CheckSameShape("rms_norm", x, out));
   if (x.rows == 0) return absl::OkStatus();
   return ToStatus(cuda::RmsNorm(stream_, x, weight, eps, out), "rms_norm");
@@ -242,7 +245,7 @@ absl::Status CudaDevice::NormAndRotate(Tensor qkv, const HeadShape& shape, const
                   "norm_and_rotate");
 }
 
-absl::Status CudaDevice::GatedActivation(Tensor gate_up, Activation activation, Tensor out) {
+absl::Status CudaDevice::GatedActivation(Tensor gate_up, Activation activation, ProductInput out) {
   if (gate_up.rows != out.rows || gate_up.cols != 2 * out.cols) {
     return absl::InternalError(absl::StrCat("gated_activation: [", gate_up.rows, ", ", gate_up.cols,
                                             "] does not give [", out.rows, ", ", out.cols, "]"));

@@ -60,23 +60,24 @@ class CudaDevice : public Device {
   absl::Status Synchronize() override;
   absl::StatusOr<std::unique_ptr<Weight>> PrepareWeight(
       absl::Span<const WeightSource> sources) override;
-  absl::Status MatMul(const Weight& weight, Tensor x, const float* bias, MatMulMode mode,
+  NumberType input_type() const override;
+  absl::Status MatMul(const Weight& weight, ProductInput x, const float* bias, MatMulMode mode,
                       Tensor y) override;
   absl::Status EmbeddingLookup(const WeightSource& table, absl::Span<const int32_t> ids,
                                float scale, Tensor out) override;
-  absl::Status RmsNorm(Tensor x, const float* weight, float eps, Tensor out) override;
+  absl::Status RmsNorm(Tensor x, const float* weight, float eps, ProductInput out) override;
   absl::Status AddRmsNorm(Tensor y, const float* weight, float eps, Tensor x) override;
   absl::Status RopeAngles(absl::Span<const int32_t> positions, const RopeConfig& rope,
                           Tensor out) override;
   absl::Status NormAndRotate(Tensor qkv, const HeadShape& shape, const QkNorm& norm, Tensor angles,
                              RopePairing pairing) override;
-  absl::Status GatedActivation(Tensor gate_up, Activation activation, Tensor out) override;
+  absl::Status GatedActivation(Tensor gate_up, Activation activation, ProductInput out) override;
   absl::StatusOr<std::unique_ptr<KvArena>> AllocateKvArena(const KvArenaSpec& spec) override;
   absl::Status PrepareStep(const StepBatch& step) override;
   absl::Status AppendKv(Tensor qkv, const HeadShape& shape, absl::Span<const int32_t> positions,
                         const AttentionBatch& batch, KvArena& arena) override;
   absl::Status Attention(Tensor qkv, const HeadShape& shape, const AttentionBatch& batch,
-                         const KvArena& arena, Tensor out) override;
+                         const KvArena& arena, ProductInput out) override;
   absl::Status CopyPages(KvArena& arena, absl::Span<const PageCopy> copies) override;
   absl::Status KeepRows(Tensor queries, absl::Span<const KeptRow> rows, int layer) override;
   absl::Status WindowScores(const HeadShape& shape, const WindowScoreRequest& request,
@@ -104,6 +105,8 @@ class CudaDevice : public Device {
   // A layer of the Step that was prepared, or one that is prepared now.
   absl::StatusOr<PagedBatch> Prepared(const AttentionBatch& batch,
                                       absl::Span<const int32_t> positions);
+  // Attention of the rows that are prompt tokens; all other rows of `out` are then undefined.
+  absl::Status AttendPrompts(AttentionArguments arguments, ProductInput out);
   // Tables of one sequence's heads, without rows.
   absl::StatusOr<PagedBatch> UploadHeads(absl::Span<const HeadPages> heads);
   absl::Status UploadWindowRequest(const WindowScoreRequest& request,
@@ -123,9 +126,10 @@ class CudaDevice : public Device {
   Uploader uploader_;
   StepTables step_tables_;
   std::unique_ptr<DenseProduct> product_;
-  CudaScratch product_input_;  // x in the weights' type; of 8 bits with scales and sums
-  CudaScratch splits_;         // of decode attention
-  CudaScratch results_;        // on their way to the host
+  CudaScratch scaled_input_;  // x in the weights' 8 bits, with scales and sums
+  CudaScratch prompt_rows_;   // attention of a Step with prompt tokens, before it is rounded
+  CudaScratch splits_;        // of decode attention
+  CudaScratch results_;       // on their way to the host
   std::unique_ptr<CudaEntryChooser> chooser_;
 
   // What was queued by Sample and is to be told at Synchronize.

@@ -7,6 +7,7 @@
 #include "common/status_macros.h"
 #include "kernels/attention_checks.h"
 #include "kernels/cuda/append_kv.h"
+#include "kernels/cuda/convert.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/cuda_kv_arena.h"
 #include "kernels/cuda/cuda_status.h"
@@ -142,7 +143,7 @@ absl::Status CudaDevice::AppendKv(Tensor qkv, const HeadShape& shape,
 }
 
 absl::Status CudaDevice::Attention(Tensor qkv, const HeadShape& shape, const AttentionBatch& batch,
-                                   const KvArena& arena, Tensor out) {
+                                   const KvArena& arena, ProductInput out) {
   KVEC_RETURN_IF_ERROR(CheckAttentionBatch(qkv, shape, batch, arena));
   if (out.rows != qkv.rows || out.cols != shape.num_heads * shape.head_dim) {
     return absl::InternalError(absl::StrCat("attention: out is [", out.rows, ", ", out.cols,
@@ -161,14 +162,32 @@ absl::Status CudaDevice::Attention(Tensor qkv, const HeadShape& shape, const Att
                                      .log2_scale = batch.scale * kLog2E,
                                      .kv = PagesOf(arena),
                                      .batch = paged,
-                                     .out = out};
-  KVEC_RETURN_IF_ERROR(ToStatus(PrefillAttention(stream_, arguments), "prefill attention"));
+                                     .out = {}};
+  KVEC_RETURN_IF_ERROR(AttendPrompts(arguments, out));
   if (arguments.batch.num_decode_rows == 0) return absl::OkStatus();
   const size_t row_floats = DecodeWorkspaceFloats(shape, arguments.batch.max_decode_entries);
   const size_t wanted = row_floats * static_cast<size_t>(arguments.batch.num_decode_rows);
   const size_t split_floats = std::max(row_floats, std::min(wanted, kSplitFloats));
   KVEC_ASSIGN_OR_RETURN(float* const splits, splits_.Reserve<float>(split_floats));
-  return ToStatus(DecodeAttention(stream_, arguments, splits, split_floats), "decode attention");
+  return ToStatus(DecodeAttention(stream_, arguments, out, splits, split_floats),
+                  "decode attention");
+}
+
+// The kernels write float32. All rows are rounded, those of generated tokens before they are
+// written.
+absl::Status CudaDevice::AttendPrompts(AttentionArguments arguments, ProductInput out) {
+  if (arguments.batch.num_prefill_tiles == 0) return absl::OkStatus();
+  if (out.type == NumberType::kF32) {
+    arguments.out = out.tensor();
+    return ToStatus(PrefillAttention(stream_, arguments), "prefill attention");
+  }
+  const size_t numbers = static_cast<size_t>(out.rows) * static_cast<size_t>(out.cols);
+  KVEC_ASSIGN_OR_RETURN(float* const rows, prompt_rows_.Reserve<float>(numbers));
+  arguments.out = {rows, out.rows, out.cols, out.cols};
+  KVEC_RETURN_IF_ERROR(ToStatus(PrefillAttention(stream_, arguments), "prefill attention"));
+  return ToStatus(
+      ToBFloat16(stream_, arguments.out, static_cast<__nv_bfloat16*>(out.data), out.stride),
+      "prefill attention");
 }
 
 absl::Status CudaDevice::KeepRows(Tensor queries, absl::Span<const KeptRow> rows, int layer) {

@@ -110,7 +110,8 @@ absl::Status CudaWeight::Fill(const WeightSource& source, int first_row, cudaStr
     const size_t number = row * static_cast<size_t>(stored_cols_);
     const cudaError_t error =
         type_ == WeightType::kBF16
-            ? ToBFloat16(stream, rows, reinterpret_cast<__nv_bfloat16*>(numbers) + number)
+            ? ToBFloat16(stream, rows, reinterpret_cast<__nv_bfloat16*>(numbers) + number,
+                         stored_cols_)
             : QuantizeRows(stream, rows, type_, rows.rows, stored_cols_, numbers + number,
                            scales + row);
     KVEC_RETURN_IF_ERROR(ToStatus(error, "weight"));

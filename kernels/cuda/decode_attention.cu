@@ -217,8 +217,10 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // Grid [rows, num_heads].
+template <typename Number>
 __global__ void __launch_bounds__(kThreads)
-    MergeSplitsKernel(AttentionArguments a, int first_row, int num_splits, const float* workspace) {
+    MergeSplitsKernel(AttentionArguments a, int first_row, int num_splits, const float* workspace,
+                      ProductInput out) {
   const BatchRow row = a.batch.decode_rows[first_row + static_cast<int>(blockIdx.x)];
   if (row.row < 0) return;
   const int head = static_cast<int>(blockIdx.y);
@@ -245,7 +247,7 @@ __global__ void __launch_bounds__(kThreads)
       value = value * old_part + from[i] * new_part;
       max = new_max;
     }
-    a.out.data[row.row * a.out.stride + head * head_dim + i] = value / sum;
+    RowOf<Number>(out, row.row)[head * head_dim + i] = FromFloat<Number>(value / sum);
   }
 }
 
@@ -282,7 +284,7 @@ size_t DecodeWorkspaceFloats(const HeadShape& shape, int num_entries) {
 }
 
 cudaError_t DecodeAttention(cudaStream_t stream, const AttentionArguments& arguments,
-                            float* workspace, size_t workspace_floats) {
+                            ProductInput out, float* workspace, size_t workspace_floats) {
   const int total_rows = arguments.batch.num_decode_rows;
   if (total_rows == 0) return cudaSuccess;
   const int num_splits = NumSplits(arguments.batch.max_decode_entries);
@@ -300,8 +302,10 @@ cudaError_t DecodeAttention(cudaStream_t stream, const AttentionArguments& argum
     if (error != cudaSuccess) return error;
     const dim3 grid(static_cast<unsigned>(num_rows),
                     static_cast<unsigned>(arguments.shape.num_heads));
-    error = Launch(stream, {grid, kThreads}, MergeSplitsKernel, arguments, first_row, num_splits,
-                   workspace);
+    error = WithNumber(out.type, [&](auto number) {
+      return Launch(stream, {grid, kThreads}, MergeSplitsKernel<decltype(number)>, arguments,
+                    first_row, num_splits, workspace, out);
+    });
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;

@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/gated_activation.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/numbers.h"
 #include "kernels/cuda/warp_math.h"
 
 namespace kvec::kernels::cuda {
@@ -23,26 +24,31 @@ __device__ float Activate(float gate) {
   return gate / (1.0f + exp2f(-kLog2E * argument));
 }
 
-template <Activation kActivation>
-__global__ void __launch_bounds__(kThreads) GatedActivationKernel(Tensor gate_up, Tensor out) {
+template <typename Number, Activation kActivation>
+__global__ void __launch_bounds__(kThreads)
+    GatedActivationKernel(Tensor gate_up, ProductInput out) {
   const int col = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);
   if (col >= out.cols) return;
   for (int row = static_cast<int>(blockIdx.y); row < out.rows; row += static_cast<int>(gridDim.y)) {
     const float* const gates = gate_up.data + row * gate_up.stride;
-    out.data[row * out.stride + col] = Activate<kActivation>(gates[col]) * gates[out.cols + col];
+    const float activated = Activate<kActivation>(gates[col]) * gates[out.cols + col];
+    RowOf<Number>(out, row)[col] = FromFloat<Number>(activated);
   }
 }
 
 }  // namespace
 
 cudaError_t GatedActivation(cudaStream_t stream, Tensor gate_up, Activation activation,
-                            Tensor out) {
+                            ProductInput out) {
   const dim3 grid(static_cast<unsigned>(DivideUp(out.cols, kThreads)),
                   static_cast<unsigned>(std::min(out.rows, kMaxGridY)));
-  const auto kernel = activation == Activation::kSilu
-                          ? GatedActivationKernel<Activation::kSilu>
-                          : GatedActivationKernel<Activation::kGeluTanh>;
-  return Launch(stream, {grid, kThreads}, kernel, gate_up, out);
+  return WithNumber(out.type, [&](auto number) {
+    using Number = decltype(number);
+    const auto kernel = activation == Activation::kSilu
+                            ? GatedActivationKernel<Number, Activation::kSilu>
+                            : GatedActivationKernel<Number, Activation::kGeluTanh>;
+    return Launch(stream, {grid, kThreads}, kernel, gate_up, out);
+  });
 }
 
 }  // namespace kvec::kernels::cuda

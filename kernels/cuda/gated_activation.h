@@ -9,7 +9,8 @@
 namespace kvec::kernels::cuda {
 
 // out[m, n] = activation(gate) · up, gate_up[m, 2 n].
-cudaError_t GatedActivation(cudaStream_t stream, Tensor gate_up, Activation activation, Tensor out);
+cudaError_t GatedActivation(cudaStream_t stream, Tensor gate_up, Activation activation,
+                            ProductInput out);
 
 }  // namespace kvec::kernels::cuda
 

@@ -10,29 +10,10 @@
 #include <type_traits>
 
 #include "kernels/cuda/kv_pages.h"
+#include "kernels/cuda/numbers.h"
 
 // How kernels read and write entries of the arena. Device code, but for WithStored.
 namespace kvec::kernels::cuda {
-
-__device__ __forceinline__ float ToFloat(int8_t value) { return static_cast<float>(value); }
-__device__ __forceinline__ float ToFloat(float value) { return value; }
-__device__ __forceinline__ float ToFloat(__half value) { return __half2float(value); }
-__device__ __forceinline__ float ToFloat(__nv_bfloat16 value) { return __bfloat162float(value); }
-
-template <typename Stored>
-__device__ __forceinline__ Stored FromFloat(float value);
-template <>
-__device__ __forceinline__ float FromFloat<float>(float value) {
-  return value;
-}
-template <>
-__device__ __forceinline__ __half FromFloat<__half>(float value) {
-  return __float2half_rn(value);
-}
-template <>
-__device__ __forceinline__ __nv_bfloat16 FromFloat<__nv_bfloat16>(float value) {
-  return __float2bfloat16_rn(value);
-}
 
 // Numbers of a 16-byte load.
 template <typename Stored>

@@ -1,6 +1,7 @@
 #include <cuda_runtime.h>
 
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/numbers.h"
 #include "kernels/cuda/rms_norm.h"
 #include "kernels/cuda/warp_math.h"
 
@@ -10,11 +11,11 @@ namespace {
 constexpr int kThreads = 256;
 
 // A block per row.
-template <bool kAdd>
+template <typename Number, bool kAdd>
 __global__ void __launch_bounds__(kThreads)
-    RmsNormKernel(Tensor x, const float* weight, float eps, Tensor out) {
+    RmsNormKernel(Tensor x, const float* weight, float eps, ProductInput out) {
   const float* const from = x.data + blockIdx.x * x.stride;
-  float* const to = out.data + blockIdx.x * out.stride;
+  Number* const to = RowOf<Number>(out, static_cast<int>(blockIdx.x));
   float squares = 0;
   for (int i = static_cast<int>(threadIdx.x); i < x.cols; i += kThreads) {
     squares += from[i] * from[i];
@@ -23,20 +24,23 @@ __global__ void __launch_bounds__(kThreads)
   const float scale = rsqrtf(mean + eps);
   for (int i = static_cast<int>(threadIdx.x); i < x.cols; i += kThreads) {
     const float normed = from[i] * scale * weight[i];
-    to[i] = kAdd ? to[i] + normed : normed;
+    to[i] = FromFloat<Number>(kAdd ? ToFloat(to[i]) + normed : normed);
   }
 }
 
 }  // namespace
 
-cudaError_t RmsNorm(cudaStream_t stream, Tensor x, const float* weight, float eps, Tensor out) {
-  return Launch(stream, {static_cast<unsigned>(x.rows), kThreads}, RmsNormKernel<false>, x, weight,
-                eps, out);
+cudaError_t RmsNorm(cudaStream_t stream, Tensor x, const float* weight, float eps,
+                    ProductInput out) {
+  return WithNumber(out.type, [&](auto number) {
+    return Launch(stream, {static_cast<unsigned>(x.rows), kThreads},
+                  RmsNormKernel<decltype(number), false>, x, weight, eps, out);
+  });
 }
 
 cudaError_t AddRmsNorm(cudaStream_t stream, Tensor y, const float* weight, float eps, Tensor x) {
-  return Launch(stream, {static_cast<unsigned>(y.rows), kThreads}, RmsNormKernel<true>, y, weight,
-                eps, x);
+  return Launch(stream, {static_cast<unsigned>(y.rows), kThreads}, RmsNormKernel<float, true>, y,
+                weight, eps, ProductInput::Of(x));
 }
 
 }  // namespace kvec::kernels::cuda

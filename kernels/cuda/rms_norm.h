@@ -11,7 +11,8 @@
 namespace kvec::kernels::cuda {
 
 // out[m, n] = x / sqrt(mean(x²) + eps) · weight[n]. out may be x.
-cudaError_t RmsNorm(cudaStream_t stream, Tensor x, const float* weight, float eps, Tensor out);
+cudaError_t RmsNorm(cudaStream_t stream, Tensor x, const float* weight, float eps,
+                    ProductInput out);
 
 // x[m, n] += rms_norm(y[m, n]) · weight[n].
 cudaError_t AddRmsNorm(cudaStream_t stream, Tensor y, const float* weight, float eps, Tensor x);

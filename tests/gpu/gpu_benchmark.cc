@@ -44,6 +44,10 @@ class Buffer {
   }
   float* data() { return static_cast<float*>(memory_->data()); }
   Tensor Matrix(int rows, int cols) { return {data(), rows, cols, cols}; }
+  // There is room for numbers of float32.
+  ProductInput Input(int rows, int cols) {
+    return {memory_->data(), Gpu().input_type(), rows, cols, cols};
+  }
 
  private:
   std::unique_ptr<DeviceMemory> memory_;
@@ -118,11 +122,11 @@ void Product(benchmark::State& state) {
   Buffer x(sizeof(float) * static_cast<size_t>(rows) * static_cast<size_t>(in));
   Buffer y(sizeof(float) * static_cast<size_t>(rows) * static_cast<size_t>(out));
   Measure(state, [&] {
-    return Gpu().MatMul(*weight, x.Matrix(rows, in), nullptr, MatMulMode::kOverwrite,
+    return Gpu().MatMul(*weight, x.Input(rows, in), nullptr, MatMulMode::kOverwrite,
                         y.Matrix(rows, out));
   });
   CountFlops(state, 2.0 * rows * out * in);
-  CountBytes(state, 2.0 * out * in + 4.0 * rows * (in + out));
+  CountBytes(state, 2.0 * out * in + 2.0 * rows * in + 4.0 * rows * out);
 }
 BENCHMARK(Product)
     ->ArgNames({"rows", "out", "in"})
@@ -176,7 +180,7 @@ void RunAttention(benchmark::State& state, const Cache& cache, int num_sequences
   Buffer out(sizeof(float) * static_cast<size_t>(rows * out_cols));
   Measure(state, [&] {
     return Gpu().Attention(qkv.Matrix(rows, kShape.qkv_cols()), kShape, {sequences, 0, 0.088f},
-                           *cache.arena, out.Matrix(rows, out_cols));
+                           *cache.arena, out.Input(rows, out_cols));
   });
 }
 
@@ -266,9 +270,9 @@ void RmsNorm(benchmark::State& state) {
   Buffer weight(sizeof(float) * kHidden);
   Buffer out(sizeof(float) * static_cast<size_t>(rows) * kHidden);
   Measure(state, [&] {
-    return Gpu().RmsNorm(x.Matrix(rows, kHidden), weight.data(), 1e-5f, out.Matrix(rows, kHidden));
+    return Gpu().RmsNorm(x.Matrix(rows, kHidden), weight.data(), 1e-5f, out.Input(rows, kHidden));
   });
-  CountBytes(state, 2.0 * 4 * rows * kHidden);
+  CountBytes(state, (4.0 + 2.0) * rows * kHidden);
 }
 BENCHMARK(RmsNorm)->ArgName("rows")->Arg(1)->Arg(512)->UseManualTime();
 

@@ -28,7 +28,8 @@ class HostChoiceDevice final : public Device {
       absl::Span<const WeightSource> sources) override {
     return device_->PrepareWeight(sources);
   }
-  absl::Status MatMul(const Weight& weight, Tensor x, const float* bias, MatMulMode mode,
+  NumberType input_type() const override { return device_->input_type(); }
+  absl::Status MatMul(const Weight& weight, ProductInput x, const float* bias, MatMulMode mode,
                       Tensor y) override {
     return device_->MatMul(weight, x, bias, mode, y);
   }
@@ -36,7 +37,7 @@ class HostChoiceDevice final : public Device {
                                float scale, Tensor out) override {
     return device_->EmbeddingLookup(table, ids, scale, out);
   }
-  absl::Status RmsNorm(Tensor x, const float* weight, float eps, Tensor out) override {
+  absl::Status RmsNorm(Tensor x, const float* weight, float eps, ProductInput out) override {
     return device_->RmsNorm(x, weight, eps, out);
   }
   absl::Status AddRmsNorm(Tensor y, const float* weight, float eps, Tensor x) override {
@@ -50,7 +51,7 @@ class HostChoiceDevice final : public Device {
                              RopePairing pairing) override {
     return device_->NormAndRotate(qkv, shape, norm, angles, pairing);
   }
-  absl::Status GatedActivation(Tensor gate_up, Activation activation, Tensor out) override {
+  absl::Status GatedActivation(Tensor gate_up, Activation activation, ProductInput out) override {
     return device_->GatedActivation(gate_up, activation, out);
   }
   absl::StatusOr<std::unique_ptr<KvArena>> AllocateKvArena(const KvArenaSpec& spec) override {
@@ -63,7 +64,7 @@ class HostChoiceDevice final : public Device {
     return device_->AppendKv(qkv, shape, positions, batch, arena);
   }
   absl::Status Attention(Tensor qkv, const HeadShape& shape, const AttentionBatch& batch,
-                         const KvArena& arena, Tensor out) override {
+                         const KvArena& arena, ProductInput out) override {
     return device_->Attention(qkv, shape, batch, arena, out);
   }
   absl::Status CopyPages(KvArena& arena, absl::Span<const PageCopy> copies) override {

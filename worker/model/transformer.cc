@@ -10,14 +10,15 @@
 namespace kvec::worker::model {
 
 using kernels::MatMulMode;
+using kernels::ProductInput;
 using kernels::Tensor;
 using trace::ScopedSpan;
 
 namespace {
 
 // The part of x[rows, columns stored] that the rank fills.
-Tensor Held(Tensor x, const ColumnShare& columns) {
-  return {x.data + columns.offset(), x.rows, columns.held.count, x.stride};
+ProductInput Held(ProductInput x, const ColumnShare& columns) {
+  return x.Columns(columns.offset(), columns.held.count);
 }
 
 Tensor Columns(Tensor x, IndexRange columns) {
@@ -27,6 +28,10 @@ Tensor Columns(Tensor x, IndexRange columns) {
 // Of whole rows.
 absl::Span<uint8_t> Bytes(Tensor x) {
   return {reinterpret_cast<uint8_t*>(x.data), sizeof(float) * static_cast<size_t>(x.rows) * x.cols};
+}
+
+size_t Bytes(ProductInput x) {
+  return kernels::NumberBytes(x.type) * static_cast<size_t>(x.rows) * x.cols;
 }
 
 }  // namespace
@@ -40,34 +45,46 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Create(
   return transformer;
 }
 
-absl::StatusOr<Tensor> Transformer::AllocateTensor(int rows, int cols) {
-  KVEC_ASSIGN_OR_RETURN(auto memory,
-                        device_.Allocate(size_t{4} * static_cast<size_t>(rows) * cols));
-  const Tensor tensor{static_cast<float*>(memory->data()), rows, cols, cols};
+absl::StatusOr<void*> Transformer::AllocateBytes(size_t bytes) {
+  KVEC_ASSIGN_OR_RETURN(auto memory, device_.Allocate(bytes));
   memory_.push_back(std::move(memory));
-  return tensor;
+  return memory_.back()->data();
 }
 
-absl::StatusOr<Tensor> Transformer::AllocateColumns(const ColumnShare& columns) {
-  KVEC_ASSIGN_OR_RETURN(const Tensor tensor,
-                        AllocateTensor(options_.max_rows, columns.stored.count));
+absl::StatusOr<Tensor> Transformer::AllocateTensor(int rows, int cols) {
+  KVEC_ASSIGN_OR_RETURN(void* const data,
+                        AllocateBytes(size_t{4} * static_cast<size_t>(rows) * cols));
+  return Tensor{static_cast<float*>(data), rows, cols, cols};
+}
+
+absl::StatusOr<ProductInput> Transformer::AllocateInput(int cols) {
+  ProductInput input{nullptr, device_.input_type(), options_.max_rows, cols, cols};
+  KVEC_ASSIGN_OR_RETURN(input.data, AllocateBytes(Bytes(input)));
+  return input;
+}
+
+absl::StatusOr<ProductInput> Transformer::AllocateColumns(const ColumnShare& columns) {
+  KVEC_ASSIGN_OR_RETURN(const ProductInput input, AllocateInput(columns.stored.count));
   if (columns.is_padded()) {
-    const std::vector<uint8_t> zeros(Bytes(tensor).size());
-    KVEC_RETURN_IF_ERROR(device_.Upload(zeros, tensor.data));
+    const std::vector<uint8_t> zeros(Bytes(input));
+    KVEC_RETURN_IF_ERROR(device_.Upload(zeros, input.data));
     KVEC_RETURN_IF_ERROR(device_.Synchronize());
   }
-  return tensor;
+  return input;
 }
 
 absl::Status Transformer::AllocateActivations() {
   const int rows = options_.max_rows;
   const RankShare& share = weights_.share().rank;
   KVEC_ASSIGN_OR_RETURN(hidden_, AllocateTensor(rows, config_.hidden_size));
-  KVEC_ASSIGN_OR_RETURN(normed_, AllocateTensor(rows, config_.hidden_size));
+  KVEC_ASSIGN_OR_RETURN(normed_, AllocateInput(config_.hidden_size));
   KVEC_ASSIGN_OR_RETURN(qkv_, AllocateTensor(rows, heads_.qkv_cols()));
   KVEC_ASSIGN_OR_RETURN(attention_, AllocateColumns(share.attention_output));
   KVEC_ASSIGN_OR_RETURN(gate_up_, AllocateTensor(rows, 2 * share.mlp.held.count));
   KVEC_ASSIGN_OR_RETURN(activated_, AllocateColumns(share.mlp));
+  if (config_.has_post_norms) {
+    KVEC_ASSIGN_OR_RETURN(block_output_, AllocateTensor(rows, config_.hidden_size));
+  }
   KVEC_ASSIGN_OR_RETURN(angles_, AllocateTensor(rows, heads_.head_dim));
   KVEC_ASSIGN_OR_RETURN(local_angles_, AllocateTensor(rows, heads_.head_dim));
   if (weights_.has_head()) {
@@ -163,7 +180,7 @@ absl::Status Transformer::SumOverRanks(Tensor x) {
   return comm_->TensorRanks().AllReduceSum(x);
 }
 
-absl::Status Transformer::AddToHidden(const kernels::Weight& weight, Tensor input,
+absl::Status Transformer::AddToHidden(const kernels::Weight& weight, ProductInput input,
                                       const float* post_norm, int num_rows) {
   const Tensor hidden = hidden_.Rows(0, num_rows);
   if (!config_.has_post_norms) {
@@ -173,10 +190,10 @@ absl::Status Transformer::AddToHidden(const kernels::Weight& weight, Tensor inpu
     KVEC_RETURN_IF_ERROR(device_.MatMul(weight, input, nullptr, mode, hidden));
     return SumOverRanks(hidden);
   }
-  const Tensor normed = normed_.Rows(0, num_rows);
-  KVEC_RETURN_IF_ERROR(device_.MatMul(weight, input, nullptr, MatMulMode::kOverwrite, normed));
-  KVEC_RETURN_IF_ERROR(SumOverRanks(normed));
-  return device_.AddRmsNorm(normed, post_norm, config_.rms_norm_eps, hidden);
+  const Tensor output = block_output_.Rows(0, num_rows);
+  KVEC_RETURN_IF_ERROR(device_.MatMul(weight, input, nullptr, MatMulMode::kOverwrite, output));
+  KVEC_RETURN_IF_ERROR(SumOverRanks(output));
+  return device_.AddRmsNorm(output, post_norm, config_.rms_norm_eps, hidden);
 }
 
 absl::Status Transformer::RunLayer(int layer, const TokenBatch& batch, int num_rows) {
@@ -213,9 +230,9 @@ absl::Status Transformer::PrepareAttention(const TokenBatch& batch, int num_rows
 absl::Status Transformer::RunAttention(int layer, const TokenBatch& batch, int num_rows) {
   const LayerWeights& weights = weights_.layer(layer);
   const Tensor hidden = hidden_.Rows(0, num_rows);
-  const Tensor normed = normed_.Rows(0, num_rows);
+  const ProductInput normed = normed_.Rows(0, num_rows);
   const Tensor qkv = qkv_.Rows(0, num_rows);
-  const Tensor attention = attention_.Rows(0, num_rows);
+  const ProductInput attention = attention_.Rows(0, num_rows);
   const kernels::AttentionBatch& layer_batch = layer_batches_[layer - weights_.range().first];
   const Tensor angles =
       (layer_batch.sliding_window > 0 ? local_angles_ : angles_).Rows(0, num_rows);
@@ -240,9 +257,9 @@ absl::Status Transformer::RunAttention(int layer, const TokenBatch& batch, int n
 absl::Status Transformer::RunMlp(int layer, int num_rows) {
   const LayerWeights& weights = weights_.layer(layer);
   const Tensor hidden = hidden_.Rows(0, num_rows);
-  const Tensor normed = normed_.Rows(0, num_rows);
+  const ProductInput normed = normed_.Rows(0, num_rows);
   const Tensor gate_up = gate_up_.Rows(0, num_rows);
-  const Tensor activated = activated_.Rows(0, num_rows);
+  const ProductInput activated = activated_.Rows(0, num_rows);
 
   KVEC_RETURN_IF_ERROR(
       device_.RmsNorm(hidden, weights.mlp_norm.data(), config_.rms_norm_eps, normed));
@@ -275,8 +292,8 @@ absl::Status Transformer::ComputeLogits(const TokenBatch& batch, int begin, int 
                                           [&](int32_t row) { return row == next_row++; });
   const auto run = [&](int num_rows) -> absl::Status {
     const RankShare& share = weights_.share().rank;
-    const Tensor normed = normed_.Rows(0, num_rows);
-    const auto norm = [&](Tensor hidden, Tensor out) {
+    const ProductInput normed = normed_.Rows(0, num_rows);
+    const auto norm = [&](Tensor hidden, ProductInput out) {
       return device_.RmsNorm(hidden, weights_.output_norm(), config_.rms_norm_eps, out);
     };
     if (are_neighbours) {

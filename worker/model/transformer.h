@@ -86,8 +86,11 @@ class Transformer {
 
   absl::Status AllocateActivations();
   absl::StatusOr<kernels::Tensor> AllocateTensor(int rows, int cols);
-  // The input of a weight split by columns: [max_rows, columns stored], zeros.
-  absl::StatusOr<kernels::Tensor> AllocateColumns(const ColumnShare& columns);
+  absl::StatusOr<void*> AllocateBytes(size_t bytes);
+  // [max_rows, cols]
+  absl::StatusOr<kernels::ProductInput> AllocateInput(int cols);
+  // The input of a weight split by columns: [max_rows, columns stored], zeros where it is padded.
+  absl::StatusOr<kernels::ProductInput> AllocateColumns(const ColumnShare& columns);
   absl::Status CheckBatch(const TokenBatch& batch) const;
   // Whether the batch is work that comes again: generated tokens, nothing but the device's own
   // operations.
@@ -102,7 +105,7 @@ class Transformer {
   absl::Status ComputeLogits(const TokenBatch& batch, int begin, int count);
   absl::Status BeginHidden(const TokenBatch& batch);
   // hidden += input · weightᵀ over all ranks' columns, normed first where the model does so.
-  absl::Status AddToHidden(const kernels::Weight& weight, kernels::Tensor input,
+  absl::Status AddToHidden(const kernels::Weight& weight, kernels::ProductInput input,
                            const float* post_norm, int num_rows);
   // Before the group's operations: they see what the device has done.
   absl::Status AwaitDevice();
@@ -122,15 +125,16 @@ class Transformer {
   comm::GroupComm* comm_ = nullptr;
 
   std::vector<std::unique_ptr<kernels::DeviceMemory>> memory_;  // of the tensors below
-  kernels::Tensor hidden_;        // [max_rows, hidden]: the residual stream
-  kernels::Tensor normed_;        // [max_rows, hidden]
-  kernels::Tensor qkv_;           // [max_rows, heads.qkv_cols()]
-  kernels::Tensor attention_;     // [max_rows, columns stored of attention_output]
-  kernels::Tensor gate_up_;       // [max_rows, 2 columns held of the MLP]
-  kernels::Tensor activated_;     // [max_rows, columns stored of the MLP]
-  kernels::Tensor angles_;        // [max_rows, head_dim]
-  kernels::Tensor local_angles_;  // [max_rows, head_dim]; layers with a sliding window
-  kernels::Tensor logits_;        // [max_logit_rows, vocab], other ranks: their vocabulary rows
+  kernels::Tensor hidden_;           // [max_rows, hidden]: the residual stream
+  kernels::ProductInput normed_;     // [max_rows, hidden]
+  kernels::Tensor qkv_;              // [max_rows, heads.qkv_cols()]
+  kernels::ProductInput attention_;  // [max_rows, columns stored of attention_output]
+  kernels::Tensor gate_up_;          // [max_rows, 2 columns held of the MLP]
+  kernels::ProductInput activated_;  // [max_rows, columns stored of the MLP]
+  kernels::Tensor block_output_;     // [max_rows, hidden]; where it is normed
+  kernels::Tensor angles_;           // [max_rows, head_dim]
+  kernels::Tensor local_angles_;     // [max_rows, head_dim]; layers with a sliding window
+  kernels::Tensor logits_;           // [max_logit_rows, vocab], other ranks: their vocabulary rows
   std::unique_ptr<kernels::WorkReplayer> replayer_;  // gone before the tensors
   // Of the batch being run.
   std::vector<kernels::AttentionSequence> attention_sequences_;  // [layers][sequences]

@@ -16,21 +16,21 @@ constexpr char kTensor[] = "blk.0.ffn_down.weight";
 constexpr int kRuns = 8;  // others on the machine disturb some of them
 constexpr absl::Duration kRun = absl::Milliseconds(4);
 
-// A tensor of one row of zeros.
-absl::StatusOr<kernels::Tensor> MakeRow(int cols, kernels::Device& device,
-                                        std::vector<std::unique_ptr<kernels::DeviceMemory>>& held) {
-  const std::vector<uint8_t> zeros(sizeof(float) * static_cast<size_t>(cols));
-  KVEC_ASSIGN_OR_RETURN(auto memory, device.Allocate(zeros.size()));
+// A row of zeros.
+absl::StatusOr<void*> MakeRow(size_t bytes, kernels::Device& device,
+                              std::vector<std::unique_ptr<kernels::DeviceMemory>>& held) {
+  const std::vector<uint8_t> zeros(bytes);
+  KVEC_ASSIGN_OR_RETURN(auto memory, device.Allocate(bytes));
   KVEC_RETURN_IF_ERROR(device.Upload(zeros, memory->data()));
   KVEC_RETURN_IF_ERROR(device.Synchronize());
-  const kernels::Tensor row{static_cast<float*>(memory->data()), 1, cols, cols};
   held.push_back(std::move(memory));
-  return row;
+  return held.back()->data();
 }
 
 // How long `count` products take.
-absl::StatusOr<absl::Duration> Time(int count, const kernels::Weight& weight, kernels::Tensor x,
-                                    kernels::Tensor y, kernels::Device& device) {
+absl::StatusOr<absl::Duration> Time(int count, const kernels::Weight& weight,
+                                    kernels::ProductInput x, kernels::Tensor y,
+                                    kernels::Device& device) {
   const absl::Time begin = absl::Now();
   for (int i = 0; i < count; ++i) {
     KVEC_RETURN_IF_ERROR(device.MatMul(weight, x, nullptr, kernels::MatMulMode::kOverwrite, y));
@@ -51,8 +51,13 @@ absl::StatusOr<uint64_t> MeasureReadSpeed(const ModelFiles& files, kernels::Devi
                                      static_cast<int>(tensor.shape[1]), tensor.data};
   KVEC_ASSIGN_OR_RETURN(const auto weight, device.PrepareWeight({&source, 1}));
   std::vector<std::unique_ptr<kernels::DeviceMemory>> held;
-  KVEC_ASSIGN_OR_RETURN(const kernels::Tensor x, MakeRow(source.in_features, device, held));
-  KVEC_ASSIGN_OR_RETURN(const kernels::Tensor y, MakeRow(source.num_rows, device, held));
+  kernels::ProductInput x{nullptr, device.input_type(), 1, source.in_features, source.in_features};
+  KVEC_ASSIGN_OR_RETURN(
+      x.data, MakeRow(kernels::NumberBytes(x.type) * static_cast<size_t>(x.cols), device, held));
+  KVEC_ASSIGN_OR_RETURN(
+      void* const y_data,
+      MakeRow(sizeof(float) * static_cast<size_t>(source.num_rows), device, held));
+  const kernels::Tensor y{static_cast<float*>(y_data), 1, source.num_rows, source.num_rows};
   // The first product is slow: memory is touched, a library chooses its algorithm.
   KVEC_RETURN_IF_ERROR(Time(1, *weight, x, y, device).status());
   KVEC_ASSIGN_OR_RETURN(absl::Duration once, Time(1, *weight, x, y, device));

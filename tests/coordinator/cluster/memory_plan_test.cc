@@ -59,18 +59,17 @@ TEST(MemoryPlanTest, CountsAnEightBillionModelOnOneCardAsByHand) {
   constexpr uint64_t kLayer = 2 * (2 * 16'777'216 + 2 * 4'194'304 + 3 * 58'720'256) + 32'768;
   EXPECT_EQ(worker.weight_bytes, 32 * kLayer + 2 * 128'256ull * 4096 + 16'384);
   EXPECT_EQ(worker.weight_bytes, 15'010'381'824u);
-  // 512 rows of two hidden states, 48 heads, attention, gate and up, activated, two kinds of
-  // angles; 64 rows of logits.
-  EXPECT_EQ(
-      worker.activation_bytes,
-      4 * (512 * (2 * 4096 + 48 * 128 + 4096 + 2 * 14'336 + 14'336 + 2 * 128) + 64ull * 128'256));
+  // 512 rows of hidden states, 48 heads, gate and up, two kinds of angles, and in 2 bytes of the
+  // normed ones, attention, activated; 64 rows of logits.
+  EXPECT_EQ(worker.activation_bytes, 4 * (512 * (4096 + 48 * 128 + 2 * 14'336 + 2 * 128)) +
+                                         2 * 512 * (4096 + 4096 + 14'336) + 4 * 64ull * 128'256);
   EXPECT_EQ(worker.page_bytes, 2 * 16 * 128 * 2u);
   EXPECT_LE(worker.bytes_beside_arena() + worker.arena_bytes, options.memory.gpu_bytes);
   EXPECT_GT(worker.bytes_beside_arena() + worker.arena_bytes + 8272, options.memory.gpu_bytes);
   // 32768 tokens are 2048 pages of each of 256 heads, 4 GiB; 1024 + 512 entries are 96.
   EXPECT_EQ(plan.request_pages, 2048 * 256u);
   EXPECT_EQ(plan.evicted_request_pages, 96 * 256u);
-  EXPECT_EQ(worker.num_pages, 8'327'237u);
+  EXPECT_EQ(worker.num_pages, 8'330'786u);
   EXPECT_EQ(plan.num_full, 15u);
   EXPECT_EQ(plan.num_evicted, 318u);
 }
@@ -154,10 +153,10 @@ TEST(MemoryPlanTest, WeightsOfEightBitsHaveAScalePerRow) {
     options.memory.weights = weights;
     const WorkerMemory worker = Plan(Llama8B(), {}, options).workers[0];
     EXPECT_EQ(worker.weight_bytes - kNormBytes, (bf16.weight_bytes - kNormBytes) / 2 + 4 * kRows);
-    // The sums of 512 rows of gate and up, beside the rows and their scales; bf16's had down's. And
-    // there are more pages in the tables.
+    // The sums of 512 rows of gate and up, beside the rows and their scales; bf16 has attention's.
+    // And there are more pages in the tables.
     EXPECT_EQ(worker.workspace_bytes - bf16.workspace_bytes,
-              512 * (4096 + 4 + 4 * 2 * 14336) - 512 * 2 * 14336u +
+              512 * (4096 + 4 + 4 * 2 * 14336) - 512 * 4 * 4096u +
                   16 * (worker.num_pages - bf16.num_pages));
   }
 }

@@ -3,12 +3,14 @@
 #include <cmath>
 #include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/tensor/float_conversions.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/kernels/cpu/random_weight.h"
+#include "tests/kernels/cuda/device_input.h"
 #include "tests/kernels/cuda/device_test.h"
 #include "tests/kernels/cuda/paged_cache.h"
 
@@ -75,10 +77,11 @@ TEST_P(CudaDeviceTest, MultipliesStackedWeightsOfDifferentTypes) {
   const Matrix x = Matrix::Random(7, 64, 3);
   const Matrix y = Matrix::Random(7, 22, 4);
   const Matrix bias = Matrix::Random(1, 22, 5);
-  const Tensor device_x = ToDevice(x);
+  const DeviceInput device_x(x, 0, device_->stream());
   for (MatMulMode mode : {MatMulMode::kOverwrite, MatMulMode::kAccumulate}) {
     const Tensor device_y = ToDevice(y);
-    ASSERT_TRUE(device_->MatMul(**weight, device_x, ToDevice(bias).data, mode, device_y).ok());
+    ASSERT_TRUE(
+        device_->MatMul(**weight, device_x.input(), ToDevice(bias).data, mode, device_y).ok());
     const Matrix out = ToHost(device_y);
     for (int row = 0; row < 7; ++row) {
       for (int col = 0; col < 22; ++col) {
@@ -93,6 +96,19 @@ TEST_P(CudaDeviceTest, MultipliesStackedWeightsOfDifferentTypes) {
       }
     }
     EXPECT_TRUE(out.GapsAreIntact());
+  }
+}
+
+TEST_P(CudaDeviceTest, RejectsInputOfAnotherType) {
+  const cpu::RandomWeight weight(TensorType::kBF16, 5, 64, 2);
+  const auto prepared = device_->PrepareWeight({weight.source()});
+  ASSERT_TRUE(prepared.ok()) << prepared.status();
+  const Matrix x = Matrix::Random(7, 64, 3);
+  const Tensor y = ToDevice(Matrix(7, 5));
+  const DeviceInput apart(x, 2, device_->stream());
+  for (const ProductInput& input : {ProductInput::Of(ToDevice(x)), apart.input()}) {
+    EXPECT_EQ(device_->MatMul(**prepared, input, nullptr, MatMulMode::kOverwrite, y).code(),
+              absl::StatusCode::kInternal);
   }
 }
 
@@ -170,11 +186,40 @@ TEST_P(CudaDeviceTest, AttendsOverItsArena) {
     std::vector<int32_t> positions(static_cast<size_t>(rows));
     std::iota(positions.begin(), positions.end(), done);
     ASSERT_TRUE(device_->AppendKv(device_qkv, shape, positions, batch, **arena).ok());
-    ASSERT_TRUE(device_->Attention(device_qkv, shape, batch, **arena, out).ok());
+    ASSERT_TRUE(device_->Attention(device_qkv, shape, batch, **arena, ProductInput::Of(out)).ok());
     // Of a prompt tensor cores take queries and weights in bfloat16.
     EXPECT_LE(cpu::LargestDifference(ToHost(out), cpu::RowsOf(expected, done, done + rows)),
               done == 0 ? 2e-2f : 1e-5f);
     done += rows;
+  }
+}
+
+// Of a Step with a prompt, with generated tokens, with both.
+TEST_P(CudaDeviceTest, RoundsAttentionAsAProductTakesIt) {
+  const HeadShape shape{.num_heads = 6, .num_kv_heads = 2, .head_dim = 64, .group_size = 3};
+  constexpr int kRows = 20;
+  const std::vector<int32_t> pages[] = {{3, 0}, {5, 11}, {4, 1}, {7, 2}};
+  const Tensor qkv = ToDevice(Matrix::Random(2 * kRows, shape.qkv_cols(), 8));
+  const std::vector<int32_t> positions(2 * kRows, 1);
+  for (KvType type : {KvType::kBF16, KvType::kF32}) {  // prompts on tensor cores, and without
+    auto arena = device_->AllocateKvArena({.head_dim = 64, .type = type, .num_pages = 16});
+    ASSERT_TRUE(arena.ok()) << arena.status();
+    for (const auto& [first, second] :
+         {std::pair(true, true), std::pair(false, false), std::pair(true, false)}) {
+      std::vector<HeadPages> heads;
+      for (const auto& head : pages) heads.push_back({head.data(), kRows});
+      const auto all = absl::MakeConstSpan(heads);
+      const AttentionSequence sequences[] = {{0, kRows, first, all.first(2)},
+                                             {kRows, kRows, second, all.subspan(2)}};
+      const AttentionBatch batch{sequences, 0, 0.125f};
+      ASSERT_TRUE(device_->AppendKv(qkv, shape, positions, batch, **arena).ok());
+      const Tensor out = ToDevice(Matrix(2 * kRows, 6 * 64));
+      const DeviceInput rounded(Matrix(2 * kRows, 6 * 64), 5, device_->stream());
+      for (const ProductInput& to : {ProductInput::Of(out), rounded.input()}) {
+        ASSERT_TRUE(device_->Attention(qkv, shape, batch, **arena, to).ok());
+      }
+      EXPECT_EQ(rounded.ToHost(), Rounded(ToHost(out)));
+    }
   }
 }
 

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "gtest/gtest.h"
-#include "tests/kernels/cuda/kernel_test.h"
+#include "tests/kernels/cuda/device_input.h"
 
 namespace kvec::kernels::cuda {
 namespace {
@@ -24,7 +24,8 @@ TEST_P(CudaGatedActivationTest, MatchesDoublePrecision) {
       gate_up.at(1, 0) = -200.0f;
       DeviceMatrix device_gate_up(gate_up, stream_);
       DeviceMatrix device_out(Matrix(7, cols), stream_);
-      ASSERT_EQ(GatedActivation(stream_, device_gate_up.tensor(), activation, device_out.tensor()),
+      ASSERT_EQ(GatedActivation(stream_, device_gate_up.tensor(), activation,
+                                ProductInput::Of(device_out.tensor())),
                 cudaSuccess);
       const Matrix out = device_out.ToHost();
       for (int row = 0; row < 7; ++row) {
@@ -36,6 +37,18 @@ TEST_P(CudaGatedActivationTest, MatchesDoublePrecision) {
       }
       EXPECT_TRUE(out.GapsAreIntact());
     }
+  }
+}
+
+TEST_P(CudaGatedActivationTest, RoundsWhatAProductTakes) {
+  for (Activation activation : {Activation::kSilu, Activation::kGeluTanh}) {
+    DeviceMatrix gate_up(Matrix::Random(7, 2 * 511, 1, 4.0f), stream_);
+    DeviceMatrix out(Matrix(7, 511), stream_);
+    const DeviceInput rounded(Matrix(7, 511), 3, stream_);
+    for (const ProductInput& to : {ProductInput::Of(out.tensor()), rounded.input()}) {
+      ASSERT_EQ(GatedActivation(stream_, gate_up.tensor(), activation, to), cudaSuccess);
+    }
+    EXPECT_EQ(rounded.ToHost(), Rounded(out.ToHost()));
   }
 }
 

@@ -128,7 +128,7 @@ class GraphAttentionTest : public KernelTest {
       const Tensor qkv = side.qkv.Rows(0, tensor_rows);
       const Tensor out = side.out.Rows(batch.prepared_index * kMaxRows, tensor_rows);
       absl::Status status = side.device->AppendKv(qkv, kShape, positions, batch, *side.arena);
-      status.Update(side.device->Attention(qkv, kShape, batch, *side.arena, out));
+      status.Update(side.device->Attention(qkv, kShape, batch, *side.arena, ProductInput::Of(out)));
       if (!status.ok()) return status;
     }
     return absl::OkStatus();

@@ -34,7 +34,8 @@ class GraphReplayerTest : public KernelTest {
   absl::Status Add(const WorkReplayer::Key& key) {
     return replayer_->Run(key, [&] {
       ++num_calls_;
-      return device_->GatedActivation(Input(), Activation::kSilu, {Data() + 2, 1, 2, 2});
+      return device_->GatedActivation(Input(), Activation::kSilu,
+                                      ProductInput::Of({Data() + 2, 1, 2, 2}));
     });
   }
   Tensor Input() { return {Data(), 1, 4, 4}; }

@@ -191,7 +191,9 @@ class AppendedRows {
                                        .batch = batch(),
                                        .out = out.tensor()};
     EXPECT_EQ(PrefillAttention(stream, arguments), cudaSuccess);
-    EXPECT_EQ(DecodeAttention(stream, arguments, workspace.data(), workspace.size()), cudaSuccess);
+    EXPECT_EQ(DecodeAttention(stream, arguments, ProductInput::Of(out.tensor()), workspace.data(),
+                              workspace.size()),
+              cudaSuccess);
     return out.ToHost();
   }
 

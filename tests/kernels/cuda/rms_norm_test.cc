@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "gtest/gtest.h"
-#include "tests/kernels/cuda/kernel_test.h"
+#include "tests/kernels/cuda/device_input.h"
 
 namespace kvec::kernels::cuda {
 namespace {
@@ -27,9 +27,9 @@ TEST_P(CudaRmsNormTest, MatchesDoublePrecision) {
     DeviceMatrix device_x(x, stream_);
     DeviceMatrix device_weight(weight, stream_);
     DeviceMatrix device_out(Matrix(5, cols, 9), stream_);
-    ASSERT_EQ(
-        RmsNorm(stream_, device_x.tensor(), device_weight.tensor().data, kEps, device_out.tensor()),
-        cudaSuccess);
+    ASSERT_EQ(RmsNorm(stream_, device_x.tensor(), device_weight.tensor().data, kEps,
+                      ProductInput::Of(device_out.tensor())),
+              cudaSuccess);
     const Matrix out = device_out.ToHost();
     for (int row = 0; row < 5; ++row) {
       for (int col = 0; col < cols; ++col) {
@@ -40,14 +40,28 @@ TEST_P(CudaRmsNormTest, MatchesDoublePrecision) {
   }
 }
 
+// What a product took before, rounded by a kernel of its own.
+TEST_P(CudaRmsNormTest, RoundsWhatAProductTakes) {
+  for (int cols : {1, 97, 513}) {
+    DeviceMatrix x(Matrix::Random(5, cols, 1), stream_);
+    DeviceMatrix weight(Matrix::Random(1, cols, 2), stream_);
+    DeviceMatrix out(Matrix(5, cols), stream_);
+    const DeviceInput rounded(Matrix(5, cols), 3, stream_);
+    for (const ProductInput& to : {ProductInput::Of(out.tensor()), rounded.input()}) {
+      ASSERT_EQ(RmsNorm(stream_, x.tensor(), weight.tensor().data, kEps, to), cudaSuccess);
+    }
+    EXPECT_EQ(rounded.ToHost(), Rounded(out.ToHost()));
+  }
+}
+
 TEST_P(CudaRmsNormTest, MayWriteToItsInput) {
   const Matrix x = Matrix::Random(3, 300, 3);
   const Matrix weight = Matrix::Random(1, 300, 4);
   DeviceMatrix device_x(x, stream_);
   DeviceMatrix device_weight(weight, stream_);
-  ASSERT_EQ(
-      RmsNorm(stream_, device_x.tensor(), device_weight.tensor().data, kEps, device_x.tensor()),
-      cudaSuccess);
+  ASSERT_EQ(RmsNorm(stream_, device_x.tensor(), device_weight.tensor().data, kEps,
+                    ProductInput::Of(device_x.tensor())),
+            cudaSuccess);
   const Matrix out = device_x.ToHost();
   for (int col = 0; col < 300; ++col) {
     ASSERT_NEAR(out.at(2, col), Normed(x, weight, 2, col), 2e-5);

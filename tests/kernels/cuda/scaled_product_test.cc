@@ -100,7 +100,7 @@ class ScaledProductTest : public KernelTest {
     DeviceMatrix device_y(y, stream_);
     DeviceMatrix device_bias(bias == nullptr ? Matrix(1, 1) : *bias, stream_);
     EXPECT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
-    const absl::Status status = device.MatMul(weight, device_x.tensor(),
+    const absl::Status status = device.MatMul(weight, ProductInput::Of(device_x.tensor()),
                                               bias == nullptr ? nullptr : device_bias.tensor().data,
                                               mode, device_y.tensor());
     EXPECT_TRUE(status.ok()) << status;

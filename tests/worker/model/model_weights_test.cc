@@ -57,8 +57,10 @@ class ModelWeightsTest : public testing::TestWithParam<TensorType> {
 
   Matrix Multiply(const kernels::Weight& weight, Matrix x) {
     Matrix y(x.rows(), weight.out_features());
-    EXPECT_TRUE(
-        device_->MatMul(weight, x.tensor(), nullptr, MatMulMode::kOverwrite, y.tensor()).ok());
+    EXPECT_TRUE(device_
+                    ->MatMul(weight, kernels::ProductInput::Of(x.tensor()), nullptr,
+                             MatMulMode::kOverwrite, y.tensor())
+                    .ok());
     return y;
   }
 
