@@ -88,8 +88,9 @@ class Device {
   // x[m, n] += rms_norm(y[m, n]) · weight[n]: gemma3's norms after a block.
   virtual absl::Status AddRmsNorm(Tensor y, const float* weight, float eps, Tensor x) = 0;
 
-  // out[m, head_dim] = cosines, then sines, of the angle of every rotated pair at positions[m];
-  // once per Step and RopeConfig, for all layers.
+  // out[m, head_dim] = cosines, then sines, of the angle of every rotated pair at positions[m]; once
+  // per Step and RopeConfig, for all layers. The positions are those that PrepareStep was told of;
+  // where the Step's tensors have more rows, so has `out`.
   virtual absl::Status RopeAngles(absl::Span<const int32_t> positions, const RopeConfig& rope,
                                   Tensor out) = 0;
 

@@ -3,7 +3,7 @@
 #include "kernels/cuda/cuda_device.h"
 
 #include <algorithm>
-#include <cmath>
+#include <bit>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -13,6 +13,7 @@
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/cuda_weight.h"
 #include "kernels/cuda/gated_activation.h"
+#include "kernels/cuda/graph_replayer.h"
 #include "kernels/cuda/rms_norm.h"
 #include "kernels/cuda/rope.h"
 #include "kernels/cuda/scaled_product.h"
@@ -21,6 +22,8 @@
 
 namespace kvec::kernels::cuda {
 namespace {
+
+constexpr size_t kSampleWords = size_t{16} << 10;  // of most batches
 
 template <typename Matrix>
 absl::Status CheckSameShape(absl::string_view operation, Tensor a, Matrix b) {
@@ -37,17 +40,6 @@ absl::Status CheckCapability(const cudaDeviceProp& properties, WeightType type) 
   return absl::FailedPreconditionError(absl::StrCat(
       "weights in ", WeightTypeName(type), " need compute capability ", needed / 10, ".",
       needed % 10, ", ", properties.name, " has ", properties.major, ".", properties.minor));
-}
-
-// Radians per position of every rotated pair.
-std::vector<double> Frequencies(const RopeConfig& rope, size_t half) {
-  std::vector<double> frequencies(half);
-  for (size_t i = 0; i < half; ++i) {
-    const double exponent = -static_cast<double>(i) / static_cast<double>(half);
-    frequencies[i] = std::pow(double{rope.theta}, exponent);
-    if (!rope.frequency_factors.empty()) frequencies[i] /= rope.frequency_factors[i];
-  }
-  return frequencies;
 }
 
 }  // namespace
@@ -78,8 +70,10 @@ CudaDevice::CudaDevice(std::string name, const Options& options, cudaStream_t st
       weight_type_(options.weight_type),
       stream_(stream),
       use_graphs_(options.use_graphs),
+      sample_graphs_(stream, options.use_graphs, graph_counts_),
       uploader_(stream),
       step_tables_(stream, uploader_),
+      frequencies_(stream),
       chooser_(std::make_unique<CudaEntryChooser>(*this)) {}
 
 EntryChooser* CudaDevice::chooser() { return chooser_.get(); }
@@ -193,11 +187,7 @@ absl::Status CudaDevice::EmbeddingLookup(const WeightSource& table, absl::Span<c
                row);
     for (float& value : row) value *= scale;
   }
-  KVEC_ASSIGN_OR_RETURN(const float* const uploaded, uploader_.Upload(absl::MakeConstSpan(rows)));
-  return ToStatus(cudaMemcpy2DAsync(out.data, static_cast<size_t>(out.stride) * sizeof(float),
-                                    uploaded, cols * sizeof(float), cols * sizeof(float),
-                                    ids.size(), cudaMemcpyDeviceToDevice, stream_),
-                  "embedding");
+  return uploader_.UploadRowsTo(rows, out);
 }
 
 absl::Status CudaDevice::RmsNorm(Tensor x, const float* weight, float eps, ProductInput out) {
@@ -212,23 +202,18 @@ absl::Status CudaDevice::AddRmsNorm(Tensor y, const float* weight, float eps, Te
   return ToStatus(cuda::AddRmsNorm(stream_, y, weight, eps, x), "add_rms_norm");
 }
 
+// The positions have come to the GPU with the Step.
 absl::Status CudaDevice::RopeAngles(absl::Span<const int32_t> positions, const RopeConfig& rope,
                                     Tensor out) {
-  const size_t half = static_cast<size_t>(out.cols) / 2;
-  if (out.cols % 2 != 0 || positions.size() != static_cast<size_t>(out.rows) ||
-      (!rope.frequency_factors.empty() && rope.frequency_factors.size() != half)) {
-    return absl::InternalError(absl::StrCat(
-        "rope_angles: ", positions.size(), " positions and ", rope.frequency_factors.size(),
-        " frequency factors for [", out.rows, ", ", out.cols, "]"));
+  if (out.cols % 2 != 0 || positions.size() > static_cast<size_t>(out.rows) ||
+      out.rows > step_tables_.num_positions()) {
+    return absl::InternalError(absl::StrCat("rope_angles: ", positions.size(), " positions for [",
+                                            out.rows, ", ", out.cols, "], the Step has ",
+                                            step_tables_.num_positions()));
   }
-  if (positions.empty()) return absl::OkStatus();
-  const std::vector<double> frequencies = Frequencies(rope, half);
-  KVEC_RETURN_IF_ERROR(
-      uploader_.Reserve(positions.size() * sizeof(int32_t) + half * sizeof(double)));
-  KVEC_ASSIGN_OR_RETURN(const int32_t* const device_positions, uploader_.Upload(positions));
-  KVEC_ASSIGN_OR_RETURN(const double* const device_frequencies,
-                        uploader_.Upload(absl::MakeConstSpan(frequencies)));
-  return ToStatus(cuda::RopeAngles(stream_, device_positions, device_frequencies, out),
+  if (out.rows == 0) return absl::OkStatus();
+  KVEC_ASSIGN_OR_RETURN(const double* const frequencies, frequencies_.Get(rope, out.cols / 2));
+  return ToStatus(cuda::RopeAngles(stream_, step_tables_.positions(), frequencies, out),
                   "rope_angles");
 }
 
@@ -264,26 +249,27 @@ absl::Status CudaDevice::Sample(Tensor logits, absl::Span<const SampleRequest> r
   for (const SampleRequest& request : requests) {
     KVEC_RETURN_IF_ERROR(CheckSampleRequest(request, logits.rows, logits.cols));
   }
-  SampleBatch batch(requests);
-  const size_t num_tasks = requests.size();
+  SampleBatch batch(requests, GraphCache::PaddedRows(static_cast<int>(requests.size())));
+  const auto num_tasks = static_cast<size_t>(batch.num_tasks());
   const size_t num_top = num_tasks * static_cast<size_t>(batch.max_logprobs());
   const size_t num_adjusted =
       batch.adjusts_logits() ? num_tasks * static_cast<size_t>(logits.cols) : 0;
   const size_t result_bytes = num_tasks * sizeof(SampleOutput) + num_top * sizeof(ScoredToken);
   KVEC_ASSIGN_OR_RETURN(uint8_t* const scratch,
                         results_.Reserve<uint8_t>(result_bytes + num_adjusted * sizeof(float)));
-  SampleArguments arguments{.logits = logits,
-                            .num_tasks = static_cast<int>(num_tasks),
-                            .max_logprobs = batch.max_logprobs()};
+  KVEC_ASSIGN_OR_RETURN(
+      int32_t* const words,
+      sample_words_.Reserve<int32_t>(std::max(kSampleWords, std::bit_ceil(batch.words().size()))));
+  KVEC_RETURN_IF_ERROR(uploader_.UploadTo(batch.words(), words));
+  SampleArguments arguments = batch.View(words);
+  arguments.logits = logits;
   arguments.outputs = reinterpret_cast<SampleOutput*>(scratch);
   arguments.top = reinterpret_cast<ScoredToken*>(arguments.outputs + num_tasks);
   arguments.adjusted = reinterpret_cast<float*>(arguments.top + num_top);
-  KVEC_RETURN_IF_ERROR(uploader_.Reserve(batch.bytes()));
-  KVEC_ASSIGN_OR_RETURN(arguments.tasks, uploader_.Upload(batch.tasks()));
-  KVEC_ASSIGN_OR_RETURN(arguments.counts, uploader_.Upload(batch.counts()));
-  KVEC_ASSIGN_OR_RETURN(arguments.biases, uploader_.Upload(batch.biases()));
-  KVEC_ASSIGN_OR_RETURN(arguments.banned, uploader_.Upload(batch.banned()));
-  KVEC_RETURN_IF_ERROR(ToStatus(cuda::Sample(stream_, arguments), "sample"));
+  KVEC_RETURN_IF_ERROR(
+      sample_graphs_.Run({batch.num_tasks(), batch.max_logprobs(), batch.adjusts_logits() ? 1 : 0,
+                          reinterpret_cast<int64_t>(logits.data), logits.stride, logits.cols},
+                         [&] { return ToStatus(cuda::Sample(stream_, arguments), "sample"); }));
   KVEC_ASSIGN_OR_RETURN(uint8_t* const host, downloads_.Allocate(result_bytes));
   KVEC_RETURN_IF_ERROR(ToStatus(
       cudaMemcpyAsync(host, scratch, result_bytes, cudaMemcpyDeviceToHost, stream_), "sample"));

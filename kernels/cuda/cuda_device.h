@@ -12,8 +12,9 @@
 #include "kernels/cuda/cuda_buffer.h"
 #include "kernels/cuda/dense_product.h"
 #include "kernels/cuda/flat_batch.h"
-#include "kernels/cuda/graph_replayer.h"
+#include "kernels/cuda/graph_cache.h"
 #include "kernels/cuda/pinned_memory.h"
+#include "kernels/cuda/rope_frequencies.h"
 #include "kernels/cuda/sample_batch.h"
 #include "kernels/cuda/step_tables.h"
 #include "kernels/cuda/uploader.h"
@@ -123,8 +124,10 @@ class CudaDevice : public Device {
   const cudaStream_t stream_;
   const bool use_graphs_;
   GraphCounts graph_counts_;
+  GraphCache sample_graphs_;
   Uploader uploader_;
   StepTables step_tables_;
+  RopeFrequencies frequencies_;
   std::unique_ptr<DenseProduct> product_;
   CudaScratch scaled_input_;  // x in the weights' 8 bits, with scales and sums
   CudaScratch prompt_rows_;   // attention of a Step with prompt tokens, before it is rounded
@@ -141,6 +144,7 @@ class CudaDevice : public Device {
   };
   absl::Status FinishSamples();
 
+  CudaScratch sample_words_;  // of a SampleBatch
   PinnedMemory downloads_;
   std::vector<PendingSample> pending_samples_;
 };

@@ -48,17 +48,19 @@ __device__ void AdjustLogits(const SampleArguments& a, const SampleTask& task, c
   const int thread = static_cast<int>(threadIdx.x);
   for (int i = thread; i < a.logits.cols; i += kThreads) adjusted[i] = logits[i];
   __syncthreads();
+  const int32_t* const banned = a.lists + task.first_banned;
   for (int i = thread; i < task.num_banned; i += kThreads) {
-    atomicExch(&adjusted[a.banned[task.first_banned + i]], kNegativeInfinity);
+    atomicExch(&adjusted[banned[i]], kNegativeInfinity);
   }
   __syncthreads();
+  const auto* const biases = reinterpret_cast<const LogitBias*>(a.lists + task.first_bias);
   for (int i = thread; i < task.num_biases; i += kThreads) {
-    const LogitBias& bias = a.biases[task.first_bias + i];
-    atomicAdd(&adjusted[bias.token], bias.bias);
+    atomicAdd(&adjusted[biases[i].token], biases[i].bias);
   }
   __syncthreads();
+  const auto* const counts = reinterpret_cast<const TokenCount*>(a.lists + task.first_count);
   for (int i = thread; i < task.num_counts; i += kThreads) {  // a token is counted once
-    const TokenCount& count = a.counts[task.first_count + i];
+    const TokenCount& count = counts[i];
     float logit = adjusted[count.token];
     if (count.in_prompt > 0 || count.generated > 0) {
       logit = logit > 0 ? logit / task.repetition_penalty : logit * task.repetition_penalty;
@@ -185,6 +187,7 @@ __device__ int ChooseToken(const SampleArguments& a, const SampleTask& task, con
 
 __global__ void __launch_bounds__(kThreads) SampleKernel(SampleArguments a) {
   const SampleTask task = a.tasks[blockIdx.x];
+  if (task.row < 0) return;
   const float* const row = a.logits.data + task.row * a.logits.stride;
   const int vocab = a.logits.cols;
   SampleOutput output = {};

@@ -15,9 +15,9 @@ struct LogitBias {
   float bias;
 };
 
-// kernels::SampleRequest with its lists in arrays that all tasks share.
+// kernels::SampleRequest with its lists in an array that all tasks share.
 struct SampleTask {
-  int32_t row;
+  int32_t row;  // -1: there is none, nothing is to be done
   float temperature;
   int32_t top_k;  // 0: off
   float top_p;
@@ -25,12 +25,14 @@ struct SampleTask {
   float repetition_penalty;
   float frequency_penalty;
   float presence_penalty;
-  int32_t first_count, num_counts;   // of SampleArguments::counts
-  int32_t first_bias, num_biases;    // of SampleArguments::biases
-  int32_t first_banned, num_banned;  // of SampleArguments::banned
-  double uniform;                    // the draw in [0, 1)
-  int32_t num_logprobs;              // -1: not even the token's own
-  int32_t given_token;               // >= 0: no draw
+  // Words of SampleArguments::lists from which on there are so many TokenCounts, LogitBiases, and
+  // tokens.
+  int32_t first_count, num_counts;
+  int32_t first_bias, num_biases;
+  int32_t first_banned, num_banned;
+  double uniform;        // the draw in [0, 1)
+  int32_t num_logprobs;  // -1: not even the token's own
+  int32_t given_token;   // >= 0: no draw
 };
 
 struct SampleOutput {
@@ -50,9 +52,7 @@ struct SampleArguments {
   Tensor logits;  // [m, vocab]
   const SampleTask* tasks = nullptr;
   int num_tasks = 0;
-  const TokenCount* counts = nullptr;
-  const LogitBias* biases = nullptr;
-  const int32_t* banned = nullptr;
+  const int32_t* lists = nullptr;
   float* adjusted = nullptr;        // [num_tasks, vocab]: room to work in
   SampleOutput* outputs = nullptr;  // [num_tasks]
   int max_logprobs = 0;

@@ -1,6 +1,9 @@
 #include "kernels/cuda/sample_batch.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -14,54 +17,79 @@ bool HasPenalties(const SampleRequest& request) {
          request.presence_penalty != 0.0f;
 }
 
+template <typename T>
+constexpr size_t kWords = sizeof(T) / sizeof(int32_t);
+
+// Appends a list to the words; returns where it begins.
+template <typename T>
+int32_t Append(absl::Span<const T> list, std::vector<int32_t>& words) {
+  static_assert(std::is_trivially_copyable_v<T> && sizeof(T) % sizeof(int32_t) == 0);
+  const size_t begin = words.size();
+  words.resize(begin + list.size() * kWords<T>);
+  if (!list.empty()) std::memcpy(&words[begin], list.data(), list.size() * sizeof(T));
+  return static_cast<int32_t>(begin);
+}
+
 }  // namespace
 
-SampleBatch::SampleBatch(absl::Span<const SampleRequest> requests) {
+SampleBatch::SampleBatch(absl::Span<const SampleRequest> requests, int num_tasks)
+    : num_tasks_(num_tasks) {
+  std::vector<SampleTask> tasks;
+  std::vector<int32_t> lists;
   for (const SampleRequest& request : requests) {
     const absl::Span<const TokenCount> counts =
         HasPenalties(request) ? request.counts : absl::Span<const TokenCount>();
-    tasks_.push_back({.row = request.row,
-                      .temperature = request.temperature,
-                      .top_k = request.top_k,
-                      .top_p = request.top_p,
-                      .min_p = request.min_p,
-                      .repetition_penalty = request.repetition_penalty,
-                      .frequency_penalty = request.frequency_penalty,
-                      .presence_penalty = request.presence_penalty,
-                      .first_count = static_cast<int32_t>(counts_.size()),
-                      .num_counts = static_cast<int32_t>(counts.size()),
-                      .first_bias = static_cast<int32_t>(biases_.size()),
-                      .num_biases = static_cast<int32_t>(request.logit_bias.size()),
-                      .first_banned = static_cast<int32_t>(banned_.size()),
-                      .num_banned = static_cast<int32_t>(request.banned.size()),
-                      .uniform = UniformDraw(request.seed, request.choice, request.position),
-                      .num_logprobs = request.num_logprobs,
-                      .given_token = request.given_token});
-    counts_.insert(counts_.end(), counts.begin(), counts.end());
-    for (const auto& [token, bias] : request.logit_bias) biases_.push_back({token, bias});
-    banned_.insert(banned_.end(), request.banned.begin(), request.banned.end());
+    std::vector<LogitBias> biases;
+    for (const auto& [token, bias] : request.logit_bias) biases.push_back({token, bias});
+    tasks.push_back({.row = request.row,
+                     .temperature = request.temperature,
+                     .top_k = request.top_k,
+                     .top_p = request.top_p,
+                     .min_p = request.min_p,
+                     .repetition_penalty = request.repetition_penalty,
+                     .frequency_penalty = request.frequency_penalty,
+                     .presence_penalty = request.presence_penalty,
+                     .first_count = Append(counts, lists),
+                     .num_counts = static_cast<int32_t>(counts.size()),
+                     .first_bias = Append(absl::MakeConstSpan(biases), lists),
+                     .num_biases = static_cast<int32_t>(biases.size()),
+                     .first_banned = Append(request.banned, lists),
+                     .num_banned = static_cast<int32_t>(request.banned.size()),
+                     .uniform = UniformDraw(request.seed, request.choice, request.position),
+                     .num_logprobs = request.num_logprobs,
+                     .given_token = request.given_token});
+    rows_.push_back(request.row);
     max_logprobs_ = std::max(max_logprobs_, request.num_logprobs);
   }
+  SampleTask none = {};
+  none.row = -1;
+  tasks.resize(static_cast<size_t>(num_tasks), none);
+  adjusts_logits_ = !lists.empty();
+  Append(absl::MakeConstSpan(tasks), words_);
+  words_.insert(words_.end(), lists.begin(), lists.end());
 }
 
-size_t SampleBatch::bytes() const {
-  return tasks_.size() * sizeof(SampleTask) + counts_.size() * sizeof(TokenCount) +
-         biases_.size() * sizeof(LogitBias) + banned_.size() * sizeof(int32_t);
+SampleArguments SampleBatch::View(const int32_t* device_words) const {
+  SampleArguments arguments;
+  arguments.tasks = reinterpret_cast<const SampleTask*>(device_words);
+  arguments.num_tasks = num_tasks_;
+  arguments.lists = device_words + static_cast<size_t>(num_tasks_) * kWords<SampleTask>;
+  arguments.max_logprobs = max_logprobs_;
+  return arguments;
 }
 
 absl::Status SampleBatch::Finish(absl::Span<const SampleOutput> outputs,
                                  absl::Span<const ScoredToken> top,
                                  absl::Span<SampleResult> results) const {
-  for (size_t i = 0; i < tasks_.size(); ++i) {
-    const SampleTask& task = tasks_[i];
+  for (size_t i = 0; i < rows_.size(); ++i) {
     const SampleOutput& output = outputs[i];
     if (output.has_numbers == 0) {
       return absl::InternalError(
-          absl::StrCat("logits of row ", task.row, ": one is NaN or infinite"));
+          absl::StrCat("logits of row ", rows_[i], ": one is NaN or infinite"));
     }
     if (output.token < 0) {
       return absl::InvalidArgumentError(
-          absl::StrCat("row ", task.row, ": no token is left to choose"));
+          absl::StrCat("row ", rows_[i], ": no token is left to choose"));
     }
     SampleResult result;
     result.token = output.token;

@@ -11,20 +11,23 @@
 
 namespace kvec::kernels::cuda {
 
-// SampleRequests as the arrays that kernels read, and the way back.
+// SampleRequests as an array of words that kernels read, to be copied to the device at once, and
+// the way back.
 class SampleBatch {
  public:
-  // The requests are checked: see CheckSampleRequest.
-  explicit SampleBatch(absl::Span<const SampleRequest> requests);
+  // Of num_tasks tasks, if more than there are requests. The requests are checked: see
+  // CheckSampleRequest.
+  SampleBatch(absl::Span<const SampleRequest> requests, int num_tasks);
 
-  absl::Span<const SampleTask> tasks() const { return tasks_; }
-  absl::Span<const TokenCount> counts() const { return counts_; }
-  absl::Span<const LogitBias> biases() const { return biases_; }
-  absl::Span<const int32_t> banned() const { return banned_; }
+  absl::Span<const int32_t> words() const { return words_; }
+
+  // The batch, without its logits and results, once its words lie at `device_words`: alike of all
+  // batches of as many tasks and log-probabilities.
+  SampleArguments View(const int32_t* device_words) const;
+
+  int num_tasks() const { return num_tasks_; }
   int max_logprobs() const { return max_logprobs_; }
-  bool adjusts_logits() const { return !counts_.empty() || !biases_.empty() || !banned_.empty(); }
-  // Of all arrays.
-  size_t bytes() const;
+  bool adjusts_logits() const { return adjusts_logits_; }
 
   // outputs[tasks], top[tasks, max_logprobs], as the kernel wrote them. INTERNAL for logits that
   // are no numbers, INVALID_ARGUMENT when no token is left to choose; both name the row.
@@ -32,11 +35,11 @@ class SampleBatch {
                       absl::Span<SampleResult> results) const;
 
  private:
-  std::vector<SampleTask> tasks_;
-  std::vector<TokenCount> counts_;
-  std::vector<LogitBias> biases_;
-  std::vector<int32_t> banned_;
+  const int num_tasks_;
+  std::vector<int32_t> rows_;   // of the requests
+  std::vector<int32_t> words_;  // SampleTask[num_tasks], then their lists
   int max_logprobs_ = 0;
+  bool adjusts_logits_ = false;
 };
 
 }  // namespace kvec::kernels::cuda

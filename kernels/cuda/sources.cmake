@@ -31,8 +31,9 @@ set(KVEC_CUDA_DEVICE
   cuda_status.cc
   cuda_weight.cc
   flat_batch.cc
-  graph_replayer.cc
+  graph_cache.cc
   pinned_memory.cc
+  rope_frequencies.cc
   sample_batch.cc
   scaled_product.cc
   step_tables.cc

@@ -56,6 +56,7 @@ void StepTables::AppendRows(const StepBatch& step) {
   if (is_decode_ && !kept_rows.empty() && kept_rows.size() < rows.rows.size()) {
     kept_rows.resize(rows.rows.size(), {.row = -1});
   }
+  num_positions_ = static_cast<int>(positions.size());
   num_kept_rows_ = static_cast<int>(kept_rows.size());
   words_.clear();
   rows_begin_ = Append(absl::MakeConstSpan(rows.rows));

@@ -44,6 +44,7 @@ class StepTables {
   // Padding included; 0: none are kept.
   int num_kept_rows() const { return num_kept_rows_; }
   const KeptRow* kept_rows() const { return Words<KeptRow>(kept_rows_begin_); }
+  int num_positions() const { return num_positions_; }  // padding included
   const int32_t* positions() const { return Words<int32_t>(positions_begin_); }
 
   const TablePool& pool() const { return pool_; }
@@ -79,6 +80,7 @@ class StepTables {
   size_t rows_begin_ = 0;
   size_t decode_rows_begin_ = 0;
   size_t tiles_begin_ = 0;
+  int num_positions_ = 0;
   size_t positions_begin_ = 0;
   int num_kept_rows_ = 0;
   size_t kept_rows_begin_ = 0;

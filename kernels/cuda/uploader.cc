@@ -59,15 +59,30 @@ absl::StatusOr<const uint8_t*> Uploader::UploadBytes(absl::Span<const uint8_t> b
   return copy;
 }
 
+absl::StatusOr<const uint8_t*> Uploader::Pin(absl::Span<const uint8_t> bytes) {
+  KVEC_RETURN_IF_ERROR(MakeRoom(Aligned(bytes.size())));
+  uint8_t* const pinned = pinned_ + used_;
+  std::memcpy(pinned, bytes.data(), bytes.size());
+  used_ += Aligned(bytes.size());
+  return pinned;
+}
+
 absl::Status Uploader::UploadBytesTo(absl::Span<const uint8_t> bytes, void* device) {
   if (bytes.empty()) return absl::OkStatus();
-  KVEC_RETURN_IF_ERROR(MakeRoom(Aligned(bytes.size())));
-  std::memcpy(pinned_ + used_, bytes.data(), bytes.size());
-  KVEC_RETURN_IF_ERROR(ToStatus(
-      cudaMemcpyAsync(device, pinned_ + used_, bytes.size(), cudaMemcpyHostToDevice, stream_),
-      "upload"));
-  used_ += Aligned(bytes.size());
-  return absl::OkStatus();
+  KVEC_ASSIGN_OR_RETURN(const uint8_t* const pinned, Pin(bytes));
+  return ToStatus(cudaMemcpyAsync(device, pinned, bytes.size(), cudaMemcpyHostToDevice, stream_),
+                  "upload");
+}
+
+absl::Status Uploader::UploadRowsTo(absl::Span<const float> rows, Tensor to) {
+  const size_t row_bytes = static_cast<size_t>(to.cols) * sizeof(float);
+  KVEC_ASSIGN_OR_RETURN(const uint8_t* const pinned,
+                        Pin({reinterpret_cast<const uint8_t*>(rows.data()),
+                             static_cast<size_t>(to.rows) * row_bytes}));
+  return ToStatus(
+      cudaMemcpy2DAsync(to.data, static_cast<size_t>(to.stride) * sizeof(float), pinned, row_bytes,
+                        row_bytes, static_cast<size_t>(to.rows), cudaMemcpyHostToDevice, stream_),
+      "upload");
 }
 
 }  // namespace kvec::kernels::cuda

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "kernels/cuda/cuda_buffer.h"
+#include "kernels/tensor.h"
 
 namespace kvec::kernels::cuda {
 
@@ -47,6 +48,9 @@ class Uploader {
                          device);
   }
 
+  // Copies rows[m, n], one behind the other, to a tensor of that shape.
+  absl::Status UploadRowsTo(absl::Span<const float> rows, Tensor to);
+
   // The stream has come to its end: all memory is free again.
   absl::Status Reset();
 
@@ -57,6 +61,8 @@ class Uploader {
   absl::Status MakeRoom(size_t bytes);
   absl::Status Allocate(size_t capacity);
   absl::StatusOr<const uint8_t*> UploadBytes(absl::Span<const uint8_t> bytes);
+  // In pinned memory, which `bytes` take.
+  absl::StatusOr<const uint8_t*> Pin(absl::Span<const uint8_t> bytes);
   absl::Status UploadBytesTo(absl::Span<const uint8_t> bytes, void* device);
 
   const cudaStream_t stream_;

@@ -72,6 +72,8 @@ void Reset(const Options& options) {
 
 std::string FaultMessage() { return Locked()->fault(); }
 
+int64_t NumKernelsRun() { return Locked()->num_kernels_run(); }
+
 int64_t NumBlocksRun() { return Locked()->num_blocks_run(); }
 
 int64_t NumCalls(const std::string& function) { return Locked()->num_calls(function); }

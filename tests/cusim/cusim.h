@@ -61,7 +61,8 @@ cudaError_t PushWork(cudaStream_t stream, std::function<void()> run,
 // error is sticky: the runtime's functions return cudaErrorLaunchFailure ever after.
 std::string FaultMessage();
 
-// Blocks that have run since Reset.
+// Kernels, of graphs too, and their blocks that have run since Reset.
+int64_t NumKernelsRun();
 int64_t NumBlocksRun();
 
 // Calls of one of the runtime's functions since Reset.

@@ -97,6 +97,7 @@ cudaError_t Runtime::Launch(const void* kernel, Stream& stream, cusim::Launch la
 void Runtime::RunKernel(const cusim::Launch& launch) {
   const RuntimeScope scope;
   if (!fault_.empty()) return;
+  ++num_kernels_run_;
   fault_ = executor_.Run(launch);
   if (!fault_.empty()) return;
   fault_ = device_memory_.CheckGuards();

@@ -69,6 +69,7 @@ class Runtime {
   static int& current_device();  // of the calling thread
   Event* CreateEvent();
   const std::string& fault() const { return fault_; }
+  int64_t num_kernels_run() const { return num_kernels_run_; }
   int64_t num_blocks_run() const { return executor_.num_blocks_run(); }
   void CountCall(const std::string& function) { ++num_calls_[function]; }
   int64_t num_calls(const std::string& function) { return num_calls_[function]; }
@@ -89,6 +90,7 @@ class Runtime {
   std::vector<std::unique_ptr<Event>> events_;
   std::map<const void*, size_t> allowed_shared_;  // cudaFuncSetAttribute
   int64_t num_waits_ = 0;
+  int64_t num_kernels_run_ = 0;
   std::map<const Graph*, std::unique_ptr<Graph>> graphs_;
   cudaError_t last_error_ = cudaSuccess;
   std::string fault_;

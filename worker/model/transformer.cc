@@ -113,12 +113,6 @@ absl::Status Transformer::Forward(const TokenBatch& batch, LogitsConsumer consum
   const int rows = batch.num_rows();
   if (rows == 0) return absl::OkStatus();
   KVEC_RETURN_IF_ERROR(BeginHidden(batch));
-  KVEC_RETURN_IF_ERROR(device_.RopeAngles(batch.positions, config_.rope, angles_.Rows(0, rows)));
-  const auto& windows = config_.sliding_windows;
-  if (std::any_of(windows.begin(), windows.end(), [](int window) { return window > 0; })) {
-    KVEC_RETURN_IF_ERROR(
-        device_.RopeAngles(batch.positions, config_.local_rope, local_angles_.Rows(0, rows)));
-  }
   const int tensor_rows =
       ComesAgain(batch) ? std::min(replayer_->PaddedRows(rows), options_.max_rows) : rows;
   KVEC_RETURN_IF_ERROR(PrepareAttention(batch, tensor_rows));
@@ -137,6 +131,7 @@ absl::Status Transformer::RunLayers(const TokenBatch& batch, int num_rows) {
   const LayerRange range = weights_.range();
   int num_run = 0;
   const auto run = [&]() -> absl::Status {
+    KVEC_RETURN_IF_ERROR(ComputeAngles(batch, num_rows));
     for (int layer = range.first; layer < range.end(); ++layer) {
       KVEC_RETURN_IF_ERROR(RunLayer(layer, batch, num_rows));
       options_.layers_done->fetch_add(1, std::memory_order_relaxed);
@@ -153,6 +148,16 @@ absl::Status Transformer::RunLayers(const TokenBatch& batch, int num_rows) {
   }
   // What a device still has to do belongs here.
   return span.is_recorded() ? device_.Synchronize() : absl::OkStatus();
+}
+
+absl::Status Transformer::ComputeAngles(const TokenBatch& batch, int num_rows) {
+  KVEC_RETURN_IF_ERROR(
+      device_.RopeAngles(batch.positions, config_.rope, angles_.Rows(0, num_rows)));
+  const auto& windows = config_.sliding_windows;
+  if (std::none_of(windows.begin(), windows.end(), [](int window) { return window > 0; })) {
+    return absl::OkStatus();
+  }
+  return device_.RopeAngles(batch.positions, config_.local_rope, local_angles_.Rows(0, num_rows));
 }
 
 absl::Status Transformer::BeginHidden(const TokenBatch& batch) {

@@ -97,6 +97,7 @@ class Transformer {
   bool ComesAgain(const TokenBatch& batch) const;
   // Tensors have num_rows, of which the batch's are the first.
   absl::Status RunLayers(const TokenBatch& batch, int num_rows);
+  absl::Status ComputeAngles(const TokenBatch& batch, int num_rows);
   absl::Status RunLayer(int layer, const TokenBatch& batch, int num_rows);
   absl::Status RunAttention(int layer, const TokenBatch& batch, int num_rows);
   absl::Status RunMlp(int layer, int num_rows);

@@ -157,8 +157,14 @@ TEST_P(CudaDeviceTest, KeepsRowsOfEveryLayer) {
 TEST_P(CudaDeviceTest, TurnsByTheAnglesOfTheFrequencies) {
   const RopeConfig rope{.theta = 10000.0f, .frequency_factors = {1, 2, 4, 8}};
   const std::vector<int32_t> positions = {3, 70000};
+  const std::vector<AttentionBatch> layers(1);
   const Tensor out = ToDevice(Matrix(2, 8));
+  EXPECT_EQ(device_->RopeAngles(positions, rope, out).code(), absl::StatusCode::kInternal);
+  ASSERT_TRUE(device_->PrepareStep({layers, positions}).ok());
   ASSERT_TRUE(device_->RopeAngles(positions, rope, out).ok());
+  const RopeConfig other{.theta = 10000.0f, .frequency_factors = {1, 2}};
+  EXPECT_THAT(std::string(device_->RopeAngles(positions, other, out).message()),
+              HasSubstr("2 frequency factors of 4 pairs"));
   const Matrix angles = ToHost(out);
   for (int i = 0; i < 4; ++i) {
     const double angle = 70000 * std::pow(10000.0, -i / 4.0) / std::pow(2.0, i);

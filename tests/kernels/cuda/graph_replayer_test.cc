@@ -114,18 +114,18 @@ TEST_P(GraphReplayerTest, CapturesAnewWhenMemoryHasMoved) {
 
 TEST_P(GraphReplayerTest, DropsTheLeastUsedOfManyGraphs) {
   const auto add = [&](int rows) { ASSERT_TRUE(Add({.num_rows = rows}).ok()); };
-  for (int rows = 1; rows <= GraphReplayer::kMaxGraphs + 1; ++rows) {
+  for (int rows = 1; rows <= GraphCache::kMaxGraphs + 1; ++rows) {
     add(rows);
     add(rows);
     add(1);
   }
-  EXPECT_EQ(cusim::NumGraphs(), GraphReplayer::kMaxGraphs);
+  EXPECT_EQ(cusim::NumGraphs(), GraphCache::kMaxGraphs);
   const int64_t captures = device_->graph_counts().captures;
   add(1);
   EXPECT_EQ(device_->graph_counts().captures, captures);
   add(2);  // has gone
   EXPECT_EQ(device_->graph_counts().captures, captures + 1);
-  EXPECT_EQ(cusim::NumGraphs(), GraphReplayer::kMaxGraphs);
+  EXPECT_EQ(cusim::NumGraphs(), GraphCache::kMaxGraphs);
 }
 
 TEST_P(GraphReplayerTest, WithoutGraphsNothingIsCaptured) {

@@ -170,5 +170,50 @@ TEST_P(CudaSampleTest, RejectsWhatCannotBe) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("row: 7 of 1"));
 }
 
+// Batches of all sizes and kinds, of logits that lie in the same place, on one device: as graphs,
+// which take what is uploaded, and on another as they come.
+TEST_P(CudaSampleTest, GraphsSampleWhatIsUploaded) {
+  constexpr int kVocab = 301;
+  constexpr int kMaxRows = 5;
+  auto without = CudaDevice::Create({.use_graphs = false});
+  ASSERT_TRUE(without.ok()) << without.status();
+  DeviceMatrix place(Matrix(kMaxRows, kVocab), stream_);
+  const std::vector<int32_t> banned = {5, 7};
+  const std::vector<TokenCount> counts = {{0, 2, 0}, {1, 0, 3}, {9, 1, 1}};
+  for (int round = 0; round < 40; ++round) {
+    Matrix logits = Matrix::Random(kMaxRows, kVocab, static_cast<uint32_t>(round), 3.0f);
+    const size_t bytes = static_cast<size_t>(kMaxRows * logits.tensor().stride) * sizeof(float);
+    ASSERT_EQ(cudaMemcpyAsync(place.tensor().data, logits.tensor().data, bytes,
+                              cudaMemcpyHostToDevice, stream_),
+              cudaSuccess);
+    ASSERT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
+    std::vector<SampleRequest> requests;
+    for (int row = 0; row <= round % kMaxRows; ++row) {
+      requests.push_back({.row = row, .position = static_cast<uint32_t>(round), .num_logprobs = 2});
+      if (round % 3 == 0) requests.back().banned = banned;
+      if (round % 6 == 0) requests.back().counts = counts;
+      if (round % 6 == 0) requests.back().frequency_penalty = 0.5f;
+      if (row == 3) requests.back().temperature = 0;
+    }
+    std::vector<SampleResult> results[2];
+    for (CudaDevice* device : {device_.get(), without->get()}) {
+      std::vector<SampleResult>& own = results[device == device_.get() ? 0 : 1];
+      own.resize(requests.size());
+      ASSERT_TRUE(device->Sample(place.tensor(), requests, absl::MakeSpan(own)).ok());
+      ASSERT_TRUE(device->Synchronize().ok()) << cusim::FaultMessage();
+    }
+    for (size_t i = 0; i < requests.size(); ++i) {
+      EXPECT_EQ(results[0][i].token, results[1][i].token) << round;
+      EXPECT_EQ(results[0][i].log_prob, results[1][i].log_prob);
+      EXPECT_EQ(results[0][i].top, results[1][i].top);
+    }
+  }
+  // Of 1, 2, 4 and 8 tasks, with and without lists, each as it comes, then captured: some twice, as
+  // larger batches move the results.
+  EXPECT_EQ(device_->graph_counts().runs, 8);
+  EXPECT_GE(device_->graph_counts().replays, 20);
+  EXPECT_EQ((*without)->graph_counts().runs, 40);
+}
+
 }  // namespace
 }  // namespace kvec::kernels::cuda

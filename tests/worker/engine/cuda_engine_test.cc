@@ -100,6 +100,48 @@ TEST(CudaEngineSynchronizationTest, TheHostWaitsOnceInADecodeStep) {
   }
 }
 
+// What a decode Step gives the GPU to do. docs/gpu_roofline.md reckons with these numbers.
+constexpr int kKernelsOfLayer = 11;
+constexpr int kKernelsAround = 4;  // angles; the head's norm and product; sampling
+constexpr int kGraphsOfStep = 3;   // layers; head; sampling
+
+struct DeviceWork {
+  int64_t kernels = cusim::NumKernelsRun();
+  int64_t launches = cusim::NumCalls("LaunchKernel");  // of single kernels
+  int64_t graphs = cusim::NumCalls("cudaGraphLaunch");
+};
+
+// Of one sequence, as of several, with what the host tells the GPU as uploads alone: but for new
+// pages, which a kernel writes into their tables.
+TEST(CudaEngineLaunchesTest, ADecodeStepIsGraphsAndUploads) {
+  for (const int num_sequences : {1, 3}) {
+    EngineHarness harness(TinyModelFolder("llama"), MakeDevice({}), {});
+    v1::StepSampling sampling = EngineHarness::GreedySampling();
+    sampling.set_frequency_penalty(0.3f);  // lists are among what is uploaded
+    constexpr int kPromptTokens = 30;
+    for (int id = 0; id < num_sequences; ++id) {
+      harness.Prefill(static_cast<uint64_t>(id), PromptOf(kPromptTokens), 64, sampling);
+    }
+    for (int step = 0; step < 20; ++step) {
+      v1::Step decode = harness.NewStep();
+      for (int id = 0; id < num_sequences; ++id) {
+        EngineHarness::AddWork(static_cast<uint64_t>(id), {}, kPromptTokens + step, false, true,
+                               decode);
+      }
+      const DeviceWork before;
+      EXPECT_EQ(harness.Run(decode).results_size(), num_sequences);
+      const DeviceWork after;
+      if (step < 2) continue;  // queued as it comes, and captured
+      const bool has_new_pages = (kPromptTokens + step) % kernels::kPageTokens == 0;
+      const int num_tables = has_new_pages ? 1 : 0;
+      EXPECT_EQ(after.graphs - before.graphs, kGraphsOfStep);
+      EXPECT_EQ(after.launches - before.launches, num_tables) << "step " << step;
+      EXPECT_EQ(after.kernels - before.kernels,
+                harness.config().num_layers * kKernelsOfLayer + kKernelsAround + num_tables);
+    }
+  }
+}
+
 // The same Steps with and without graphs, on devices of one simulator.
 class CudaEngineGraphsTest : public testing::TestWithParam<std::string> {
  protected:
@@ -118,6 +160,7 @@ class CudaEngineGraphsTest : public testing::TestWithParam<std::string> {
     v1::StepSampling sampling = EngineHarness::GreedySampling();
     sampling.set_temperature(0.9);
     sampling.set_seed(static_cast<uint64_t>(id));
+    if (id == 0 || id == 1000) sampling.set_frequency_penalty(0.5f);
     for (auto& harness : harnesses_) {
       harness->Prefill(static_cast<uint64_t>(id), PromptOf(prompt_tokens), 64, sampling);
     }
@@ -166,9 +209,9 @@ TEST_P(CudaEngineGraphsTest, AnswersDoNotDependOnThem) {
   for (int id : {20, 1000}) Start(id, 20);
   for (int step = 0; step < 5; ++step) Decode(8);
   const kernels::cuda::GraphCounts counts = device_->graph_counts();
-  // Layers and head each of 32 Steps: of 1, 2, 4, 8 and 16 rows, and where the long sequence has
-  // more than 256 entries.
-  EXPECT_EQ(counts.runs + counts.captures + counts.replays, 2 * 32);
+  // Sampling behind 11 prompts; layers, head and sampling of each of 32 Steps: of 1, 2, 4, 8 and 16
+  // rows, and where the long sequence has more than 256 entries.
+  EXPECT_EQ(counts.runs + counts.captures + counts.replays, kGraphsOfStep * 32 + 11);
   EXPECT_EQ(counts.failed_captures, 0);
   EXPECT_GE(counts.replays, 30);
   harnesses_.clear();

@@ -1,4 +1,4 @@
-#include "kernels/cuda/graph_replayer.h"
+#include "kernels/cuda/graph_cache.h"
 
 #include <utility>
 
@@ -8,11 +8,11 @@
 
 namespace kvec::kernels::cuda {
 
-GraphReplayer::~GraphReplayer() {
+GraphCache::~GraphCache() {
   for (auto& [key, entry] : entries_) Drop(entry);
 }
 
-int GraphReplayer::PaddedRows(int num_rows) const {
+int GraphCache::PaddedRows(int num_rows) {
   constexpr int kLargestPower = 64;
   if (num_rows > kLargestPower) {
     return (num_rows + kLargestPower - 1) / kLargestPower * kLargestPower;
@@ -22,11 +22,8 @@ int GraphReplayer::PaddedRows(int num_rows) const {
   return padded;
 }
 
-absl::Status GraphReplayer::Run(const Key& key, absl::FunctionRef<absl::Status()> work) {
-  const bool is_layers = key.part == Key::Part::kLayers;
-  const auto [found, is_new] = entries_.try_emplace({key.part, key.first_row, key.num_rows,
-                                                     is_layers ? tables_.max_decode_entries() : 0,
-                                                     is_layers ? tables_.num_kept_rows() : 0});
+absl::Status GraphCache::Run(const Key& key, absl::FunctionRef<absl::Status()> work) {
+  const auto [found, is_new] = entries_.try_emplace(key);
   Entry& entry = found->second;
   if (!use_graphs_ || is_new || !entry.can_be_captured) {
     ++counts_.runs;
@@ -52,7 +49,7 @@ absl::Status GraphReplayer::Run(const Key& key, absl::FunctionRef<absl::Status()
   return ToStatus(cudaGraphLaunch(entry.graph, stream_), "graph");
 }
 
-cudaGraphExec_t GraphReplayer::Capture(absl::FunctionRef<absl::Status()> work) {
+cudaGraphExec_t GraphCache::Capture(absl::FunctionRef<absl::Status()> work) {
   // Other threads' calls do not matter: they have streams of their own.
   if (cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal) != cudaSuccess) {
     (void)cudaGetLastError();
@@ -68,13 +65,13 @@ cudaGraphExec_t GraphReplayer::Capture(absl::FunctionRef<absl::Status()> work) {
   return error == cudaSuccess ? executable : nullptr;
 }
 
-void GraphReplayer::Drop(Entry& entry) {
+void GraphCache::Drop(Entry& entry) {
   if (entry.graph == nullptr) return;
   (void)cudaGraphExecDestroy(std::exchange(entry.graph, nullptr));
   --num_graphs_;
 }
 
-void GraphReplayer::DropLeastUsed() {
+void GraphCache::DropLeastUsed() {
   Entry* least = nullptr;
   for (auto& [key, entry] : entries_) {
     const bool is_less = least == nullptr || entry.last_use < least->last_use;
