@@ -12,6 +12,7 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kPieceBytes = 16;
 constexpr int kPiecesPerThread = 4;
+constexpr int kSlicePieces = 8;  // of each entry, that a block moves: 128 bytes
 
 constexpr int kScalePieces = 2 * kPageTokens * static_cast<int>(sizeof(__half)) / kPieceBytes;
 
@@ -19,7 +20,7 @@ constexpr int kScalePieces = 2 * kPageTokens * static_cast<int>(sizeof(__half)) 
 template <bool kScaled>
 class Pieces {
  public:
-  __device__ explicit Pieces(const KvPages& kv)
+  __host__ __device__ explicit Pieces(const KvPages& kv)
       : pieces_(static_cast<uint4*>(kv.pages)),
         per_row_(kv.head_dim *
                  (kScaled                   ? 1
@@ -28,7 +29,7 @@ class Pieces {
                  kPieceBytes) {}
 
   // Of an entry's numbers: its key's, then its value's.
-  __device__ int per_entry() const { return 2 * per_row_; }
+  __host__ __device__ int per_entry() const { return 2 * per_row_; }
   __device__ int per_page() const {
     return kPageTokens * per_entry() + (kScaled ? kScalePieces : 0);
   }
@@ -81,9 +82,10 @@ struct EntryRest {
   }
 };
 
-// A block per head. Pieces are numbered by their place to write to. Entries only ever move forward,
-// so that a place is read at a number no higher than that of its being written: in each round all
-// threads read before any writes.
+// Grid [heads, slices]: a block moves the same pieces of all entries of a head, which no other
+// block reads or writes. They are numbered by their place to write to. Entries only ever move
+// forward, so that a place is read at a number no higher than that of its being written: in each
+// round all threads read before any writes.
 template <bool kScaled>
 __global__ void __launch_bounds__(kThreads)
     GatherEntriesKernel(const GatherTask* tasks, const int32_t* words, KvPages kv) {
@@ -92,8 +94,9 @@ __global__ void __launch_bounds__(kThreads)
   const int32_t* const kept = words + task.first_kept;
   const int32_t* const to_pages = words + task.first_to_page;
   const Pieces<kScaled> pieces(kv);
-  const int per_entry = pieces.per_entry();
-  const int num_pieces = task.num_kept * per_entry;
+  const int first_piece = static_cast<int>(blockIdx.y) * kSlicePieces;
+  const int width = min(kSlicePieces, pieces.per_entry() - first_piece);
+  const int num_pieces = task.num_kept * width;
   for (int begin = 0; begin < num_pieces; begin += kThreads * kPiecesPerThread) {
     uint4 moved[kPiecesPerThread] = {};
     EntryRest<kScaled> rests[kPiecesPerThread] = {};
@@ -101,20 +104,22 @@ __global__ void __launch_bounds__(kThreads)
     for (int i = 0; i < kPiecesPerThread; ++i) {
       const int number = begin + i * kThreads + static_cast<int>(threadIdx.x);
       if (number >= num_pieces) continue;
-      const int entry = kept[number / per_entry];
+      const int entry = kept[number / width];
+      const int piece = first_piece + number % width;
       const int32_t page = pages[entry / kPageTokens];
-      moved[i] = pieces.At(page, entry % kPageTokens, number % per_entry);
-      if (number % per_entry == 0) rests[i].Read(kv, pieces, page, entry % kPageTokens);
+      moved[i] = pieces.At(page, entry % kPageTokens, piece);
+      if (piece == 0) rests[i].Read(kv, pieces, page, entry % kPageTokens);
     }
     __syncthreads();
 #pragma unroll
     for (int i = 0; i < kPiecesPerThread; ++i) {
       const int number = begin + i * kThreads + static_cast<int>(threadIdx.x);
       if (number >= num_pieces) continue;
-      const int place = number / per_entry;
+      const int place = number / width;
+      const int piece = first_piece + number % width;
       const int32_t page = to_pages[place / kPageTokens];
-      pieces.At(page, place % kPageTokens, number % per_entry) = moved[i];
-      if (number % per_entry == 0) rests[i].Write(kv, pieces, page, place % kPageTokens);
+      pieces.At(page, place % kPageTokens, piece) = moved[i];
+      if (piece == 0) rests[i].Write(kv, pieces, page, place % kPageTokens);
     }
     __syncthreads();
   }
@@ -140,9 +145,14 @@ __global__ void __launch_bounds__(kThreads)
 
 cudaError_t GatherEntries(cudaStream_t stream, const GatherTask* tasks, int num_tasks,
                           const int32_t* words, const KvPages& kv) {
-  const auto kernel =
-      kv.type == KvType::kInt8 ? GatherEntriesKernel<true> : GatherEntriesKernel<false>;
-  return Launch(stream, {static_cast<unsigned>(num_tasks), kThreads}, kernel, tasks, words, kv);
+  const auto launch = [&](auto kernel, int per_entry) {
+    const dim3 grid(static_cast<unsigned>(num_tasks),
+                    static_cast<unsigned>(DivideUp(per_entry, kSlicePieces)));
+    return Launch(stream, {grid, kThreads}, kernel, tasks, words, kv);
+  };
+  return kv.type == KvType::kInt8
+             ? launch(GatherEntriesKernel<true>, Pieces<true>(kv).per_entry())
+             : launch(GatherEntriesKernel<false>, Pieces<false>(kv).per_entry());
 }
 
 cudaError_t CopyPages(cudaStream_t stream, const int32_t* from, const int32_t* to, int num_pages,

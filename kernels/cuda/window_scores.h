@@ -35,7 +35,8 @@ struct WindowScoreArguments {
 size_t WindowWorkspaceFloats(const HeadShape& shape, int num_queries, int max_entries);
 
 // Two passes over the keys: the softmax's maxima and sums first, then the probabilities, which are
-// reduced as they arise. Nothing of the size queries × entries is kept.
+// reduced as they arise. Nothing of the size queries × entries is kept. A row's bits depend on its
+// own query and keys alone.
 cudaError_t WindowScores(cudaStream_t stream, const WindowScoreArguments& arguments);
 
 }  // namespace kvec::kernels::cuda

@@ -45,6 +45,7 @@ PRODUCT_SHARE = 0.85   # the same of cuBLASLt with one row
 KERNEL_FLOOR = 2e-6    # no kernel takes less, however little it does
 LAUNCH = 2.5e-6        # of the host's time
 GAP, GRAPH_GAP = 1.0e-6, 0.5e-6  # between kernels of a stream, and of a graph
+SCORE_END = 15         # instructions of a score and pass: scaling, what is visible, exponent, sum
 ROUND_TRIP = 1.5e-6    # a read through a page table and the write that waits for it
 PREFILL_SHARE = 0.5    # of the dense peak, of the whole prefill that an eviction is compared with
 
@@ -53,7 +54,10 @@ SPLIT_ENTRIES = 256    # decode_attention.h
 SCORING_QUERIES = 8    # kvec.cc
 ROWS, ENTRIES, WARP_ROWS, HEAD_DIM = 128, 64, 32, 128  # tensor_prefill.cu
 PREFILL_REGISTERS = 255
+SCORE_QUERIES, SCORE_ENTRIES = 8, 4  # window_scores.cu, that a thread scores at once
+SCORE_STEP = 8               # numbers of a dot product between its loads
 GATHER_BYTES = 256 * 4 * 16  # that a block of gather_entries.cu moves at once
+GATHER_SLICE = 8 * 16        # bytes of each entry that are one block's
 
 SEQUENCES, DEPTH = 8, 8192
 PROMPT = 32768
@@ -137,11 +141,22 @@ def score_bytes(model, tokens):
     return tokens * model.layer_kv_bytes() * 3 / 2
 
 
+def score_step():
+    """(multiply-adds, instructions, bytes loaded) of a thread of window_scores.cu, for SCORE_STEP numbers:
+    entries in 16 bits, to be widened, queries in float32, in loads of 16 bytes."""
+    products = SCORE_QUERIES * SCORE_ENTRIES * SCORE_STEP
+    loaded = SCORE_ENTRIES * SCORE_STEP * 2 + SCORE_QUERIES * SCORE_STEP * 4
+    return products, products + SCORE_ENTRIES * SCORE_STEP + loaded // 16, loaded
+
+
 def score_time(card, model, tokens):
-    """Both passes of window_scores.cu load key and query for each multiply-add, four bytes a lane."""
-    products = 2 * model.num_heads * SCORING_QUERIES * tokens * model.head_dim
-    loads = 2 * products * 4 / (SHARED_BYTES_PER_CYCLE * card.multiprocessors * card.clock)
-    return max(loads, score_bytes(model, tokens) / (MEMORY_SHARE * card.memory)) + 4 * GAP
+    """Both passes: instructions, or loads from shared memory as if no two lanes ever shared one, or bytes."""
+    scores = 2 * model.num_heads * SCORING_QUERIES * tokens
+    steps = scores * model.head_dim / score_step()[0]
+    instructions = steps * score_step()[1] + scores * SCORE_END
+    clocks = max(instructions / (SCHEDULERS * LANES), steps * score_step()[2] / SHARED_BYTES_PER_CYCLE)
+    return max(clocks / (card.multiprocessors * card.clock),
+               score_bytes(model, tokens) / (MEMORY_SHARE * card.memory)) + 5 * GAP
 
 
 def choice_time(card, model, tokens):
@@ -156,9 +171,8 @@ def gather_bytes(model):
 
 
 def gather_time(card, model):
-    """A block per head, which waits for each of its rounds."""
-    of_head = BUDGET * model.layer_kv_bytes() / model.num_kv_heads
-    rounds = of_head / GATHER_BYTES
+    """A block for each slice of a head, which waits for each of its rounds."""
+    rounds = BUDGET * GATHER_SLICE / GATHER_BYTES
     return max(rounds * ROUND_TRIP, gather_bytes(model) / (MEMORY_SHARE * card.memory))
 
 
@@ -340,12 +354,13 @@ that of `docs/cost_model.md`. The prefill that all is compared with runs at {pre
 
 {eviction}
 
-- Scores are not bound by memory. Each multiply-add loads a key from shared memory and a query from the cache: the
-  load units are what takes so long. With queries in registers, or on tensor cores, they would come close to the bytes.
+- Scores are float32 on the ordinary cores. A thread has {score_queries} queries and {score_entries} entries at a time, so that {score_products} multiply-adds
+  take {score_loads} loads: {score_instructions} instructions. These bind, or the loads, {score_load_bytes:.2f} bytes of a multiply-add, if no two
+  lanes share one: about the same time. Tensor cores would need scores in fewer bits, and keep other entries.
 - The choice runs in one block, because a head's scores depend on what the heads before have taken: one
   multiprocessor works, the others wait.
-- Compaction has a block per head, so {kv_heads} blocks: it waits for round trips, not for bytes.
-- All of it is below 5 % of the prefill. Faster cards shorten the prefill more than the choice, whose share grows.
+- Compaction has a block for every {slice_bytes} bytes of an entry, {gather_blocks} blocks: it waits for round trips, not for bytes.
+- All of it is below 3 % of the prefill. Faster cards shorten the prefill more than the choice, whose share grows.
 
 ## A Step of decode, one sequence
 
@@ -384,7 +399,11 @@ def page():
         prompt=PROMPT, layers=LLAMA_8B.num_layers, budget=BUDGET, queries=SCORING_QUERIES,
         score_mb=mb(score_bytes(LLAMA_8B, PROMPT)),
         gather_mb=mb(gather_bytes(LLAMA_8B)), prefill_share=percent(PREFILL_SHARE),
-        eviction=eviction_table(), kv_heads=LLAMA_8B.num_kv_heads,
+        eviction=eviction_table(), score_queries=SCORE_QUERIES, score_entries=SCORE_ENTRIES,
+        score_products=score_step()[0], score_instructions=score_step()[1],
+        score_loads=score_step()[2] // 16, score_load_bytes=score_step()[2] / score_step()[0],
+        slice_bytes=GATHER_SLICE,
+        gather_blocks=LLAMA_8B.layer_kv_bytes() // GATHER_SLICE,
         weights=weights / 1e9, kv_small=f"{small_cache / 1e9:.1f}",
         kv_large=f"{step_bytes(LLAMA_8B, 8192)[1] / 1e9:.1f}", launches=step_launches(LLAMA_8B),
         per_layer=NUM_LAUNCHES, products=NUM_PRODUCTS, others=HEAD_LAUNCHES + OTHER_LAUNCHES,

@@ -34,6 +34,14 @@ class GpuRooflineTest(unittest.TestCase):
         gather = "kernels/cuda/gather_entries.cu"
         self.assertEqual(int(constant(gather, "kThreads")) * int(constant(gather, "kPiecesPerThread"))
                          * int(constant(gather, "kPieceBytes")), gpu_roofline.GATHER_BYTES)
+        self.assertEqual(int(constant(gather, "kSlicePieces")) * int(constant(gather, "kPieceBytes")),
+                         gpu_roofline.GATHER_SLICE)
+        scores = "kernels/cuda/window_scores.cu"
+        self.assertEqual(int(constant(scores, "kQueries")), gpu_roofline.SCORE_QUERIES)
+        self.assertEqual(constant(scores, "kThreadEntries"),
+                         f"sizeof(Stored) == 4 ? 2 : {gpu_roofline.SCORE_ENTRIES}")
+        self.assertEqual(constant(scores, "kStep"),
+                         f"sizeof(Stored) == 4 ? 4 : {gpu_roofline.SCORE_STEP}")
 
     def test_registers_are_those_that_the_compiler_reports(self):
         report = (ROOT / "docs" / "cuda_kernels.md").read_text(encoding="utf-8")
@@ -84,6 +92,14 @@ class GpuRooflineTest(unittest.TestCase):
     def test_an_eviction_moves_keys_twice_and_values_once(self):
         self.assertEqual(gpu_roofline.score_bytes(LLAMA_8B, 1000), 1000 * 3 * 8 * 128 * 2)
         self.assertEqual(gpu_roofline.gather_bytes(LLAMA_8B), 2 * 1024 * 2 * 8 * 128 * 2)
+
+    def test_what_a_thread_of_window_scores_does(self):
+        # 8 queries and 4 entries, 8 numbers: each entry's are a load of 16 bytes and 8 conversions,
+        # each query's two such loads.
+        self.assertEqual(gpu_roofline.score_step(), (256, 256 + 32 + 4 + 16, 4 * 16 + 8 * 32))
+        for card in CARDS:
+            self.assertLess(gpu_roofline.score_bytes(LLAMA_8B, 32768) / card.memory,
+                            gpu_roofline.score_time(card, LLAMA_8B, 32768))
 
     def test_the_page_is_what_the_model_says(self):
         path = ROOT / "docs" / "gpu_roofline.md"

@@ -27,6 +27,8 @@ constexpr ScoreCase kShapes[] = {
      KvType::kBF16},
     {{.num_heads = 4, .num_kv_heads = 2, .head_dim = 80, .group_size = 2}, KvType::kInt8},
     {{.num_heads = 3, .num_kv_heads = 1, .head_dim = 128, .group_size = 3}, KvType::kInt8},
+    {{.num_heads = 7, .num_kv_heads = 1, .head_dim = 72, .group_size = 7}, KvType::kBF16},
+    {{.num_heads = 2, .num_kv_heads = 1, .head_dim = 256, .group_size = 2}, KvType::kF32},
 };
 
 // Heads that hold different numbers of entries, and a ring of queries that begins in its middle.
@@ -171,6 +173,16 @@ TEST_P(CudaWindowScoresTest, MatchesDoublePrecision) {
   for (const ScoreCase& c : kShapes) {
     for (int num_entries : {17, 97}) {
       WindowScoresFixture(c, num_entries, 8, stream_).RunAndCheck({8, 3}, 5);
+    }
+  }
+}
+
+// Sizes beside those of tiles and of what a thread scores at once.
+TEST_P(CudaWindowScoresTest, TakesAnyNumberOfEntriesQueriesAndWindows) {
+  for (const ScoreCase& c : {kShapes[1], kShapes[3], kShapes[4], kShapes[6], kShapes[7]}) {
+    for (const int num_queries : {7, 33}) {
+      WindowScoresFixture(c, 129 + 8 * num_queries, num_queries, stream_)
+          .RunAndCheck({num_queries, 1, 5}, num_queries - 1);
     }
   }
 }
