@@ -17,10 +17,6 @@
 namespace kvec::kernels::cuda {
 namespace {
 
-__device__ bool HasBit(const uint32_t* words, int t) {
-  return (words[t / 32] >> (t % 32) & 1) != 0;
-}
-
 // One head's choice, by all threads of the block.
 class HeadChoice {
  public:

@@ -25,7 +25,7 @@ struct ChooseArguments {
   int num_candidates = 0;            // n
   const int32_t* budgets = nullptr;  // [num_kv_heads], 0 … n; null: uniform_budget each
   int uniform_budget = 0;
-  // See kernels::ChoiceRules.
+  // See kernels::CoverageRules.
   double taken_factor = 1;
   double reserved_share = 0;
   int reserved_from = 0;

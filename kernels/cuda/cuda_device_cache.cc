@@ -71,7 +71,7 @@ WindowScoreArguments ArgumentsOf(const HeadShape& shape, const WindowScoreReques
   }
   arguments.stride = request.stride;
   arguments.num_windows = static_cast<int>(request.windows.size());
-  arguments.focus_window = request.maxima == nullptr ? 0 : request.focus_window;
+  arguments.focus_window = request.focus_window;
   return arguments;
 }
 

@@ -1,97 +1,24 @@
 #include "kernels/cuda/cuda_entry_chooser.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
+#include <variant>
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "kernels/cuda/choice_checks.h"
 #include "kernels/cuda/choose_entries.h"
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/head_budgets.h"
+#include "kernels/cuda/pool_scores.h"
+#include "kernels/cuda/score_rows.h"
 #include "kernels/cuda/score_spans.h"
 #include "kernels/cuda/window_scores.h"
 
 namespace kvec::kernels::cuda {
 namespace {
-
-// Decayed maxima end at kMaxDecayTokens only if they have shrunk to nothing there.
-constexpr float kMaxDecay = 0.9f;
-constexpr float kMaxTieBreak = 0.1f;
-
-absl::Status CheckRules(const ChoiceRules& rules) {
-  const bool has_factor =
-      rules.taken_factor == 0 || (rules.taken_factor >= kMinTakenFactor && rules.taken_factor <= 1);
-  if (rules.decay >= 0 && rules.decay <= kMaxDecay && rules.tie_break >= 0 &&
-      rules.tie_break <= kMaxTieBreak && rules.span_floor >= 0 && has_factor &&
-      rules.reserved_share >= 0 && rules.reserved_share <= 1 && rules.reserved_from >= 0 &&
-      rules.sure_share >= 0 && rules.sure_share <= 1) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat("choice: decay ", rules.decay, ", tie_break ", rules.tie_break, ", span_floor ",
-                   rules.span_floor, ", taken_factor ", rules.taken_factor, ", reserved_share ",
-                   rules.reserved_share, ", reserved_from ", rules.reserved_from, ", sure_share ",
-                   rules.sure_share));
-}
-
-absl::Status CheckSpans(absl::Span<const int32_t> span_begins, int num_candidates) {
-  for (int t = 0; t < num_candidates; ++t) {
-    const int32_t begin = span_begins[static_cast<size_t>(t)];
-    if (begin >= 0 && begin <= t && t - begin < kMaxSpanTokens) continue;
-    return absl::InvalidArgumentError(absl::StrCat("choice: span of token ", t, " begins at ",
-                                                   begin, ", of up to ", kMaxSpanTokens,
-                                                   " tokens"));
-  }
-  return absl::OkStatus();
-}
-
-// G, of all ranks.
-int NumKvHeads(const ChoicePlan& plan) {
-  int num_kv_heads = 0;
-  for (const KvHeadRange& range : plan.ranks) {
-    num_kv_heads = std::max(num_kv_heads, range.first + range.count);
-  }
-  return num_kv_heads;
-}
-
-absl::Status CheckPlan(const ChoicePlan& plan) {
-  const auto n = static_cast<size_t>(plan.num_candidates);
-  if (plan.num_candidates < 1 || plan.rules.span_begins.size() < n ||
-      plan.layers_selecting.size() != n) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "choice: ", plan.num_candidates, " candidates, ", plan.rules.span_begins.size(),
-        " span_begins, ", plan.layers_selecting.size(), " layers_selecting"));
-  }
-  const bool has_rank = plan.rank >= 0 && static_cast<size_t>(plan.rank) < plan.ranks.size();
-  const int own_kv_heads = has_rank ? plan.ranks[static_cast<size_t>(plan.rank)].count : 0;
-  const int num_kv_heads = NumKvHeads(plan);
-  if (own_kv_heads < 1 || own_kv_heads != plan.shape.num_kv_heads ||
-      num_kv_heads > kMaxChosenHeads) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("choice: rank ", plan.rank, " of ", plan.ranks.size(), " with ", own_kv_heads,
-                     " KV heads, not ", plan.shape.num_kv_heads, ", of ", num_kv_heads,
-                     ", which may be ", kMaxChosenHeads));
-  }
-  for (const int budget : plan.layer_budgets) {
-    if (budget < 0) return absl::InvalidArgumentError(absl::StrCat("choice: budget ", budget));
-  }
-  KVEC_RETURN_IF_ERROR(CheckRules(plan.rules));
-  return CheckSpans(plan.rules.span_begins, plan.num_candidates);
-}
-
-// [ranks, rows]: the KV head of each row of the ranks' weights; -1: the rank has fewer.
-std::vector<int32_t> RowsOf(absl::Span<const KvHeadRange> ranks) {
-  int rows_per_rank = 0;
-  for (const KvHeadRange& range : ranks) rows_per_rank = std::max(rows_per_rank, range.count);
-  std::vector<int32_t> kv_heads;
-  for (const KvHeadRange& range : ranks) {
-    for (int i = 0; i < rows_per_rank; ++i) {
-      kv_heads.push_back(i < range.count ? range.first + i : -1);
-    }
-  }
-  return kv_heads;
-}
 
 // Arrays one behind the other; of null, only their bytes.
 class Carver {
@@ -157,19 +84,30 @@ absl::Status CudaEntryChooser::Wait(cudaStream_t stream, cudaEvent_t event) {
 size_t CudaEntryChooser::LayOutRoom(uint8_t* begin) {
   const auto heads = static_cast<size_t>(num_kv_heads_);
   const auto candidates = static_cast<size_t>(n());
+  const auto focus_window = static_cast<size_t>(focus_window_);
   Carver carver(begin);
   for (ScoredLayer& layer : scored_layers_) {
-    layer.means = carver.Take<float>(static_cast<size_t>(shape_.num_heads) * candidates);
+    layer.means =
+        carver.Take<float>(static_cast<size_t>(num_windows_ * shape_.num_heads) * candidates);
     layer.scores = carver.Take<float>(heads * candidates);
+    layer.focus = focus_window_ == 0 ? nullptr : carver.Take<float>(candidates);
     layer.budgets = carver.Take<int32_t>(heads);
   }
-  room_.weights = carver.Take<float>(kv_heads_.size() * candidates);
-  room_.joined = num_ranks_ == 1 ? room_.weights : carver.Take<float>(heads * candidates);
+  room_.weights = carver.Take<float>(rows_.joined_by.size() * candidates);
+  room_.joined = num_ranks_ == 1
+                     ? room_.weights
+                     : carver.Take<float>(static_cast<size_t>(rows_.num_joined) * candidates);
+  room_.maxima =
+      carver.Take<float>(static_cast<size_t>(shape_.num_kv_heads) * focus_window * candidates);
+  room_.deviations = carver.Take<float>(heads);
   room_.budget_workspace = carver.Take<uint8_t>(HeadBudgetWorkspaceBytes(num_kv_heads_));
   room_.kept_words = carver.Take<uint32_t>(heads * BitmapWords(n()));
+  room_.forced_words = carver.Take<uint32_t>(heads * BitmapWords(n()));
   room_.taken_words = carver.Take<uint32_t>(BitmapWords(n()));
+  room_.raises = focus_window_ == 0 ? nullptr : carver.Take<double>(candidates);
   room_.span_begins = carver.Take<int32_t>(candidates);
-  room_.kv_heads = carver.Take<int32_t>(kv_heads_.size());
+  room_.joined_by = carver.Take<int32_t>(rows_.joined_by.size());
+  room_.own_rows = carver.Take<RowRun>(rows_.own.size());
   return carver.bytes();
 }
 
@@ -185,28 +123,43 @@ absl::Status CudaEntryChooser::ReserveRoom() {
 // The uploader's copies do not outlive the layers' own uploads.
 template <typename T>
 absl::Status CudaEntryChooser::UploadArray(absl::Span<const T> array, T* to) {
+  if (array.empty()) return absl::OkStatus();
   KVEC_ASSIGN_OR_RETURN(const T* const uploaded, device_.uploader().Upload(array));
   return ToStatus(cudaMemcpyAsync(to, uploaded, array.size() * sizeof(T), cudaMemcpyDeviceToDevice,
                                   device_.stream()),
                   "choice");
 }
 
+absl::Status CudaEntryChooser::UploadPlan(const ChoicePlan& plan) {
+  if (const auto* const spans = std::get_if<SpanRules>(&plan.rules.score)) {
+    KVEC_RETURN_IF_ERROR(
+        UploadArray(spans->span_begins.first(static_cast<size_t>(n())), room_.span_begins));
+  }
+  KVEC_RETURN_IF_ERROR(UploadArray(plan.layers_selecting, results_.layers_selecting));
+  KVEC_RETURN_IF_ERROR(UploadArray(absl::MakeConstSpan(rows_.own), room_.own_rows));
+  return UploadArray(absl::MakeConstSpan(rows_.joined_by), room_.joined_by);
+}
+
 absl::Status CudaEntryChooser::Begin(const ChoicePlan& plan) {
   KVEC_RETURN_IF_ERROR(CheckPlan(plan));
   rules_ = plan.rules;
-  rules_.span_begins = {};
+  if (auto* const spans = std::get_if<SpanRules>(&rules_.score)) spans->span_begins = {};
   shape_ = plan.shape;
+  rows_ = ChoiceRows(plan);
   num_ranks_ = static_cast<int>(plan.ranks.size());
   rank_ = plan.rank;
-  first_kv_head_ = plan.ranks[static_cast<size_t>(plan.rank)].first;
+  first_kv_head_ = plan.ranks[static_cast<size_t>(plan.rank)].first_kv_head;
   num_kv_heads_ = NumKvHeads(plan);
-  kv_heads_ = RowsOf(plan.ranks);
   num_candidates_ = plan.num_candidates;
+  num_windows_ = plan.num_windows;
+  focus_window_ = plan.focus_window;
+  num_layers_before_ = plan.num_layers_before;
   layer_budgets_.clear();
   kept_begins_.assign(1, 0);
   const int64_t all = int64_t{num_kv_heads_} * n();
   for (const int budget : plan.layer_budgets) {
-    const int64_t wanted = rules_.adaptive_heads ? budget : budget / num_kv_heads_ * num_kv_heads_;
+    const int64_t wanted =
+        rules_.sure_share.has_value() ? budget : budget / num_kv_heads_ * num_kv_heads_;
     layer_budgets_.push_back(static_cast<int>(std::min(wanted, all)));
     kept_begins_.push_back(kept_begins_.back() + static_cast<size_t>(layer_budgets_.back()));
   }
@@ -217,51 +170,67 @@ absl::Status CudaEntryChooser::Begin(const ChoicePlan& plan) {
   for (const ScoredLayer& layer : scored_layers_) {
     KVEC_RETURN_IF_ERROR(Wait(device_.stream(), layer.chosen));
   }
-  KVEC_RETURN_IF_ERROR(
-      UploadArray(plan.rules.span_begins.first(static_cast<size_t>(n())), room_.span_begins));
-  KVEC_RETURN_IF_ERROR(UploadArray(plan.layers_selecting, results_.layers_selecting));
-  return UploadArray(absl::MakeConstSpan(kv_heads_), room_.kv_heads);
+  return UploadPlan(plan);
 }
 
 absl::Status CudaEntryChooser::CheckWindow(const WindowScoreRequest& window) const {
   const auto holds_candidates = [this](const HeadPages& head) { return head.num_entries >= n(); };
   const auto has_candidates = [this](int32_t candidates) { return candidates == n(); };
-  if (next_layer_ < num_layers() && window.windows.size() == 1 && window.maxima == nullptr &&
-      window.stride == n() &&
+  if (next_layer_ < num_layers() && static_cast<int>(window.windows.size()) == num_windows_ &&
+      window.focus_window == focus_window_ && window.stride == n() &&
       std::all_of(window.heads.begin(), window.heads.end(), holds_candidates) &&
       std::all_of(window.num_candidates.begin(), window.num_candidates.end(), has_candidates)) {
     return absl::OkStatus();
   }
   return absl::InternalError(absl::StrCat("choice: layer ", next_layer_, " of ", num_layers(), ", ",
-                                          window.windows.size(), " windows, rows of ",
-                                          window.stride, " candidates, not ", n()));
+                                          window.windows.size(), " windows and a focus window of ",
+                                          window.focus_window, ", rows of ", window.stride,
+                                          " candidates, not ", n()));
+}
+
+absl::Status CudaEntryChooser::QueueWindow(const WindowScoreRequest& window, const KvArena& arena) {
+  int max_entries = 0;
+  for (const HeadPages& head : window.heads) max_entries = std::max(max_entries, head.num_entries);
+  KVEC_ASSIGN_OR_RETURN(float* const workspace,
+                        window_workspace_.Reserve<float>(
+                            WindowWorkspaceFloats(shape_, window.num_queries, max_entries)));
+  return device_.QueueWindowScores(shape_, window, arena, scored_layer().means,
+                                   focus_window_ == 0 ? nullptr : room_.maxima, workspace);
 }
 
 absl::Status CudaEntryChooser::WeighOwn(const WindowScoreRequest& window, const KvArena& arena,
                                         float* weights) {
   std::vector<HeadPages> candidates(window.heads.begin(), window.heads.end());
-  int max_entries = 0;
-  for (HeadPages& head : candidates) {
-    max_entries = std::max(max_entries, head.num_entries);
-    head.num_entries = n();
-  }
-  KVEC_ASSIGN_OR_RETURN(float* const workspace,
-                        window_workspace_.Reserve<float>(
-                            WindowWorkspaceFloats(shape_, window.num_queries, max_entries)));
-  KVEC_RETURN_IF_ERROR(
-      device_.QueueWindowScores(shape_, window, arena, scored_layer().means, nullptr, workspace));
+  for (HeadPages& head : candidates) head.num_entries = n();
   KVEC_RETURN_IF_ERROR(device_.QueueValueNorms(candidates, n(), arena, weights));
   return ToStatus(WeighCandidates(device_.stream(), shape_, scored_layer().means, n(), weights),
                   "weighing candidates");
+}
+
+absl::Status CudaEntryChooser::WriteOwnRows(const WindowScoreRequest& window, const KvArena& arena,
+                                            float* rows) {
+  const int num_own = static_cast<int>(rows_.own.size());
+  if (std::holds_alternative<SpanRules>(rules_.score)) {
+    KVEC_RETURN_IF_ERROR(WeighOwn(window, arena, rows));
+  } else if (num_own > 0) {
+    KVEC_RETURN_IF_ERROR(ToStatus(
+        SumRows(device_.stream(), scored_layer().means, room_.own_rows, num_own, n(), rows),
+        "summing means"));
+  }
+  if (focus_window_ == 0) return absl::OkStatus();
+  return ToStatus(LargestRows(device_.stream(), room_.maxima, shape_.num_kv_heads, focus_window_,
+                              n(), rows + static_cast<size_t>(num_own) * static_cast<size_t>(n())),
+                  "joining maxima");
 }
 
 absl::StatusOr<RankWeights> CudaEntryChooser::ScoreLayer(const WindowScoreRequest& window,
                                                          const KvArena& arena) {
   KVEC_RETURN_IF_ERROR(CheckWindow(window));
   KVEC_RETURN_IF_ERROR(Wait(device_.stream(), scored_layer().chosen));
-  const size_t rank_floats = static_cast<size_t>(rows_per_rank()) * static_cast<size_t>(n());
+  const size_t rank_floats = static_cast<size_t>(rows_.rows_per_rank) * static_cast<size_t>(n());
   float* const own = room_.weights + static_cast<size_t>(rank_) * rank_floats;
-  KVEC_RETURN_IF_ERROR(WeighOwn(window, arena, own));
+  KVEC_RETURN_IF_ERROR(QueueWindow(window, arena));
+  KVEC_RETURN_IF_ERROR(WriteOwnRows(window, arena, own));
   const auto bytes = [](float* floats, size_t count) {
     return absl::MakeSpan(reinterpret_cast<uint8_t*>(floats), count * sizeof(float));
   };
@@ -269,27 +238,65 @@ absl::StatusOr<RankWeights> CudaEntryChooser::ScoreLayer(const WindowScoreReques
                      bytes(room_.weights, rank_floats * static_cast<size_t>(num_ranks_))};
 }
 
+cudaError_t CudaEntryChooser::Score(const SpanRules& rules) {
+  return ScoreSpans(device_.stream(), {.num_kv_heads = num_kv_heads_,
+                                       .num_candidates = n(),
+                                       .weights = room_.joined,
+                                       .span_begins = room_.span_begins,
+                                       .span_floor = rules.span_floor,
+                                       .tie_break = rules.tie_break,
+                                       .decay = rules.decay,
+                                       .scores = scored_layer().scores});
+}
+
+cudaError_t CudaEntryChooser::Score(const PoolRules& rules) {
+  PoolArguments arguments{.sums = room_.joined,
+                          .num_kv_heads = num_kv_heads_,
+                          .num_candidates = n(),
+                          .group_size = shape_.group_size,
+                          .radius = rules.radius,
+                          .scores = scored_layer().scores};
+  cudaError_t error = PoolScores(device_.stream(), arguments);
+  if (error != cudaSuccess || rules.num_widened == 0) return error;
+  error = Deviations(device_.stream(), arguments.scores, num_kv_heads_, n(), room_.deviations);
+  if (error != cudaSuccess) return error;
+  arguments.sums += static_cast<size_t>(num_kv_heads_) * static_cast<size_t>(n());
+  arguments.deviations = room_.deviations;
+  arguments.num_widened = rules.num_widened;
+  return PoolScores(device_.stream(), arguments);
+}
+
+cudaError_t CudaEntryChooser::Score(const RecencyRules& rules) {
+  return ScoreByRecency(device_.stream(), num_kv_heads_, n(), rules.num_sinks,
+                        scored_layer().scores);
+}
+
 absl::Status CudaEntryChooser::ScoreCandidates() {
-  if (num_ranks_ > 1) {
-    KVEC_RETURN_IF_ERROR(ToStatus(JoinWeights(device_.stream(), room_.weights, room_.kv_heads,
-                                              num_rows(), num_kv_heads_, n(), room_.joined),
-                                  "joining weights"));
+  if (num_ranks_ > 1 && rows_.num_joined > 0) {
+    KVEC_RETURN_IF_ERROR(
+        ToStatus(JoinRows(device_.stream(), {.rows = room_.weights,
+                                             .joined_by = room_.joined_by,
+                                             .num_rows = static_cast<int>(rows_.joined_by.size()),
+                                             .num_candidates = n(),
+                                             .num_summed = rows_.num_summed,
+                                             .num_joined = rows_.num_joined,
+                                             .joined = room_.joined}),
+                 "joining weights"));
   }
-  return ToStatus(ScoreSpans(device_.stream(), {.num_kv_heads = num_kv_heads_,
-                                                .num_candidates = n(),
-                                                .weights = room_.joined,
-                                                .span_begins = room_.span_begins,
-                                                .span_floor = rules_.span_floor,
-                                                .tie_break = rules_.tie_break,
-                                                .decay = rules_.decay,
-                                                .scores = scored_layer().scores}),
-                  "scoring spans");
+  KVEC_RETURN_IF_ERROR(
+      ToStatus(std::visit([this](const auto& rules) { return Score(rules); }, rules_.score),
+               "scoring candidates"));
+  if (focus_window_ == 0) return absl::OkStatus();
+  const size_t focus_begin = static_cast<size_t>(rows_.num_joined - focus_window_);
+  return ToStatus(MeanFocus(device_.stream(), room_.joined + focus_begin * static_cast<size_t>(n()),
+                            focus_window_, n(), scored_layer().focus),
+                  "focus");
 }
 
 absl::Status CudaEntryChooser::ShareLayerBudget() {
   const int budget = layer_budgets_[next_layer_];
-  if (!rules_.adaptive_heads || budget == 0) return absl::OkStatus();
-  const int sure = static_cast<int>(rules_.sure_share * (budget / num_kv_heads_));
+  if (!rules_.sure_share.has_value() || budget == 0) return absl::OkStatus();
+  const int sure = static_cast<int>(*rules_.sure_share * (budget / num_kv_heads_));
   return ToStatus(ShareBudget(device_.stream(), {.scores = scored_layer().scores,
                                                  .num_kv_heads = num_kv_heads_,
                                                  .num_candidates = n(),
@@ -300,30 +307,64 @@ absl::Status CudaEntryChooser::ShareLayerBudget() {
                   "sharing a layer's budget");
 }
 
-absl::Status CudaEntryChooser::ChooseFromScores() {
-  const ScoredLayer& scored = scored_layer();
+TopEntriesArguments CudaEntryChooser::TopEntries() const {
+  const ScoredLayer& scored = scored_layers_[next_layer_ % scored_layers_.size()];
   const int budget = layer_budgets_[next_layer_];
-  const bool has_shares = rules_.adaptive_heads && budget > 0;
-  const size_t first_head = next_layer_ * static_cast<size_t>(num_kv_heads_);
-  const ChooseArguments arguments{.scores = scored.scores,
-                                  .num_kv_heads = num_kv_heads_,
-                                  .num_candidates = n(),
-                                  .budgets = has_shares ? scored.budgets : nullptr,
-                                  .uniform_budget = budget / num_kv_heads_,
-                                  .taken_factor = rules_.taken_factor,
-                                  .reserved_share = rules_.reserved_share,
-                                  .reserved_from = rules_.reserved_from,
-                                  .layers_selecting = results_.layers_selecting,
-                                  .kept_words = room_.kept_words,
-                                  .taken_words = room_.taken_words,
-                                  .counts = results_.counts + first_head,
-                                  .num_unique = results_.num_unique + next_layer_,
-                                  .kept = results_.kept + kept_begins_[next_layer_]};
-  KVEC_RETURN_IF_ERROR(ToStatus(ChooseEntries(choice_stream_, arguments), "choosing entries"));
+  const bool has_shares = rules_.sure_share.has_value() && budget > 0;
+  return {.scores = scored.scores,
+          .num_kv_heads = num_kv_heads_,
+          .num_candidates = n(),
+          .budgets = has_shares ? scored.budgets : nullptr,
+          .uniform_budget = budget / num_kv_heads_,
+          .layers_selecting = results_.layers_selecting,
+          .kept_words = room_.kept_words,
+          .counts = results_.counts + next_layer_ * static_cast<size_t>(num_kv_heads_),
+          .num_unique = results_.num_unique + next_layer_,
+          .kept = results_.kept + kept_begins_[next_layer_]};
+}
+
+cudaError_t CudaEntryChooser::Choose(const BestRules&) {
+  return KeepTopEntries(choice_stream_, TopEntries());
+}
+
+cudaError_t CudaEntryChooser::Choose(const CoverageRules& rules) {
+  const TopEntriesArguments top = TopEntries();
+  return ChooseEntries(choice_stream_, {.scores = top.scores,
+                                        .num_kv_heads = top.num_kv_heads,
+                                        .num_candidates = top.num_candidates,
+                                        .budgets = top.budgets,
+                                        .uniform_budget = top.uniform_budget,
+                                        .taken_factor = rules.taken_factor,
+                                        .reserved_share = rules.reserved_share,
+                                        .reserved_from = rules.reserved_from,
+                                        .layers_selecting = top.layers_selecting,
+                                        .kept_words = top.kept_words,
+                                        .taken_words = room_.taken_words,
+                                        .counts = top.counts,
+                                        .num_unique = top.num_unique,
+                                        .kept = top.kept});
+}
+
+cudaError_t CudaEntryChooser::Choose(const FocusRules& rules) {
+  TopEntriesArguments arguments = TopEntries();
+  arguments.focus = scored_layer().focus;
+  arguments.lambda = rules.lambda;
+  arguments.num_forced =
+      static_cast<int>(std::floor(rules.forced_share * arguments.uniform_budget));
+  arguments.num_layers_before = num_layers_before_ + static_cast<int>(next_layer_);
+  arguments.forced_words = room_.forced_words;
+  arguments.raises = room_.raises;
+  return KeepTopEntries(choice_stream_, arguments);
+}
+
+absl::Status CudaEntryChooser::ChooseFromScores() {
+  KVEC_RETURN_IF_ERROR(
+      ToStatus(std::visit([this](const auto& rules) { return Choose(rules); }, rules_.choice),
+               "choosing entries"));
   const uint32_t* const own_kept =
       room_.kept_words + static_cast<size_t>(first_kv_head_) * BitmapWords(n());
   return ToStatus(
-      SumLostAttention(choice_stream_, shape_, scored.means, n(), own_kept,
+      SumLostAttention(choice_stream_, shape_, scored_layer().means, n(), own_kept,
                        results_.lost + next_layer_ * static_cast<size_t>(shape_.num_heads)),
       "summing lost attention");
 }

@@ -11,20 +11,23 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "kernels/cuda/choice_rows.h"
 #include "kernels/cuda/cuda_buffer.h"
+#include "kernels/cuda/top_entries.h"
 #include "kernels/entry_chooser.h"
 
 namespace kvec::kernels::cuda {
 
 class CudaDevice;
 
-// The choice of `kvec` on a GPU: window scores, value norms and everything behind them are queued
-// for all layers; what they keep is downloaded at once. Owned by the device.
+// The choice of eviction policies on a GPU: window scores, value norms and everything behind them
+// are queued for all layers; what they keep is downloaded at once. Owned by the device.
 //
-// Heads choose one after the other, on one multiprocessor, so that this has a stream of its own:
-// beside it the device's stream scores the next layer. Layers share the memory that they are worked
-// on in, 8 (num_heads + 2 num_kv_heads) bytes per candidate and some; it grows to the longest
-// sequence's.
+// Where heads choose one after the other it is on one multiprocessor, so that this has a stream of
+// its own: beside it the device's stream scores the next layer. Layers share the memory that they
+// are worked on in; it grows to the longest sequence's. By `kvec` it is 8 (num_heads + 2
+// num_kv_heads) bytes per candidate and some; a second window takes 8 num_heads more, and a focus
+// window 4 (num_kv_heads + 1) for each of its queries.
 class CudaEntryChooser final : public EntryChooser {
  public:
   explicit CudaEntryChooser(CudaDevice& device) : device_(device) {}
@@ -41,21 +44,27 @@ class CudaEntryChooser final : public EntryChooser {
  private:
   // What the choice from a layer reads, while the next one is scored. In the GPU's memory.
   struct ScoredLayer {
-    float* means = nullptr;      // [this rank's num_heads, n]
+    float* means = nullptr;      // [num_windows, this rank's num_heads, n]
     float* scores = nullptr;     // [num_kv_heads, n]
+    float* focus = nullptr;      // [n]; null without a focus window
     int32_t* budgets = nullptr;  // [num_kv_heads]
     cudaEvent_t scored = nullptr;
     cudaEvent_t chosen = nullptr;  // it may be scored anew
   };
   // Arrays in the GPU's memory, of one layer after the other.
   struct LayerRoom {
-    float* weights = nullptr;  // [rows of all ranks, n]
-    float* joined = nullptr;   // [num_kv_heads, n]; of one rank, its weights
+    float* weights = nullptr;     // [rows of all ranks, n]
+    float* joined = nullptr;      // [num_joined, n]; of one rank, its weights
+    float* maxima = nullptr;      // [this rank's num_kv_heads, focus_window, n]
+    float* deviations = nullptr;  // [num_kv_heads]
     void* budget_workspace = nullptr;
-    uint32_t* kept_words = nullptr;   // [num_kv_heads, BitmapWords]
-    uint32_t* taken_words = nullptr;  // [BitmapWords]
-    int32_t* span_begins = nullptr;   // [n]
-    int32_t* kv_heads = nullptr;      // [rows of all ranks]: whose each is
+    uint32_t* kept_words = nullptr;    // [num_kv_heads, BitmapWords]
+    uint32_t* forced_words = nullptr;  // [num_kv_heads, BitmapWords]
+    uint32_t* taken_words = nullptr;   // [BitmapWords]
+    double* raises = nullptr;          // [n]; null without a focus window
+    int32_t* span_begins = nullptr;    // [n]
+    int32_t* joined_by = nullptr;      // as ChoiceRows
+    RowRun* own_rows = nullptr;        // ChoiceRows::own
   };
   // What the host gets, in one piece.
   struct Results {
@@ -68,9 +77,6 @@ class CudaEntryChooser final : public EntryChooser {
   };
 
   int n() const { return num_candidates_; }
-  int num_rows() const { return static_cast<int>(kv_heads_.size()); }
-  // All ranks have as many.
-  int rows_per_rank() const { return num_rows() / num_ranks_; }
   size_t num_layers() const { return layer_budgets_.size(); }
   // Results that begin at `begin`.
   Results ResultsAt(uint8_t* begin) const;
@@ -83,13 +89,24 @@ class CudaEntryChooser final : public EntryChooser {
   absl::Status Wait(cudaStream_t stream, cudaEvent_t event);
   template <typename T>
   absl::Status UploadArray(absl::Span<const T> array, T* to);
+  absl::Status UploadPlan(const ChoicePlan& plan);
   absl::Status CheckWindow(const WindowScoreRequest& window) const;
-  // Of this rank's rows of the weights.
+  // This rank's means, and its maxima.
+  absl::Status QueueWindow(const WindowScoreRequest& window, const KvArena& arena);
+  // This rank's rows of the weights.
+  absl::Status WriteOwnRows(const WindowScoreRequest& window, const KvArena& arena, float* rows);
   absl::Status WeighOwn(const WindowScoreRequest& window, const KvArena& arena, float* weights);
   // P out of all ranks' weights.
   absl::Status ScoreCandidates();
+  cudaError_t Score(const SpanRules& rules);
+  cudaError_t Score(const PoolRules& rules);
+  cudaError_t Score(const RecencyRules& rules);
   absl::Status ShareLayerBudget();
   absl::Status ChooseFromScores();
+  cudaError_t Choose(const BestRules& rules);
+  cudaError_t Choose(const CoverageRules& rules);
+  cudaError_t Choose(const FocusRules& rules);
+  TopEntriesArguments TopEntries() const;
 
   CudaDevice& device_;
   cudaStream_t choice_stream_ = nullptr;
@@ -100,12 +117,15 @@ class CudaEntryChooser final : public EntryChooser {
   // Of the plan.
   ChoiceRules rules_;  // without span_begins
   HeadShape shape_;
+  ChoiceRows rows_;
   int num_ranks_ = 1;
   int rank_ = 0;
-  int first_kv_head_ = 0;          // of this rank
-  int num_kv_heads_ = 0;           // G
-  std::vector<int32_t> kv_heads_;  // [num_rows()]: whose row each is; -1: nobody's
+  int first_kv_head_ = 0;  // of this rank
+  int num_kv_heads_ = 0;   // G
   int num_candidates_ = 0;
+  int num_windows_ = 1;
+  int focus_window_ = 0;
+  int num_layers_before_ = 0;
   std::vector<int> layer_budgets_;   // at most what the heads hold
   std::vector<size_t> kept_begins_;  // [layers + 1], in Results::kept
   size_t next_layer_ = 0;

@@ -20,6 +20,10 @@ inline constexpr int kCutWarps = kCutThreads / kWarpThreads;
 
 inline constexpr uint64_t kNoKey = 0;  // of what may not be chosen
 
+__device__ __forceinline__ bool HasBit(const uint32_t* words, int t) {
+  return (words[t / kWarpThreads] >> (t % kWarpThreads) & 1) != 0;
+}
+
 // 1 … 2^61, monotonic in the score, which is a float that is not negative, or such a float times 0
 // or a factor of 1/256 … 1: of a double's exponent these need 9 bits.
 __device__ __forceinline__ uint64_t CutKeyOf(double score) {
@@ -45,7 +49,7 @@ namespace key_cut {
 constexpr int kDigitBits = 12;
 constexpr int kDigits = 1 << kDigitBits;
 constexpr int kDigitsPerThread = kDigits / kCutThreads;
-constexpr int kKeyBits = 62;
+constexpr int kKeyBits = 62;  // of CutKeyOf
 
 constexpr int kBatch = 4;  // keys that are on their way from memory at a time
 
@@ -104,7 +108,8 @@ inline constexpr int kCutSharedInts = key_cut::kDigits + 3;
 // The first `wanted` tokens, at least 1, by falling key_of(token); of equal keys the lower token is
 // first. All that have a key, where they are fewer. `shared`[kCutSharedInts] is in shared memory
 // and the caller's: an array of its own in each instance of this template would be too much of it.
-template <typename KeyFunction>
+// Keys are below 2^kBits.
+template <int kBits = key_cut::kKeyBits, typename KeyFunction>
 __device__ KeyCut CutByKey(int num_tokens, int wanted, const KeyFunction& key_of, int* shared) {
   using key_cut::kDigitBits;
   int* const counts = shared;
@@ -112,7 +117,7 @@ __device__ KeyCut CutByKey(int num_tokens, int wanted, const KeyFunction& key_of
       shared + key_cut::kDigits;  // the digit, its tokens, how many of them are taken
   uint64_t prefix = 0;
   int left = wanted;
-  int known_shift = key_cut::kKeyBits;
+  int known_shift = kBits;
   for (;;) {
     const int shift = max(known_shift - kDigitBits, 0);  // at 0 some bits of the digit are known
     key_cut::CountDigits(num_tokens, prefix, known_shift, shift, key_of, counts);
@@ -124,7 +129,7 @@ __device__ KeyCut CutByKey(int num_tokens, int wanted, const KeyFunction& key_of
     int before = static_cast<int>(PrefixSum<kCutThreads>(static_cast<Count>(own), total));
     // Of the first digit only: later ones have more than they need.
     if (total <= static_cast<Count>(left)) {
-      return {0, key_cut::kKeyBits, 0, true, static_cast<int>(total)};
+      return {0, kBits, 0, true, static_cast<int>(total)};
     }
     for (int i = 0; i < key_cut::kDigitsPerThread; ++i) {
       const int count = counts[highest - i];

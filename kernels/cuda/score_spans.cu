@@ -1,13 +1,9 @@
-// What a candidate is worth to a head. WeighCandidates reads every query head's means and the value
-// norms once and writes over the norms: 4 n (num_heads + 2 num_kv_heads) bytes. JoinWeights reads
-// every rank's weights once: 4 n (rows + num_kv_heads) bytes. ScoreSpans reads
-// the weights of a tile and of what reaches into it, 3.1 tiles, most of them from the L2 cache, and
-// writes the tile: from the GPU's memory 4 n · 2 num_kv_heads bytes. All have a thread per token
-// or run of tokens of every head.
+// ScoreSpans reads the weights of a tile and of what reaches into it, 3.1 tiles, most of them from
+// the L2 cache, and writes the tile: from the GPU's memory 4 n · 2 num_kv_heads bytes. A thread has
+// a run of tokens.
 
 #include <cuda_runtime.h>
 
-#include "kernels/cuda/kv_access.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/score_spans.h"
 #include "kernels/cuda/shared_memory.h"
@@ -17,40 +13,6 @@ namespace kvec::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-
-// Grid [n / kThreads, num_kv_heads].
-__global__ void __launch_bounds__(kThreads)
-    WeighCandidatesKernel(HeadShape shape, const float* means, int n, float* weights) {
-  const int t = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
-  if (t >= n) return;
-  const int kv_head = static_cast<int>(blockIdx.y);
-  const QueryGroup group = QueryGroupOf(shape, kv_head);
-  float max = 0;
-  for (int head = group.first; head < group.first + group.count; ++head) {
-    max = fmaxf(max,
-                means[static_cast<size_t>(head) * static_cast<size_t>(n) + static_cast<size_t>(t)]);
-  }
-  float& weight =
-      weights[static_cast<size_t>(kv_head) * static_cast<size_t>(n) + static_cast<size_t>(t)];
-  weight = __fmul_rn(max, weight);
-}
-
-// Grid [n / kThreads, num_kv_heads].
-__global__ void __launch_bounds__(kThreads)
-    JoinWeightsKernel(const float* weights, const int32_t* kv_heads, int num_rows, int n,
-                      float* joined) {
-  const int t = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
-  if (t >= n) return;
-  const int kv_head = static_cast<int>(blockIdx.y);
-  const auto at = [&](int row) {
-    return static_cast<size_t>(row) * static_cast<size_t>(n) + static_cast<size_t>(t);
-  };
-  float max = 0;
-  for (int row = 0; row < num_rows; ++row) {
-    if (kv_heads[row] == kv_head) max = fmaxf(max, weights[at(row)]);
-  }
-  joined[at(kv_head)] = max;
-}
 
 // A block scores a tile of one head's tokens. It looks at a window around it, in which each thread
 // has a run of neighbouring tokens: an odd number, so that the threads of a warp read different
@@ -176,21 +138,6 @@ __global__ void __launch_bounds__(kThreads) ScoreSpansKernel(SpanScoreArguments 
 }
 
 }  // namespace
-
-cudaError_t WeighCandidates(cudaStream_t stream, const HeadShape& shape, const float* means, int n,
-                            float* weights) {
-  const dim3 grid(static_cast<unsigned>(DivideUp(n, kThreads)),
-                  static_cast<unsigned>(shape.num_kv_heads));
-  return Launch(stream, {grid, kThreads}, WeighCandidatesKernel, shape, means, n, weights);
-}
-
-cudaError_t JoinWeights(cudaStream_t stream, const float* weights, const int32_t* kv_heads,
-                        int num_rows, int num_kv_heads, int n, float* joined) {
-  const dim3 grid(static_cast<unsigned>(DivideUp(n, kThreads)),
-                  static_cast<unsigned>(num_kv_heads));
-  return Launch(stream, {grid, kThreads}, JoinWeightsKernel, weights, kv_heads, num_rows, n,
-                joined);
-}
 
 cudaError_t ScoreSpans(cudaStream_t stream, const SpanScoreArguments& arguments) {
   const dim3 grid(static_cast<unsigned>(DivideUp(arguments.num_candidates, kTile)),

@@ -6,16 +6,19 @@ set(KVEC_CUDA_KERNELS
   decode_attention.cu
   gated_activation.cu
   gather_entries.cu
-  keep_rows.cu
   head_budgets.cu
+  keep_rows.cu
+  pool_scores.cu
   prefill_attention.cu
   quantize_rows.cu
   rms_norm.cu
   rope.cu
   sample.cu
   scale_sums.cu
+  score_rows.cu
   score_spans.cu
   tensor_prefill.cu
+  top_entries.cu
   value_norms.cu
   window_scores.cu
   write_tables.cu)
@@ -23,6 +26,8 @@ set(KVEC_CUDA_KERNELS
 set(KVEC_CUDA_DEVICE
   batch_rows.cc
   buddy_allocator.cc
+  choice_checks.cc
+  choice_rows.cc
   cuda_buffer.cc
   cuda_device.cc
   cuda_device_cache.cc

@@ -20,8 +20,8 @@ std::vector<int> DeviceChooser::EvictingLayers() const {
 bool DeviceChooser::CanChoose(const eviction::Policy& policy, Sequence& sequence) const {
   const bool ranks_meet_there =
       options_.ranks.size() == 1 || (comm_ != nullptr && comm_->is_queued());
-  if (device_.chooser() == nullptr || !policy.device_rules().has_value() || !ranks_meet_there ||
-      !sequence.reading_maxima().empty()) {
+  if (device_.chooser() == nullptr || !policy.device_rules(num_kv_heads()).has_value() ||
+      !ranks_meet_there || !sequence.reading_maxima().empty()) {
     return false;
   }
   const std::vector<int> layers = EvictingLayers();
@@ -31,23 +31,28 @@ bool DeviceChooser::CanChoose(const eviction::Policy& policy, Sequence& sequence
 
 absl::Status DeviceChooser::Begin(const eviction::Policy& policy, absl::Span<const int> budgets,
                                   int num_candidates, const eviction::Coverage& coverage) {
-  std::vector<kernels::KvHeadRange> ranks;
+  std::vector<kernels::RankHeadRange> ranks;
   for (const eviction::RankHeads& rank : options_.ranks) {
-    ranks.push_back({rank.first_kv_head, rank.num_kv_heads});
+    ranks.push_back({rank.first_head, rank.num_heads, rank.first_kv_head, rank.num_kv_heads});
   }
+  const eviction::ScoreNeeds needs = policy.needs();
   return device_.chooser()->Begin(
-      {.rules = *policy.device_rules(),
+      {.rules = *policy.device_rules(num_kv_heads()),
        .shape = heads_,
        .ranks = ranks,
        .rank = options_.rank,
        .num_candidates = num_candidates,
+       .num_windows = static_cast<int>(needs.windows.size()),
+       .focus_window = needs.focus_window,
+       .num_layers_before = coverage.num_layers,
        .layers_selecting = absl::MakeConstSpan(coverage.layers_selecting)
                                .first(static_cast<size_t>(num_candidates)),
        .layer_budgets = budgets});
 }
 
-absl::Status DeviceChooser::QueueLayer(int layer, int num_queries, int num_candidates,
-                                       Sequence& sequence) {
+absl::Status DeviceChooser::QueueLayer(int layer, const eviction::ScoreNeeds& needs,
+                                       int num_candidates, Sequence& sequence) {
+  const int num_queries = *std::max_element(needs.windows.begin(), needs.windows.end());
   const cache::QueryWindow& window = *sequence.query_window();
   const cache::SequenceCache& cache = sequence.cache();
   // Nothing was evicted: a query sees as many entries as there are tokens up to its own.
@@ -65,10 +70,11 @@ absl::Status DeviceChooser::QueueLayer(int layer, int num_queries, int num_candi
   request.num_candidates = of_heads;
   request.stride = num_candidates;
   request.scale = options_.attention_scale;
-  request.windows = absl::MakeConstSpan(&num_queries, 1);
+  request.windows = needs.windows;
+  request.focus_window = needs.focus_window;
   KVEC_ASSIGN_OR_RETURN(const kernels::RankWeights weights,
                         device_.chooser()->ScoreLayer(request, arena_));
-  if (options_.ranks.size() > 1) {
+  if (options_.ranks.size() > 1 && !weights.all.empty()) {
     const trace::ScopedSpan span("exchange");
     KVEC_RETURN_IF_ERROR(comm_->TensorRanks().AllGather(weights.mine, weights.all));
     sent_bytes_ += weights.mine.size() * (options_.ranks.size() - 1);
@@ -104,8 +110,9 @@ absl::StatusOr<std::vector<LayerChoice>> DeviceChooser::Choose(
   std::vector<int> budgets;
   for (int layer : layers) budgets.push_back(static_cast<int>(layer_budgets[layer]));
   KVEC_RETURN_IF_ERROR(Begin(policy, budgets, num_candidates, coverage));
+  const eviction::ScoreNeeds needs = policy.needs();
   for (int layer : layers) {
-    KVEC_RETURN_IF_ERROR(QueueLayer(layer, policy.needs().windows[0], num_candidates, sequence));
+    KVEC_RETURN_IF_ERROR(QueueLayer(layer, needs, num_candidates, sequence));
   }
   KVEC_ASSIGN_OR_RETURN(kernels::Choice chosen, device_.chooser()->Finish());
   std::copy(chosen.layers_selecting.begin(), chosen.layers_selecting.end(),

@@ -62,11 +62,15 @@ class DeviceChooser {
   int num_query_heads() const {
     return options_.ranks.back().first_head + options_.ranks.back().num_heads;
   }
+  int num_kv_heads() const {
+    return options_.ranks.back().first_kv_head + options_.ranks.back().num_kv_heads;
+  }
   // Layers of this stage that evict.
   std::vector<int> EvictingLayers() const;
   absl::Status Begin(const eviction::Policy& policy, absl::Span<const int> budgets,
                      int num_candidates, const eviction::Coverage& coverage);
-  absl::Status QueueLayer(int layer, int num_queries, int num_candidates, Sequence& sequence);
+  absl::Status QueueLayer(int layer, const eviction::ScoreNeeds& needs, int num_candidates,
+                          Sequence& sequence);
   LayerChoice ChoiceOf(int layer, kernels::ChosenEntries chosen, int num_candidates,
                        int num_tokens) const;
 

@@ -1,5 +1,6 @@
 // adasnapkv: SnapKV's score with Ada-KV's budgets across the heads of a layer.
 
+#include <optional>
 #include <utility>
 
 #include "worker/eviction/head_budgets.h"
@@ -25,6 +26,12 @@ class AdaSnapKv : public Policy {
                    const Coverage& coverage) const override {
     return SelectAcrossHeads(Scores(scores), scores.num_kv_heads, scores.num_candidates,
                              layer_budget);
+  }
+
+  std::optional<kernels::ChoiceRules> device_rules(int num_kv_heads) const override {
+    return kernels::ChoiceRules{.score = kernels::PoolRules{.radius = kPoolRadius},
+                                .sure_share = kSureShare,
+                                .choice = kernels::BestRules{}};
   }
 
  private:

@@ -78,16 +78,18 @@ class Kvec : public Policy {
     return selection;
   }
 
-  std::optional<kernels::ChoiceRules> device_rules() const override {
-    return kernels::ChoiceRules{.span_begins = span_begins_,
-                                .span_floor = parameters_.kvec.span_floor,
-                                .tie_break = kTieBreak,
-                                .decay = kDecay,
-                                .adaptive_heads = parameters_.adaptive_heads,
-                                .sure_share = kSureShare,
-                                .taken_factor = 1.0 - parameters_.kvec.taken_discount,
-                                .reserved_share = parameters_.kvec.reserved_share,
-                                .reserved_from = parameters_.kvec.reserved_from};
+  std::optional<kernels::ChoiceRules> device_rules(int num_kv_heads) const override {
+    std::optional<double> sure_share;
+    if (parameters_.adaptive_heads) sure_share = kSureShare;
+    return kernels::ChoiceRules{
+        .score = kernels::SpanRules{.span_begins = span_begins_,
+                                    .span_floor = parameters_.kvec.span_floor,
+                                    .tie_break = kTieBreak,
+                                    .decay = kDecay},
+        .sure_share = sure_share,
+        .choice = kernels::CoverageRules{.taken_factor = 1.0 - parameters_.kvec.taken_discount,
+                                         .reserved_share = parameters_.kvec.reserved_share,
+                                         .reserved_from = parameters_.kvec.reserved_from}};
   }
 
  private:

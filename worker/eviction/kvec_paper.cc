@@ -2,8 +2,10 @@
 // Inference of LLM" (arXiv 2606.29563), exactly as KVEC.md fixes it.
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
+#include <optional>
 #include <utility>
 
 #include "worker/eviction/policies.h"
@@ -16,21 +18,28 @@ namespace {
 constexpr int kObservation = 0;  // indices of needs().windows
 constexpr int kWide = 1;
 
+// Sum of what `term` makes of each candidate that the head holds; see kernels::kDeviationSums.
+template <typename Term>
+double SumOverHeld(absl::Span<const float> score, const Term& term) {
+  std::array<double, kernels::kDeviationSums> sums = {};
+  for (size_t t = 0; t < score.size(); ++t) {
+    if (score[t] != kNotHeld<float>) sums[t % sums.size()] += term(score[t]);
+  }
+  for (size_t count = sums.size() / 2; count > 0; count /= 2) {
+    for (size_t i = 0; i < count; ++i) sums[i] += sums[i + count];
+  }
+  return sums[0];
+}
+
 // σ of the score over the candidates that the head holds (population). In float, so that heads that
 // differ by the rounding of the sums only are a tie.
 float StandardDeviation(absl::Span<const float> score) {
-  double count = 0;
-  double sum = 0;
-  for (float value : score) {
-    if (value == kNotHeld<float>) continue;
-    sum += value;
-    ++count;
-  }
+  const auto count = static_cast<double>(score.size()) -
+                     static_cast<double>(std::count(score.begin(), score.end(), kNotHeld<float>));
   if (count == 0) return 0;
-  double squares = 0;
-  for (float value : score) {
-    if (value != kNotHeld<float>) squares += (value - sum / count) * (value - sum / count);
-  }
+  const double mean = SumOverHeld(score, [](float value) { return double{value}; }) / count;
+  const double squares =
+      SumOverHeld(score, [mean](float value) { return (value - mean) * (value - mean); });
   return static_cast<float>(std::sqrt(squares / count));
 }
 
@@ -62,8 +71,8 @@ class KvecPaper : public Policy {
       // P' = P + λ · I · (1 - coverage), coverage[t] = n[t] / (l + 1).
       std::vector<double> raised(p.begin(), p.end());
       for (int t = 0; t < scores.num_candidates; ++t) {
-        const double covered =
-            coverage.layers_selecting[scores.Position(t)] / static_cast<double>(coverage.num_layers + 1);
+        const double covered = coverage.layers_selecting[scores.Position(t)] /
+                               static_cast<double>(coverage.num_layers + 1);
         raised[t] += parameters_.lambda * (scores.focus[t] * (1.0 - covered));
       }
       for (int32_t t : TopK(absl::MakeConstSpan(p), num_forced)) {
@@ -72,6 +81,14 @@ class KvecPaper : public Policy {
       selection.push_back(TopK(absl::MakeConstSpan(raised), k));
     }
     return selection;
+  }
+
+  std::optional<kernels::ChoiceRules> device_rules(int num_kv_heads) const override {
+    return kernels::ChoiceRules{
+        .score = kernels::PoolRules{.radius = kPoolRadius, .num_widened = NumWidened(num_kv_heads)},
+        .sure_share = std::nullopt,
+        .choice =
+            kernels::FocusRules{.lambda = parameters_.lambda, .forced_share = parameters_.beta}};
   }
 
  private:

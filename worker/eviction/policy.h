@@ -61,9 +61,11 @@ class Policy {
   virtual Selection Select(const LayerScores& scores, int layer_budget,
                            const Coverage& coverage) const = 0;
 
-  // The same as rules that a device with a chooser follows by itself; they refer to the policy.
-  // None: only Select can.
-  virtual std::optional<kernels::ChoiceRules> device_rules() const { return std::nullopt; }
+  // The same, for G heads, as rules that a device with a chooser follows by itself; they refer to
+  // the policy. None: only Select can.
+  virtual std::optional<kernels::ChoiceRules> device_rules(int num_kv_heads) const {
+    return std::nullopt;
+  }
 };
 
 // INVALID_ARGUMENT names an unknown policy and lists the known ones. "full" keeps everything and is

@@ -1,6 +1,7 @@
 // snapkv (Li et al., "SnapKV: LLM Knows What You are Looking for Before Generation") and, with its
 // layer budgets, pyramidkv (Cai et al.): every KV head keeps its best by P.
 
+#include <optional>
 #include <utility>
 
 #include "worker/eviction/policies.h"
@@ -30,6 +31,12 @@ class SnapKv : public Policy {
       selection.push_back(TopK(absl::MakeConstSpan(score), layer_budget / scores.num_kv_heads));
     }
     return selection;
+  }
+
+  std::optional<kernels::ChoiceRules> device_rules(int num_kv_heads) const override {
+    return kernels::ChoiceRules{.score = kernels::PoolRules{.radius = kPoolRadius},
+                                .sure_share = std::nullopt,
+                                .choice = kernels::BestRules{}};
   }
 
  private:

@@ -5,11 +5,6 @@
 #include "worker/eviction/top_k.h"
 
 namespace kvec::worker::eviction {
-namespace {
-
-constexpr int kPoolRadius = 3;  // kernel 7
-
-}  // namespace
 
 std::vector<float> SnapKvScore(const LayerScores& scores, int window, int kv_head) {
   const int n = scores.num_candidates;

@@ -7,6 +7,8 @@
 
 namespace kvec::worker::eviction {
 
+inline constexpr int kPoolRadius = 3;  // kernel 7
+
 // P[g,·] of KVEC.md, [n]: mean over the KV head's query heads of their mean over the window's
 // queries, then a running maximum over 7 tokens, of which those that the head no longer holds give
 // nothing; kNotHeld for the latter. `window` counts ScoreNeeds::windows.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <optional>
 #include <utility>
 
 #include "worker/eviction/policies.h"
@@ -34,6 +35,12 @@ class Streaming : public Policy {
     std::iota(kept.begin(), kept.begin() + sinks, 0);
     std::iota(kept.begin() + sinks, kept.end(), scores.num_candidates - (budget - sinks));
     return Selection(scores.num_kv_heads, kept);
+  }
+
+  std::optional<kernels::ChoiceRules> device_rules(int num_kv_heads) const override {
+    return kernels::ChoiceRules{.score = kernels::RecencyRules{.num_sinks = kSinkTokens},
+                                .sure_share = std::nullopt,
+                                .choice = kernels::BestRules{}};
   }
 
  private:

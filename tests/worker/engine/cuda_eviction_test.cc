@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <string>
 #include <utility>
@@ -30,10 +31,11 @@ std::unique_ptr<kernels::Device> MakeDevice(Chooser chooser, const cusim::Option
 }
 
 struct EvictionCase {
+  std::string policy;
   std::string model;
   int prompt_tokens;
   int selected;  // per KV head, beside the observation window
-  bool adaptive_heads;
+  bool adaptive_heads = true;
 };
 
 struct Outcome {
@@ -52,7 +54,7 @@ Outcome Evict(const EvictionCase& eviction, Chooser chooser, const cusim::Option
   v1::Step step = harness.NewStep();
   EngineHarness::AddStart(1, eviction.prompt_tokens, EngineHarness::GreedySampling(), step);
   v1::CachePolicy& policy = *step.mutable_starts(0)->mutable_cache();
-  policy = EngineHarness::CachePolicyOf("kvec");
+  policy = EngineHarness::CachePolicyOf(eviction.policy);
   policy.set_head_allocation(eviction.adaptive_heads ? "adaptive" : "uniform");
   EngineHarness::AddWork(1, prompt, 0, true, true, step);
   harness.Run(step);
@@ -79,9 +81,19 @@ INSTANTIATE_TEST_SUITE_P(Orders, CudaEvictionTest, kernels::cuda::kAllOrders,
                          kernels::cuda::OrderName);
 
 TEST_P(CudaEvictionTest, KeepsAndReportsWhatTheHostsChoiceWould) {
-  for (const EvictionCase& eviction :
-       {EvictionCase{"qwen3", 90, 20, true}, {"llama", 193, 60, true}, {"gemma3", 77, 13, false}}) {
-    SCOPED_TRACE(eviction.model);
+  for (const EvictionCase& eviction : std::initializer_list<EvictionCase>{
+           {"kvec", "qwen3", 90, 20},
+           {"kvec", "llama", 193, 60},
+           {"kvec", "gemma3", 77, 13, false},
+           {"kvec-paper", "qwen3", 90, 20},
+           {"kvec-paper", "llama", 193, 60},
+           {"kvec-paper", "gemma3", 29, 5},  // less than its wide window
+           {"snapkv", "qwen3", 90, 20},
+           {"snapkv", "gemma3", 77, 13},
+           {"pyramidkv", "llama", 61, 7},
+           {"adasnapkv", "llama", 193, 60},
+           {"streaming", "qwen3", 90, 20}}) {
+    SCOPED_TRACE(eviction.policy + ", " + eviction.model);
     Outcome expected = Evict(eviction, Chooser::kHost, GetParam());
     Outcome actual = Evict(eviction, Chooser::kDevice, GetParam());
     EXPECT_EQ(actual.next_token.SerializeAsString(), expected.next_token.SerializeAsString());
@@ -100,10 +112,13 @@ TEST_P(CudaEvictionTest, KeepsAndReportsWhatTheHostsChoiceWould) {
 
 TEST_P(CudaEvictionTest, WaitsForTheDeviceOnce) {
   constexpr int kWaitsOfAStep = 1;  // at its end: here for the entries on their way
-  const EvictionCase eviction{"qwen3", 90, 20, true};
-  EXPECT_EQ(Evict(eviction, Chooser::kDevice, GetParam()).num_waits, 1 + kWaitsOfAStep);
-  const Outcome by_host = Evict(eviction, Chooser::kHost, GetParam());
-  EXPECT_GE(by_host.num_waits, 2 * by_host.num_layers);
+  for (const std::string policy : {"kvec", "kvec-paper", "snapkv", "adasnapkv", "streaming"}) {
+    SCOPED_TRACE(policy);
+    const EvictionCase eviction{policy, "qwen3", 90, 20};
+    EXPECT_EQ(Evict(eviction, Chooser::kDevice, GetParam()).num_waits, 1 + kWaitsOfAStep);
+    const Outcome by_host = Evict(eviction, Chooser::kHost, GetParam());
+    EXPECT_GE(by_host.num_waits, by_host.num_layers);
+  }
 }
 
 }  // namespace

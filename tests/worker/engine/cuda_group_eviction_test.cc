@@ -124,18 +124,18 @@ struct Outcome {
   v1::SequenceResult next_token;
 };
 
-Outcome Evict(const std::string& model, GroupShape shape, Chooser chooser,
+Outcome Evict(const std::string& policy, GroupShape shape, Chooser chooser,
               const cusim::Options& order) {
   constexpr int kPromptTokens = 75;
   constexpr int kSelected = 21;
   constexpr int32_t kNextToken = 5;
-  GpuGroup group(model, shape, chooser, order);
+  GpuGroup group("qwen3", shape, chooser, order);
   std::vector<int32_t> prompt;
   for (int i = 0; i < kPromptTokens; ++i) prompt.push_back((i * 37 + 11) % 250);
   v1::Step step;
   step.set_step_id(1);
   EngineHarness::AddStart(1, kPromptTokens, EngineHarness::GreedySampling(), step);
-  *step.mutable_starts(0)->mutable_cache() = EngineHarness::CachePolicyOf("kvec");
+  *step.mutable_starts(0)->mutable_cache() = EngineHarness::CachePolicyOf(policy);
   EngineHarness::AddWork(1, prompt, 0, true, true, step);
   v1::EvictionOrder& eviction = *step.add_evictions();
   eviction.set_sequence_id(1);
@@ -169,28 +169,42 @@ INSTANTIATE_TEST_SUITE_P(Orders, CudaGroupEvictionTest,
                                          cusim::Options{.order = cusim::Order::kReverse}),
                          kernels::cuda::OrderName);
 
+void ExpectSameReport(const std::string& policy, GroupShape shape, const cusim::Options& order) {
+  SCOPED_TRACE(testing::Message() << policy << ", " << shape.num_stages << " stages, "
+                                  << shape.num_ranks << " ranks");
+  const Outcome expected = Evict(policy, shape, Chooser::kHost, order);
+  Outcome actual = Evict(policy, shape, Chooser::kDevice, order);
+  ASSERT_EQ(expected.report.layers_size(), 3);
+  EXPECT_EQ(actual.next_token.SerializeAsString(), expected.next_token.SerializeAsString());
+  EXPECT_EQ(actual.exchanged_bytes, expected.exchanged_bytes);
+  EXPECT_EQ(expected.exchanged_bytes > 0, shape.num_ranks > 1 && policy != "streaming");
+  EXPECT_EQ(actual.exchange_ms, 0);
+  EXPECT_EQ(expected.exchange_ms > 0, expected.exchanged_bytes > 0);
+  ASSERT_EQ(actual.report.layers_size(), expected.report.layers_size());
+  for (int layer = 0; layer < expected.report.layers_size(); ++layer) {
+    v1::LayerCacheUsage& a = *actual.report.mutable_layers(layer);
+    const v1::LayerCacheUsage& b = expected.report.layers(layer);
+    EXPECT_NEAR(a.attention_mass(), b.attention_mass(), 1e-6) << "layer " << layer;
+    a.set_attention_mass(b.attention_mass());  // of doubles in another order
+  }
+  EXPECT_EQ(actual.report.DebugString(), expected.report.DebugString());
+}
+
 // 4 query heads and 2 KV heads: ranks with one KV head each, with unequal shares, and with parts
 // of the same.
 TEST_P(CudaGroupEvictionTest, KeepsAndReportsWhatTheHostsChoiceWould) {
   for (const GroupShape shape :
        {GroupShape{1, 2}, GroupShape{1, 3}, GroupShape{1, 4}, GroupShape{3, 1}, GroupShape{2, 2}}) {
-    SCOPED_TRACE(testing::Message()
-                 << shape.num_stages << " stages, " << shape.num_ranks << " ranks");
-    const Outcome expected = Evict("qwen3", shape, Chooser::kHost, GetParam());
-    Outcome actual = Evict("qwen3", shape, Chooser::kDevice, GetParam());
-    ASSERT_EQ(expected.report.layers_size(), 3);
-    EXPECT_EQ(actual.next_token.SerializeAsString(), expected.next_token.SerializeAsString());
-    EXPECT_EQ(actual.exchanged_bytes, expected.exchanged_bytes);
-    EXPECT_EQ(actual.exchange_ms, 0);
-    EXPECT_EQ(expected.exchange_ms > 0, shape.num_ranks > 1);
-    ASSERT_EQ(actual.report.layers_size(), expected.report.layers_size());
-    for (int layer = 0; layer < expected.report.layers_size(); ++layer) {
-      v1::LayerCacheUsage& a = *actual.report.mutable_layers(layer);
-      const v1::LayerCacheUsage& b = expected.report.layers(layer);
-      EXPECT_NEAR(a.attention_mass(), b.attention_mass(), 1e-6) << "layer " << layer;
-      a.set_attention_mass(b.attention_mass());  // of doubles in another order
+    ASSERT_NO_FATAL_FAILURE(ExpectSameReport("kvec", shape, GetParam()));
+  }
+}
+
+TEST_P(CudaGroupEvictionTest, ByOtherPoliciesToo) {
+  for (const std::string policy : {"kvec-paper", "snapkv", "adasnapkv", "streaming"}) {
+    for (const GroupShape shape : {GroupShape{1, 3}, GroupShape{1, 4}, GroupShape{2, 2}}) {
+      if (shape.num_ranks == 4 && policy != "kvec-paper") continue;
+      ASSERT_NO_FATAL_FAILURE(ExpectSameReport(policy, shape, GetParam()));
     }
-    EXPECT_EQ(actual.report.DebugString(), expected.report.DebugString());
   }
 }
 

@@ -182,17 +182,19 @@ absl::StatusOr<std::vector<Selection>> RunPolicy(const std::string& name,
                     .ranks = {{0, eviction_case.num_heads, 0, eviction_case.num_kv_heads}}});
 }
 
-absl::StatusOr<std::vector<std::vector<float>>> LayerScoresOf(const std::string& name,
-                                                              const EvictionCase& eviction_case) {
+absl::StatusOr<std::vector<LayerRows>> LayerRowsOf(const std::string& name,
+                                                   const EvictionCase& eviction_case) {
   KVEC_ASSIGN_OR_RETURN(const auto policy, MakePolicy(name, eviction_case.parameters));
   const RankHeads heads{0, eviction_case.num_heads, 0, eviction_case.num_kv_heads};
   RankExchange exchange({heads}, 0, eviction_case.num_heads / eviction_case.num_kv_heads);
-  std::vector<std::vector<float>> result;
+  std::vector<LayerRows> result;
   for (int layer = 0; layer < eviction_case.num_layers; ++layer) {
     const LayerReductions reductions(eviction_case, layer, policy->needs(), heads);
     KVEC_ASSIGN_OR_RETURN(const LayerScores scores,
                           exchange.Join(policy->needs(), reductions.scores()));
-    result.emplace_back(scores.heads[0].begin(), scores.heads[0].end());
+    LayerRows& rows = result.emplace_back();
+    for (const auto& window : scores.heads) rows.heads.emplace_back(window.begin(), window.end());
+    rows.focus.assign(scores.focus.begin(), scores.focus.end());
   }
   return result;
 }

@@ -51,10 +51,15 @@ absl::StatusOr<std::vector<Selection>> RunPolicy(const std::string& policy,
 absl::StatusOr<std::vector<Selection>> RunPolicy(const std::string& policy,
                                                  const EvictionCase& eviction_case);
 
-// The first of LayerScores::heads of every layer, [num_layers][num_kv_heads, num_candidates], as
-// one worker that has everything finds it.
-absl::StatusOr<std::vector<std::vector<float>>> LayerScoresOf(const std::string& policy,
-                                                              const EvictionCase& eviction_case);
+// LayerScores::heads and ::focus of a layer.
+struct LayerRows {
+  std::vector<std::vector<float>> heads;  // [windows][num_kv_heads, num_candidates]
+  std::vector<float> focus;               // [num_candidates], or empty
+};
+
+// Of every layer, as one worker that has everything finds them.
+absl::StatusOr<std::vector<LayerRows>> LayerRowsOf(const std::string& policy,
+                                                   const EvictionCase& eviction_case);
 
 }  // namespace kvec::worker::eviction
 
