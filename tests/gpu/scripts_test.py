@@ -1,5 +1,6 @@
 """run.sh's scripts, on a machine without a GPU."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -39,6 +40,27 @@ class ReportTest(unittest.TestCase):
         text = report.report("a card", rows, [POINT])
         self.assertIn("| DecodeAttention/sequences:8/entries:8192 | 200.0 | 1500 | 75% | – | – |", text)
         self.assertIn("| prefill | 32000 | 0 | 1 | kvec | 9000 (8900, 9100) | 256 MiB | 2.1% |", text)
+
+
+class BenchmarkTest(unittest.TestCase):
+
+    def test_measures_every_kernel_on_the_simulator(self):
+        program = pathlib.Path(os.environ["KVEC_BIN"]) / "gpu_benchmark_simulated"
+        if not program.exists():
+            self.skipTest("built without CUDA's headers")
+        with tempfile.TemporaryDirectory() as folder:
+            results = pathlib.Path(folder) / "kernels.json"
+            subprocess.run([program, "--benchmark_min_time=0", "--benchmark_repetitions=2",
+                            "--benchmark_report_aggregates_only", f"--benchmark_out={results}",
+                            "--benchmark_out_format=json"], check=True, capture_output=True)
+            medians = report.medians(json.loads(results.read_text()))
+        rows = report.kernel_rows(medians)
+        listed = subprocess.run([program, "--benchmark_list_tests"], check=True, capture_output=True,
+                                text=True).stdout.split()
+        self.assertEqual([name.removesuffix("/manual_time") for name in listed],
+                         [row["name"] for row in rows])
+        for row in rows:
+            self.assertGreater(row["gigabytes_per_second"] or row["teraflops"], 0, row)
 
 
 class KernelReportTest(unittest.TestCase):
