@@ -1,10 +1,12 @@
 #include "tests/cusim/block_executor.h"
 
+#include <algorithm>
 #include <map>
 #include <string_view>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "tests/cusim/phase_barrier.h"
 
 // The built-in variables of CUDA C++, of the thread that runs.
 uint3 threadIdx;
@@ -52,6 +54,7 @@ std::string BlockExecutor::Run(const Launch& launch) {
   shared_memory_.EndKernel();
   exchanges_.ReturnAll();
   barrier_tags_.clear();
+  past_warpgroups_.clear();
   running_executor = nullptr;
   return fault.empty() ? fault : absl::StrCat(fault, " in ", launch.name);
 }
@@ -76,6 +79,7 @@ void BlockExecutor::StartThreads(int num_threads) {
   num_threads_ = num_threads;
   num_alive_ = num_threads;
   num_at_barrier_ = 0;
+  num_unfenced_ = 0;
   warps_.assign(static_cast<size_t>(num_threads + kWarpLanes - 1) / kWarpLanes, Warp());
   for (int i = 0; i < num_threads; ++i) {
     Thread& thread = threads_[i];
@@ -87,9 +91,14 @@ void BlockExecutor::StartThreads(int num_threads) {
     thread.state = State::kReady;
     thread.exchange = nullptr;
     thread.late_copies.Clear();
+    thread.products = Products();
     warps_[static_cast<size_t>(i / kWarpLanes)].lanes |= 1u << (i % kWarpLanes);
   }
   for (Warp& warp : warps_) warp.ready = warp.lanes;
+  if (kThreadSanitizer)
+    std::move(warpgroups_.begin(), warpgroups_.end(), std::back_inserter(past_warpgroups_));
+  warpgroups_.clear();
+  warpgroups_.resize(static_cast<size_t>(num_threads / kWarpgroupThreads));
 }
 
 void BlockExecutor::RunThreads(std::vector<int> warp_order) {
@@ -135,6 +144,11 @@ void BlockExecutor::ThreadExits() {
   warp().exited |= 1u << lane();
   if (num_at_barrier_ > 0)
     Fault("a thread exits while others wait at __syncthreads()", barrier_at_);
+  const size_t group = static_cast<size_t>(current_ / kWarpgroupThreads);
+  if (group < warpgroups_.size() && warpgroups_[group].num_waiting > 0) {
+    Fault("a thread exits while others wait at a barrier of their warpgroup",
+          warpgroups_[group].at);
+  }
   for (const WarpExchange* open : warp().open) {
     if (open != nullptr && (open->mask >> lane() & 1) != 0) {
       Fault("a lane exits while others of its mask wait for it in a warp collective", open->at);
@@ -218,6 +232,80 @@ const uint64_t* BlockExecutor::Exchange(uint32_t mask, uint64_t value, int sourc
   return exchange->values.data();
 }
 
+void BlockExecutor::SyncWarpgroup(CallSite at) {
+  RuntimeScope scope;
+  const size_t index = static_cast<size_t>(current_ / kWarpgroupThreads);
+  if (index >= warpgroups_.size()) Fault("a warpgroup of less than four warps", at);
+  Warpgroup& group = warpgroups_[index];
+  if (group.num_waiting == 0) group.at = at;
+  if (!IsSamePlace(group.at, at)) {
+    Fault(absl::StrCat("divergent warpgroup: others wait at ", Describe(group.at), ", this thread"),
+          at);
+  }
+  TsanRelease(group.tag.get());
+  if (++group.num_waiting == kWarpgroupThreads) {
+    group.num_waiting = 0;
+    const int first = static_cast<int>(index) * kWarpgroupThreads;
+    for (int i = first; i < first + kWarpgroupThreads; ++i) Wake(i);
+  }
+  Wait(State::kAtWarpgroupBarrier, at);
+  TsanAcquire(group.tag.get());
+}
+
+void BlockExecutor::InitPhaseBarrier(uint64_t* barrier, unsigned count, CallSite at) {
+  RuntimeScope scope;
+  if (count == 0 || count > kMaxThreads) Fault("an mbarrier of no or too many threads", at);
+  PhaseBarrier::WithCount(count).Store(barrier);
+}
+
+void BlockExecutor::ArriveAtPhaseBarrier(uint64_t* barrier, CallSite at) {
+  RuntimeScope scope;
+  PhaseBarrier state = PhaseBarrier::Load(barrier);
+  if (!state.is_initialized()) Fault("an mbarrier that was not initialised", at);
+  TsanRelease(barrier);
+  if (state.Arrive()) {
+    for (int i = 0; i < num_threads_; ++i) {
+      Thread& thread = threads_[i];
+      if (thread.state == State::kAtPhaseBarrier && thread.phase_barrier == barrier) Wake(i);
+    }
+  }
+  state.Store(barrier);
+}
+
+void BlockExecutor::WaitAtPhaseBarrier(const uint64_t* barrier, uint32_t parity, CallSite at) {
+  RuntimeScope scope;
+  if (!PhaseBarrier::Load(barrier).is_initialized()) {
+    Fault("an mbarrier that was not initialised", at);
+  }
+  current().phase_barrier = barrier;
+  while (!PhaseBarrier::Load(barrier).IsComplete(parity)) Wait(State::kAtPhaseBarrier, at);
+  TsanAcquire(const_cast<uint64_t*>(barrier));
+}
+
+bool BlockExecutor::TakeCopy(size_t prior, LateCopy& copy) {
+  RuntimeScope scope;
+  const bool was_fenced = late_copies().unfenced().empty();
+  if (!late_copies().Take(prior, copy)) return false;
+  if (was_fenced) ++num_unfenced_;
+  return true;
+}
+
+void BlockExecutor::FenceCopies() {
+  RuntimeScope scope;
+  if (!late_copies().unfenced().empty()) --num_unfenced_;
+  late_copies().Fence();
+}
+
+bool BlockExecutor::IsUnfenced(const void* begin) const {
+  if (num_unfenced_ == 0) return false;
+  for (int i = 0; i < num_threads_; ++i) {
+    for (const LateCopy& copy : threads_[i].late_copies.unfenced()) {
+      if (begin >= copy.to && begin < static_cast<const char*>(copy.to) + copy.bytes) return true;
+    }
+  }
+  return false;
+}
+
 void* BlockExecutor::StaticSharedArray(const void* site, size_t bytes) {
   RuntimeScope scope;
   return shared_memory_.Array(site, bytes);
@@ -258,6 +346,12 @@ std::string BlockExecutor::Deadlock() const {
         break;
       case State::kInExchange:
         ++states[absl::StrCat("in a warp collective at ", Describe(threads_[i].at))];
+        break;
+      case State::kAtWarpgroupBarrier:
+        ++states[absl::StrCat("at a warpgroup's barrier in ", Describe(threads_[i].at))];
+        break;
+      case State::kAtPhaseBarrier:
+        ++states[absl::StrCat("at an mbarrier in ", Describe(threads_[i].at))];
         break;
       case State::kExited:
         ++states["exited"];

@@ -14,11 +14,15 @@
 //
 // - A block's threads are fibers. Barriers and warp collectives are exact: who misses one, or waits
 //   at another, is reported with its place.
-// - Streams are queues that run when somebody waits for them, and no earlier: what lacks an event or
+// - Streams are queues that run when somebody waits for them, and no earlier: what lacks an event
+// or
 //   a synchronisation finds its input missing.
 // - Blocks, warps, lanes and streams take turns in the order of the test's choice; what lacks a
 //   barrier gives another result in one of them.
 // - Copies into shared memory that a thread waits for later happen when it waits.
+// - Products of a warpgroup (wgmma) happen when it waits for them; what may not be touched
+// meanwhile
+//   is watched.
 // - Shared and device memory is full of NaN before it is written, and ends at guard bytes that are
 //   checked after every kernel. The host cannot touch device memory but through the runtime.
 // - Under AddressSanitizer every access out of bounds is seen, and under ThreadSanitizer every pair
@@ -27,8 +31,8 @@
 //   meanwhile is refused: waiting, allocating, pageable memory.
 //
 // Not there: the default stream, __shared__ without kernels/cuda/shared_memory.h's macros, thread
-// block clusters, inline PTX but for kernels/cuda/tensor_core.h's (ptx.h), captures over several
-// streams.
+// block clusters, inline PTX but for kernels/cuda/tensor_core.h's (ptx.h), warpgroup.h's and
+// wgmma.h's (wgmma.h), captures over several streams.
 //
 // Calls from several host threads take turns; a kernel runs on the thread that waits for it.
 namespace kvec::cusim {
@@ -44,7 +48,8 @@ struct Options {
   uint64_t seed = 1;    // of kRandom
   int num_devices = 1;  // 0: cudaErrorNoDevice
   size_t device_memory_bytes = size_t{4} << 30;
-  int compute_capability = 90;  // ten times its number
+  int compute_capability = 90;    // ten times its number
+  bool negates_products = false;  // wgmma's: what a card could do that nobody has tried
 };
 
 // Programs that do not call Reset have KVEC_CUSIM_DEVICES devices (1). Devices share their memory.

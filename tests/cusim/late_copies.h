@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <deque>
+#include <vector>
 
 namespace kvec::cusim {
 
@@ -12,7 +13,8 @@ struct LateCopy {
   size_t bytes;
 };
 
-// The copies that a thread of a block has begun and not yet waited for.
+// The copies that a thread of a block has begun and not yet waited for, and those done that
+// products of a warpgroup are not yet sure to see.
 class LateCopies {
  public:
   void Add(const LateCopy& copy) { copies_.push_back({copy, num_commits_}); }
@@ -23,11 +25,17 @@ class LateCopies {
     if (copies_.empty() || copies_.front().commit + prior >= num_commits_) return false;
     copy = copies_.front().copy;
     copies_.pop_front();
+    unfenced_.push_back(copy);
     return true;
   }
 
+  // fence.proxy.async: products see the copies that are done.
+  void Fence() { unfenced_.clear(); }
+  const std::vector<LateCopy>& unfenced() const { return unfenced_; }
+
   void Clear() {
     copies_.clear();
+    unfenced_.clear();
     num_commits_ = 0;
   }
 
@@ -38,6 +46,7 @@ class LateCopies {
   };
 
   std::deque<Begun> copies_;
+  std::vector<LateCopy> unfenced_;
   size_t num_commits_ = 0;
 };
 

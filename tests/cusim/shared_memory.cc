@@ -13,17 +13,39 @@ void* SharedMemory::Array(const void* site, size_t bytes) {
   for (const ArrayBytes& array : arrays_) {
     if (array.site == site) return array.memory.get() + kGuardBytes;
   }
-  constexpr size_t kAlignment = 128;
   void* memory = nullptr;
-  if (posix_memalign(&memory, kAlignment, kGuardBytes + bytes + kGuardBytes) != 0) {
+  if (posix_memalign(&memory, kPatternBytes, kGuardBytes + bytes + kGuardBytes) != 0) {
     throw std::bad_alloc();
   }
   auto* begin = static_cast<unsigned char*>(memory);
   std::memset(begin + kGuardBytes, kUnwrittenByte, bytes);
   MakeGuard(begin);
   MakeGuard(begin + kGuardBytes + bytes);
-  arrays_.push_back({site, bytes, {begin, std::free}});
+  // The first pattern is the system's, as on a real device.
+  const size_t end =
+      arrays_.empty() ? kPatternBytes : arrays_.back().address + arrays_.back().bytes;
+  const size_t address = (end + kPatternBytes - 1) / kPatternBytes * kPatternBytes + kGuardBytes;
+  arrays_.push_back({site, bytes, static_cast<uint32_t>(address), {begin, std::free}});
   return begin + kGuardBytes;
+}
+
+SharedWindow SharedMemory::WindowOf(const void* pointer) const {
+  for (const ArrayBytes& array : arrays_) {
+    const unsigned char* const begin = array.memory.get() + kGuardBytes;
+    if (pointer >= begin && pointer <= begin + array.bytes) {
+      return {array.address, static_cast<uint32_t>(array.bytes), begin};
+    }
+  }
+  return {};
+}
+
+SharedWindow SharedMemory::WindowAt(uint32_t address) const {
+  for (const ArrayBytes& array : arrays_) {
+    if (address >= array.address && address - array.address <= array.bytes) {
+      return {array.address, static_cast<uint32_t>(array.bytes), array.memory.get() + kGuardBytes};
+    }
+  }
+  return {};
 }
 
 std::string SharedMemory::EndBlock() {

@@ -2,11 +2,19 @@
 #define KVEC_TESTS_CUSIM_SHARED_MEMORY_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
 namespace kvec::cusim {
+
+// An array in shared memory, with its address as instructions give it.
+struct SharedWindow {
+  uint32_t address = 0;
+  uint32_t bytes = 0;  // 0: there is no array
+  const unsigned char* begin = nullptr;
+};
 
 // The shared memory of one block after another: arrays full of NaN between guard bytes.
 class SharedMemory {
@@ -16,6 +24,11 @@ class SharedMemory {
   // The array of one place in the source; the same for all threads of a block.
   void* Array(const void* site, size_t bytes);
 
+  // The array that a pointer, or an address, is in or just behind. Addresses are as far from a
+  // multiple of kPatternBytes as pointers are.
+  SharedWindow WindowOf(const void* pointer) const;
+  SharedWindow WindowAt(uint32_t address) const;
+
   // Ends a block. Empty, or which array was overrun.
   std::string EndBlock();
 
@@ -24,9 +37,12 @@ class SharedMemory {
   void EndKernel() { past_blocks_.clear(); }
 
  private:
+  static constexpr size_t kPatternBytes = 1024;  // of the largest swizzle
+
   struct ArrayBytes {
     const void* site;
     size_t bytes;
+    uint32_t address;
     std::unique_ptr<unsigned char, void (*)(void*)> memory;  // guard, array, guard
   };
 

@@ -12,6 +12,7 @@
 namespace kvec::cusim {
 
 inline constexpr int kWarpLanes = 32;
+inline constexpr int kWarpgroupThreads = 4 * kWarpLanes;
 
 // What kind of collective a lane calls: all lanes of its mask must call the same.
 enum class WarpOp : uint8_t { kSync, kShuffle, kBallot };

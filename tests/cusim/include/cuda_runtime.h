@@ -25,5 +25,6 @@
 #include "tests/cusim/builtins.h"
 #include "tests/cusim/kernel_launch.h"
 #include "tests/cusim/ptx.h"
+#include "tests/cusim/wgmma.h"
 
 #endif  // KVEC_TESTS_CUSIM_INCLUDE_CUDA_RUNTIME_H_
