@@ -59,17 +59,18 @@ absl::StatusOr<std::unique_ptr<CudaDevice>> CudaDevice::Create(const Options& op
   cudaStream_t stream = nullptr;
   KVEC_RETURN_IF_ERROR(
       ToStatus(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream"));
-  auto device = std::unique_ptr<CudaDevice>(
-      new CudaDevice(absl::StrCat("cuda (", properties.name, ")"), options, stream));
+  auto device = std::unique_ptr<CudaDevice>(new CudaDevice(properties, options, stream));
   KVEC_ASSIGN_OR_RETURN(device->product_, CreateDenseProduct(stream, options.product_mode));
   return device;
 }
 
-CudaDevice::CudaDevice(std::string name, const Options& options, cudaStream_t stream)
-    : name_(std::move(name)),
+CudaDevice::CudaDevice(const cudaDeviceProp& properties, const Options& options,
+                       cudaStream_t stream)
+    : name_(absl::StrCat("cuda (", properties.name, ")")),
       weight_type_(options.weight_type),
       stream_(stream),
       use_graphs_(options.use_graphs),
+      may_use_wgmma_(options.use_wgmma && properties.major == 9 && properties.minor == 0),
       sample_graphs_(stream, options.use_graphs, graph_counts_),
       uploader_(stream),
       step_tables_(stream, uploader_),

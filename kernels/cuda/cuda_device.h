@@ -36,6 +36,7 @@ class CudaDevice : public Device {
     ProductMode product_mode = ProductMode::kFastest;
     WeightType weight_type = WeightType::kBF16;
     bool use_graphs = true;  // no bit of any result depends on it
+    bool use_wgmma = true;   // for prefill attention, where the GPU has it and it works
   };
 
   // UNAVAILABLE when there is no GPU, no driver or no cuBLASLt; INVALID_ARGUMENT for an index
@@ -101,8 +102,11 @@ class CudaDevice : public Device {
   Uploader& uploader() { return uploader_; }
 
  private:
-  CudaDevice(std::string name, const Options& options, cudaStream_t stream);
+  CudaDevice(const cudaDeviceProp& properties, const Options& options, cudaStream_t stream);
 
+  // Whether prefill attention over such an arena is to take wgmma: where it fails on a small
+  // problem a warning is logged. An error when the GPU is of no use any more.
+  absl::StatusOr<bool> TryWgmma(const KvArenaSpec& spec);
   // A layer of the Step that was prepared, or one that is prepared now.
   absl::StatusOr<PagedBatch> Prepared(const AttentionBatch& batch,
                                       absl::Span<const int32_t> positions);
@@ -123,6 +127,7 @@ class CudaDevice : public Device {
   const WeightType weight_type_;
   const cudaStream_t stream_;
   const bool use_graphs_;
+  const bool may_use_wgmma_;
   GraphCounts graph_counts_;
   GraphCache sample_graphs_;
   Uploader uploader_;

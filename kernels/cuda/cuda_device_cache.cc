@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "glog/logging.h"
 #include "kernels/attention_checks.h"
 #include "kernels/cuda/append_kv.h"
 #include "kernels/cuda/convert.h"
@@ -16,6 +17,8 @@
 #include "kernels/cuda/keep_rows.h"
 #include "kernels/cuda/prefill_attention.h"
 #include "kernels/cuda/value_norms.h"
+#include "kernels/cuda/wgmma_check.h"
+#include "kernels/cuda/wgmma_prefill.h"
 #include "kernels/cuda/window_scores.h"
 
 namespace kvec::kernels::cuda {
@@ -94,7 +97,20 @@ void CopyCandidates(const HeadShape& shape, const WindowScoreRequest& request,
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<KvArena>> CudaDevice::AllocateKvArena(const KvArenaSpec& spec) {
-  return CudaKvArena::Create(spec);
+  KVEC_ASSIGN_OR_RETURN(const bool use_wgmma, TryWgmma(spec));
+  return CudaKvArena::Create(spec, use_wgmma);
+}
+
+absl::StatusOr<bool> CudaDevice::TryWgmma(const KvArenaSpec& spec) {
+  if (!may_use_wgmma_ || !CanPrefillByWgmma(spec.type, spec.head_dim)) return false;
+  const absl::Status check = CheckWgmma(stream_, spec.type, spec.head_dim);
+  if (check.ok()) return true;
+  (void)cudaGetLastError();
+  KVEC_RETURN_IF_ERROR(ToStatus(cudaStreamSynchronize(stream_),
+                                "trying prefill attention by wgmma, without which the GPU works"));
+  LOG(WARNING) << name_ << ": no prefill attention by wgmma, but the slower by mma.sync: "
+               << check.message();
+  return false;
 }
 
 absl::Status CudaDevice::PrepareStep(const StepBatch& step) {
@@ -156,13 +172,15 @@ absl::Status CudaDevice::Attention(Tensor qkv, const HeadShape& shape, const Att
                                                    kMaxGroup));
   }
   KVEC_ASSIGN_OR_RETURN(const PagedBatch paged, Prepared(batch, {}));
-  const AttentionArguments arguments{.qkv = qkv,
-                                     .shape = shape,
-                                     .sliding_window = batch.sliding_window,
-                                     .log2_scale = batch.scale * kLog2E,
-                                     .kv = PagesOf(arena),
-                                     .batch = paged,
-                                     .out = {}};
+  const AttentionArguments arguments{
+      .qkv = qkv,
+      .shape = shape,
+      .sliding_window = batch.sliding_window,
+      .log2_scale = batch.scale * kLog2E,
+      .kv = PagesOf(arena),
+      .batch = paged,
+      .use_wgmma = static_cast<const CudaKvArena&>(arena).use_wgmma(),
+      .out = {}};
   KVEC_RETURN_IF_ERROR(AttendPrompts(arguments, out));
   if (arguments.batch.num_decode_rows == 0) return absl::OkStatus();
   const size_t row_floats = DecodeWorkspaceFloats(shape, arguments.batch.max_decode_entries);

@@ -28,14 +28,15 @@ absl::Status CheckSpec(const KvArenaSpec& spec) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<CudaKvArena>> CudaKvArena::Create(const KvArenaSpec& spec) {
+absl::StatusOr<std::unique_ptr<CudaKvArena>> CudaKvArena::Create(const KvArenaSpec& spec,
+                                                                 bool use_wgmma) {
   KVEC_RETURN_IF_ERROR(CheckSpec(spec));
   const auto num_pages = static_cast<size_t>(spec.num_pages);
   KVEC_ASSIGN_OR_RETURN(auto pages, CudaBuffer::Allocate(num_pages * spec.page_bytes()));
   KVEC_ASSIGN_OR_RETURN(auto positions,
                         CudaBuffer::Allocate(num_pages * kPageTokens * sizeof(int32_t)));
   return std::unique_ptr<CudaKvArena>(
-      new CudaKvArena(spec, std::move(pages), std::move(positions)));
+      new CudaKvArena(spec, use_wgmma, std::move(pages), std::move(positions)));
 }
 
 }  // namespace kvec::kernels::cuda

@@ -68,7 +68,8 @@ struct AttentionArguments {
   float log2_scale = 1.0f;  // of q·k, times log2(e): the softmax is taken to base 2
   KvPages kv;
   PagedBatch batch;
-  Tensor out;  // [m, num_heads · head_dim], of prompt tokens
+  bool use_wgmma = false;  // of compute capability 9.0, where it was found to work: wgmma_check.h
+  Tensor out;              // [m, num_heads · head_dim], of prompt tokens
 };
 
 }  // namespace kvec::kernels::cuda

@@ -12,6 +12,7 @@
 #include "kernels/cuda/prefill_attention.h"
 #include "kernels/cuda/prefill_tile.h"
 #include "kernels/cuda/tensor_prefill.h"
+#include "kernels/cuda/wgmma_prefill.h"
 
 namespace kvec::kernels::cuda {
 namespace {
@@ -141,7 +142,11 @@ cudaError_t LaunchPrefill(cudaStream_t stream, const AttentionArguments& a) {
 
 cudaError_t PrefillAttention(cudaStream_t stream, const AttentionArguments& arguments) {
   if (arguments.batch.num_prefill_tiles == 0) return cudaSuccess;
-  if (CanPrefillOnTensorCores(arguments)) return TensorPrefill(stream, arguments);
+  if (CanPrefillOnTensorCores(arguments)) {
+    const bool by_wgmma =
+        arguments.use_wgmma && CanPrefillByWgmma(arguments.kv.type, arguments.shape.head_dim);
+    return by_wgmma ? WgmmaPrefill(stream, arguments) : TensorPrefill(stream, arguments);
+  }
   return WithStored(arguments.kv.type, [&](auto stored) {
     return LaunchPrefill<decltype(stored)>(stream, arguments);
   });

@@ -20,6 +20,7 @@ set(KVEC_CUDA_KERNELS
   tensor_prefill.cu
   top_entries.cu
   value_norms.cu
+  wgmma_prefill.cu
   window_scores.cu
   write_tables.cu)
 # What calls them.
@@ -43,8 +44,10 @@ set(KVEC_CUDA_DEVICE
   scaled_product.cc
   step_tables.cc
   table_pool.cc
-  uploader.cc)
+  uploader.cc
+  wgmma_check.cc)
 set(KVEC_CUDA_DEVICE_DEPS
-  kvec_kernels_checks kvec_common_tensor absl::span absl::status absl::statusor absl::strings)
+  kvec_kernels_checks kvec_common_tensor absl::span absl::status absl::statusor absl::strings
+  glog::glog)
 list(TRANSFORM KVEC_CUDA_KERNELS PREPEND ${CMAKE_CURRENT_LIST_DIR}/)
 list(TRANSFORM KVEC_CUDA_DEVICE PREPEND ${CMAKE_CURRENT_LIST_DIR}/)

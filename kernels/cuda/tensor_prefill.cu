@@ -13,6 +13,7 @@
 #include <cuda_pipeline.h>
 #include <cuda_runtime.h>
 
+#include "kernels/cuda/group_task.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/prefill_tile.h"
 #include "kernels/cuda/tensor_core.h"
@@ -25,10 +26,6 @@ constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * kWarpThreads;
 constexpr int kTile = 16;  // rows, entries or columns of a fragment of queries, keys or values
 constexpr int kHalf = kTile / 2;  // columns of a fragment of scores or outputs
-
-// Weights are 2^(score - base). A row's base moves only to a score above it by more than this,
-// which is rare after the first tile: the row's sum and output need rescaling then.
-constexpr float kHeadroom = 8.0f;
 
 // What a block of heads of up to kDim numbers takes on: as much as registers hold. With 256 numbers
 // 64 rows and 32 entries, which fit into smaller cards' shared memory, too.
@@ -51,52 +48,6 @@ struct TensorMemory {
   Stored keys[Shape::kEntries][Shape::kStride];
   Stored values[Shape::kEntries][Shape::kStride];
   int num_visible[Shape::kRows];
-};
-
-// What a block works on. Row r is query head group.first + r % group.count of token r /
-// group.count.
-struct GroupTask {
-  QueryGroup group;
-  const int32_t* pages;
-  int first_row;         // of the qkv tensor
-  int num_rows;          // of the block; 0: another block has them
-  int visible_to_first;  // entries that the first token sees
-  int begin;             // the first entry that any token sees
-  int end;               // behind the last
-
-  // Blocks of 16 tokens and more take neighbouring tiles of a sequence, counted from its end, and
-  // the tile's own block has nothing to do unless it is the first of them. Smaller ones share a
-  // tile.
-  __device__ GroupTask(const AttentionArguments& a, int block_tokens)
-      : group(QueryGroupOf(a.shape, static_cast<int>(blockIdx.y))), num_rows(0) {
-    const int parts = block_tokens < kTileRows ? kTileRows / block_tokens : 1;
-    const int tiles = block_tokens < kTileRows ? 1 : block_tokens / kTileRows;
-    const int index = static_cast<int>(blockIdx.x) / parts;
-    const int skipped = static_cast<int>(blockIdx.x) % parts * block_tokens;
-    const RowTile tile = a.batch.prefill_tiles[index];
-    const int part_of_block = tile.first.num_after / kTileRows % tiles;
-    const bool leads = part_of_block == tiles - 1 || index == 0 ||
-                       a.batch.prefill_tiles[index - 1].first.sequence != tile.first.sequence;
-    const int num_after = tile.first.num_after - skipped;
-    const int rows_of_tiles = parts > 1 ? tile.num_rows - skipped : num_after + 1;
-    const int most = parts > 1 ? block_tokens : (part_of_block + 1) * kTileRows;
-    const int num_tokens = rows_of_tiles < most ? rows_of_tiles : most;
-    if (!leads || num_tokens <= 0) return;
-
-    const int kv_head = static_cast<int>(blockIdx.y);
-    const HeadTable table = a.batch.tables[tile.first.sequence * a.shape.num_kv_heads + kv_head];
-    pages = a.batch.page_ids + table.first_page;
-    first_row = tile.first.row + skipped;
-    num_rows = num_tokens * group.count;
-    visible_to_first = table.num_entries - num_after;
-    begin = FirstVisible(visible_to_first, a.sliding_window);
-    end = visible_to_first + num_tokens - 1;
-  }
-
-  // Entries that a row sees.
-  __device__ int VisibleTo(int row) const {
-    return row < num_rows ? visible_to_first + row / group.count : 0;
-  }
 };
 
 // Begins to copy the keys or values of the tile from `begin` on; zeros for entries that no row
@@ -375,17 +326,9 @@ __global__ void __launch_bounds__(kThreads)
   rows.Store(a, task);
 }
 
-// The largest power of two whose rows fit into a block.
-template <int kDim>
-int BlockTokens(int group_size) {
-  int tokens = BlockShape<kDim>::kRows;
-  while (tokens > 1 && tokens * group_size > BlockShape<kDim>::kRows) tokens /= 2;
-  return tokens;
-}
-
 template <typename Stored, int kDim>
 cudaError_t LaunchTensorPrefill(cudaStream_t stream, const AttentionArguments& a) {
-  const int block_tokens = BlockTokens<kDim>(a.shape.group_size);
+  const int block_tokens = BlockTokens(a.shape.group_size, BlockShape<kDim>::kRows);
   const int parts = block_tokens < kTileRows ? kTileRows / block_tokens : 1;
   const int warps = DivideUp(block_tokens * a.shape.group_size, BlockShape<kDim>::kWarpRows);
   const dim3 grid(static_cast<unsigned>(a.batch.num_prefill_tiles * parts),

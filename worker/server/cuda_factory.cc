@@ -22,6 +22,7 @@ absl::StatusOr<MadeDevice> MakeCudaDevice(const WorkerFlags& flags) {
   if (flags.deterministic) options.product_mode = kernels::cuda::ProductMode::kDeterministic;
   options.weight_type = WeightTypeOf(flags.cuda_weights);
   options.use_graphs = flags.cuda_graphs;
+  options.use_wgmma = flags.cuda_wgmma;
   KVEC_ASSIGN_OR_RETURN(auto device, kernels::cuda::CudaDevice::Create(options));
   KVEC_ASSIGN_OR_RETURN(const uint64_t free_bytes, device->FreeBytes());
   auto comm = MakeNcclComm(device->stream());

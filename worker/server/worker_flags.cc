@@ -55,6 +55,12 @@ void AddDeviceFlags(CLI::App& app, WorkerFlags& flags) {
                  "On a GPU: Steps of generated tokens are launched as recorded graphs; answers do "
                  "not depend on it")
       ->capture_default_str();
+  app.add_option(
+         "--cuda-wgmma", flags.cuda_wgmma,
+         "On a GPU of compute capability 9.0: prefill attention by its warpgroups' products "
+         "(bf16 and f16 caches, heads of 64 and 128 numbers) where a check at the start "
+         "finds that they work; false: as on other GPUs")
+      ->capture_default_str();
   app.add_option("--threads", flags.threads,
                  "Threads that compute (default: all processors this process may use)")
       ->check(CLI::Range(0, 1024));

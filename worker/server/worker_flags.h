@@ -24,6 +24,7 @@ struct WorkerFlags {
   std::string cuda_weights = "bf16";
   bool deterministic = false;
   bool cuda_graphs = true;
+  bool cuda_wgmma = true;
   int threads = 0;  // 0: all processors this process may use
   std::string isa;  // empty: the best
   double drain_seconds = 30;

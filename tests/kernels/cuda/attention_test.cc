@@ -1,5 +1,6 @@
 // Prefill and decode attention over per-head page tables.
 
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -65,6 +66,9 @@ constexpr ShapeCase kGroups[] = {
     {{.num_heads = 1, .num_kv_heads = 1, .head_dim = 256, .group_size = 1}, KvType::kF16},
     {{.num_heads = 18, .num_kv_heads = 2, .head_dim = 256, .group_size = 16, .group_offset = 14},
      KvType::kBF16},
+    {{.num_heads = 7, .num_kv_heads = 2, .head_dim = 128, .group_size = 5, .group_offset = 3},
+     KvType::kBF16},
+    {{.num_heads = 16, .num_kv_heads = 1, .head_dim = 128, .group_size = 16}, KvType::kF16},
 };
 
 int PagesFor(const HeadShape& shape, int entries) {
@@ -74,10 +78,16 @@ int PagesFor(const HeadShape& shape, int entries) {
 class CudaAttentionTest : public KernelTest {
  protected:
   PagedCache MakeCache(const ShapeCase& c, int entries, int num_sequences = 1) {
-    return PagedCache(c.shape, c.type, num_sequences * PagesFor(c.shape, entries), stream_);
+    // Of a real GPU the parameter does not choose the capability.
+    return PagedCache(c.shape, c.type, num_sequences * PagesFor(c.shape, entries), stream_,
+                      /*may_use_wgmma=*/GetParam().compute_capability == 90);
   }
 };
-INSTANTIATE_TEST_SUITE_P(Orders, CudaAttentionTest, kAllOrders, OrderName);
+INSTANTIATE_TEST_SUITE_P(MmaSync, CudaAttentionTest, ::testing::ValuesIn(OrdersAt(80)), OrderName);
+INSTANTIATE_TEST_SUITE_P(Wgmma, CudaAttentionTest, ::testing::ValuesIn(OrdersAt(90)), OrderName);
+
+class CudaDecodeTest : public CudaAttentionTest {};
+INSTANTIATE_TEST_SUITE_P(Orders, CudaDecodeTest, kAllOrders, OrderName);
 
 TEST_P(CudaAttentionTest, PromptMatchesDoublePrecision) {
   for (const ShapeCase& c : kShapes) {
@@ -108,10 +118,32 @@ TEST_P(CudaAttentionTest, PromptsOfAllGroupsMatchDoublePrecision) {
   }
 }
 
+// A chunk behind other entries, with groups of every size that there is.
+TEST_P(CudaAttentionTest, GroupsOf1To16MatchDoublePrecision) {
+  constexpr int kPast = 100;
+  constexpr int kTokens = kPast + 45;
+  for (int group = 1; group <= 16; ++group) {
+    const ShapeCase c{{.num_heads = group,
+                       .num_kv_heads = 1,
+                       .head_dim = group % 2 == 0 ? 64 : 128,
+                       .group_size = group},
+                      group % 3 == 0 ? KvType::kF16 : KvType::kBF16};
+    const Matrix qkv = Matrix::Random(kTokens, c.shape.qkv_cols(), 15);
+    PagedCache cache = MakeCache(c, kTokens);
+    const int sequence = cache.AddSequence();
+    AppendRows(cache, RowsOf(qkv, 0, kPast), {{sequence, kPast, true}});
+    const Matrix out =
+        RunAttention(cache, RowsOf(qkv, kPast, kTokens), {{sequence, kTokens - kPast, true}});
+    const Matrix expected = ReferenceAttention(qkv, c.shape, c.type, 0, 0.125);
+    EXPECT_LE(LargestDifference(out, RowsOf(expected, kPast, kTokens)), ToleranceOf(c.type, true))
+        << "group " << group;
+  }
+}
+
 // Several blocks for each head, two sequences, and chunks that begin anywhere.
 TEST_P(CudaAttentionTest, ChunksOfLongPromptsMatchDoublePrecision) {
   for (const auto& [c, tokens] :
-       {std::pair{kGroups[0], 511}, {kGroups[2], 513}, {kGroups[8], 513}}) {
+       {std::pair{kGroups[0], 511}, {kGroups[2], 513}, {kGroups[8], 513}, {kGroups[10], 513}}) {
     const Matrix qkv = Matrix::Random(tokens, c.shape.qkv_cols(), 13);
     const Matrix expected = ReferenceAttention(qkv, c.shape, c.type, 0, 0.125);
     const int begin = 7;
@@ -176,7 +208,7 @@ TEST_P(CudaAttentionTest, ScoresMayGrowAndFallAlongTheEntries) {
   }
 }
 
-TEST_P(CudaAttentionTest, GeneratedMatchesDoublePrecision) {
+TEST_P(CudaDecodeTest, GeneratedMatchesDoublePrecision) {
   for (const ShapeCase& c : kShapes) {
     for (int tokens : {1, 7, 17, 97}) {
       const int past = std::max(0, tokens - 5);
@@ -194,7 +226,7 @@ TEST_P(CudaAttentionTest, GeneratedMatchesDoublePrecision) {
   }
 }
 
-TEST_P(CudaAttentionTest, SplitsOfALongSequenceMerge) {
+TEST_P(CudaDecodeTest, SplitsOfALongSequenceMerge) {
   for (const ShapeCase& c : {kShapes[0], kInt8Shape}) {
     for (int tokens : {256, 258, 513}) {
       const Matrix qkv = Matrix::Random(tokens, c.shape.qkv_cols(), 3, 2.0f);
@@ -231,6 +263,7 @@ TEST_P(CudaAttentionTest, SlidingWindowReadsNoPageThatSlidOut) {
                                   {kShapes[8], 100},
                                   {kInt8Shape, 100},
                                   {kGroups[8], 64},
+                                  {kGroups[10], 150},
                                   {kGroups[2], 511}}) {
     const Matrix qkv = Matrix::Random(tokens, c.shape.qkv_cols(), 5);
     const Matrix expected = ReferenceAttention(qkv, c.shape, c.type, window, 0.125);
@@ -254,13 +287,13 @@ TEST_P(CudaAttentionTest, SlidingWindowReadsNoPageThatSlidOut) {
 }
 
 TEST_P(CudaAttentionTest, BitsDependNeitherOnChunksNorOnNeighbours) {
-  const int tokens = 70;
-  for (const auto& [c, window] : {std::pair{kShapes[0], 0},
-                                  {kShapes[0], 40},
-                                  {kGroups[0], 0},
-                                  {kInt8Shape, 40},
-                                  {kGroups[7], 40},
-                                  {kGroups[9], 0}}) {
+  for (const auto& [c, window, tokens] : {std::tuple{kShapes[0], 0, 70},
+                                          {kShapes[0], 40, 70},
+                                          {kGroups[0], 0, 70},
+                                          {kInt8Shape, 40, 70},
+                                          {kGroups[7], 40, 70},
+                                          {kGroups[9], 0, 70},
+                                          {kGroups[3], 140, 290}}) {
     const Matrix qkv = Matrix::Random(tokens, c.shape.qkv_cols(), 6);
     for (bool is_prompt : {true, false}) {
       PagedCache alone = MakeCache(c, tokens);

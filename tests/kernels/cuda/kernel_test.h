@@ -29,15 +29,19 @@ class KernelTest : public ::testing::TestWithParam<cusim::Options> {
 };
 
 // ThreadSanitizer looks at what orders accesses, not at the order in which they happen.
+inline std::vector<cusim::Options> OrdersAt(int compute_capability) {
 #ifdef __SANITIZE_THREAD__
-inline const auto kAllOrders = ::testing::Values(cusim::Options{});
+  std::vector<cusim::Options> orders = {{}};
 #else
-inline const auto kAllOrders =
-    ::testing::Values(cusim::Options{.order = cusim::Order::kForward},
-                      cusim::Options{.order = cusim::Order::kReverse},
-                      cusim::Options{.order = cusim::Order::kRandom, .seed = 1},
-                      cusim::Options{.order = cusim::Order::kRandom, .seed = 2});
+  std::vector<cusim::Options> orders = {{.order = cusim::Order::kForward},
+                                        {.order = cusim::Order::kReverse},
+                                        {.order = cusim::Order::kRandom, .seed = 1},
+                                        {.order = cusim::Order::kRandom, .seed = 2}};
 #endif
+  for (cusim::Options& options : orders) options.compute_capability = compute_capability;
+  return orders;
+}
+inline const auto kAllOrders = ::testing::ValuesIn(OrdersAt(90));
 
 inline std::string OrderName(const ::testing::TestParamInfo<cusim::Options>& info) {
   switch (info.param.order) {

@@ -40,14 +40,24 @@ double Rotated(int head_dim, int i, const Function& x) {
   return sum / std::sqrt(size);
 }
 
+// Of the GPU, as CudaDevice asks it.
+inline bool HasWgmma() {
+  cudaDeviceProp properties;
+  EXPECT_EQ(cudaGetDeviceProperties(&properties, 0), cudaSuccess);
+  return properties.major == 9 && properties.minor == 0;
+}
+
 // The pages of sequences in one layer of an arena in the device's memory, in random order, as after
 // many requests.
 class PagedCache {
  public:
-  PagedCache(const HeadShape& shape, KvType type, int num_pages, cudaStream_t stream)
+  // Prompts' attention takes wgmma if it may and the GPU has it.
+  PagedCache(const HeadShape& shape, KvType type, int num_pages, cudaStream_t stream,
+             bool may_use_wgmma = true)
       : shape_(shape),
         type_(type),
         stream_(stream),
+        uses_wgmma_(may_use_wgmma && HasWgmma()),
         pages_(KvArenaSpec{shape.head_dim, type, num_pages}.page_bytes() *
                    static_cast<size_t>(num_pages),
                stream),
@@ -92,6 +102,7 @@ class PagedCache {
   }
   KvPages kv() const { return {pages_.data(), positions_.data(), shape_.head_dim, type_}; }
   const HeadShape& shape() const { return shape_; }
+  bool uses_wgmma() const { return uses_wgmma_; }
   cudaStream_t stream() const { return stream_; }
 
   // One of the numbers of an entry's key or value, as the device holds it: of int8 times its scale,
@@ -144,6 +155,7 @@ class PagedCache {
   const HeadShape shape_;
   const KvType type_;
   const cudaStream_t stream_;
+  const bool uses_wgmma_;
   DeviceArray<uint8_t> pages_;
   DeviceArray<int32_t> positions_;
   std::vector<int32_t> free_;
@@ -189,6 +201,7 @@ class AppendedRows {
                                        .log2_scale = options.scale * 1.4426950408889634f,
                                        .kv = cache_.kv(),
                                        .batch = batch(),
+                                       .use_wgmma = cache_.uses_wgmma(),
                                        .out = out.tensor()};
     EXPECT_EQ(PrefillAttention(stream, arguments), cudaSuccess);
     EXPECT_EQ(DecodeAttention(stream, arguments, ProductInput::Of(out.tensor()), workspace.data(),
