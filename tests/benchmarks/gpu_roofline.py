@@ -47,6 +47,7 @@ LAUNCH = 2.5e-6        # of the host's time
 GAP, GRAPH_GAP = 1.0e-6, 0.5e-6  # between kernels of a stream, and of a graph
 SCORE_END = 15         # instructions of a score and pass: scaling, what is visible, exponent, sum
 ROUND_TRIP = 1.5e-6    # a read through a page table and the write that waits for it
+WGMMA_SHARE = 0.8      # of the dense peak that large products by wgmma reach, within a card's power
 PREFILL_SHARE = 0.5    # of the dense peak, of the whole prefill that an eviction is compared with
 
 # Of the kernels; gpu_roofline_test.py finds them in the sources.
@@ -54,6 +55,7 @@ SPLIT_ENTRIES = 256    # decode_attention.h
 SCORING_QUERIES = 8    # kvec.cc
 ROWS, ENTRIES, WARP_ROWS, HEAD_DIM = 128, 64, 32, 128  # tensor_prefill.cu
 PREFILL_REGISTERS = 255
+WGMMA_ROWS, WGMMA_GROUPS, WGMMA_ENTRIES, WGMMA_STAGES = 64, 2, 128, 2  # wgmma.h, wgmma_prefill.cu
 SCORE_QUERIES, SCORE_ENTRIES = 8, 4  # window_scores.cu, that a thread scores at once
 SCORE_STEP = 8               # numbers of a dot product between its loads
 GATHER_BYTES = 256 * 4 * 16  # that a block of gather_entries.cu moves at once
@@ -125,6 +127,42 @@ def prefill_shares(card):
     cycles = tile_cycles(card)
     longest = max(cycles["tensor"], cycles["shared"])
     best = card.mma_share * cycles["tensor"] / longest
+    alone = max(cycles["softmax"], cycles["exponents"])
+    return best, best * longest / (longest + alone)
+
+
+# Prefill attention by wgmma, of one warpgroup and tile.
+
+def wgmma_flops():
+    return 4 * WGMMA_ROWS * WGMMA_ENTRIES * HEAD_DIM
+
+
+def wgmma_shared_bytes():
+    """What products read of queries, keys and values; the warpgroup's part of copying keys and values."""
+    read = (WGMMA_ROWS + 2 * WGMMA_ENTRIES) * HEAD_DIM * 2
+    return read + 2 * WGMMA_ENTRIES * HEAD_DIM * 2 // WGMMA_GROUPS
+
+
+def wgmma_cycles(card):
+    weights = WGMMA_ROWS * WGMMA_ENTRIES
+    rate = card.tensor_flops / card.multiprocessors / card.clock
+    return {"tensor": wgmma_flops() / rate,
+            "shared": wgmma_shared_bytes() / SHARED_BYTES_PER_CYCLE,
+            "exponents": weights / EXPONENTS_PER_CYCLE,
+            "softmax": weights * 4.5 / (SCHEDULERS * LANES)}
+
+
+def wgmma_block_bytes():
+    """Queries and two rings of tiles, whose barriers take as much as a swizzle's pattern."""
+    numbers = WGMMA_GROUPS * WGMMA_ROWS + 2 * WGMMA_STAGES * WGMMA_ENTRIES
+    return numbers * HEAD_DIM * 2 + 3 * 1024
+
+
+def wgmma_shares(card):
+    """Of the dense peak: as prefill_shares."""
+    cycles = wgmma_cycles(card)
+    longest = max(cycles["tensor"], cycles["shared"])
+    best = WGMMA_SHARE * cycles["tensor"] / longest
     alone = max(cycles["softmax"], cycles["exponents"])
     return best, best * longest / (longest + alone)
 
@@ -266,6 +304,17 @@ def prefill_table():
                   f"target of {percent(TARGET)}"], rows)
 
 
+def wgmma_table():
+    card = CARDS[1]
+    cycles = wgmma_cycles(card)
+    best, worst = wgmma_shares(card)
+    return table(["", "tensor cores", "shared memory", "exponents", "softmax' instructions",
+                  "of the dense peak"],
+                 [[card.name, *(f"{cycles[part]:.0f}" for part in
+                                ("tensor", "shared", "exponents", "softmax")),
+                   f"{percent(worst)} – {percent(best)}"]])
+
+
 def eviction_table():
     rows = []
     for card in CARDS:
@@ -336,15 +385,34 @@ with 16 rows of one head it would be 16. A warp of {warp_rows} rows takes {flops
 - FlashAttention-2 has the same structure. Its paper reports up to 73 % of an A100's peak, and FlashAttention-3's
   paper 35 % of an H100's for it. Expect no more.
 - **A100**: the target is within reach. **H100**: hardly with `mma.sync`. The upper end of the range needs shared
-  memory to be busy in {h100_shared} of the tensor cores' cycles. The way is `wgmma`, which reads keys and values from
-  shared memory by itself for 64 rows at once, with copies by TMA. **B200**: out of reach by far; its peak needs
-  `tcgen05`.
+  memory to be busy in {h100_shared} of the tensor cores' cycles: see `wgmma` below. **B200**: out of reach by far; its
+  peak needs `tcgen05`.
 - At the target blocks would read {l2} TB/s of keys and values. Most come from the L2 cache: blocks that
   run at the same time walk over the same heads. Data sheets do not say what the L2 cache gives; of the last two
   this may be too much, and would need more rows for a block.
 - A chunk of 512 tokens makes 128 blocks, less than one for each of an H100's 132 multiprocessors. Chunks of 2,048
   make 512.
 - Occupancy is bound by registers: {registers} of a thread, {block_kib:.0f} KiB of shared memory of a block.
+
+### By wgmma
+
+On compute capability 9.0, with heads of 64 and 128 numbers in 16 bits (`wgmma_prefill.cu`): products read keys and
+values from shared memory by themselves, for 64 rows at once. A block has {wgmma_rows} rows, too, of two warpgroups; a third
+one copies, by `cp.async`, because pages of 16 entries are small for TMA. A warpgroup takes {wgmma_flops:.2f} MFLOP for a tile of
+{wgmma_entries} entries, for which {wgmma_kib:.0f} KiB pass through shared memory: {wgmma_per_flop:.3f} bytes a flop. Cycles of a multiprocessor:
+
+{wgmma}
+
+- **Assumed**: {wgmma_share} of the data sheet's peak is what power leaves of it in long products. The range is as above. The
+  smaller number holds if the softmax overlaps with nothing; here it overlaps with the same warpgroup's products of the
+  tile before, and with the other warpgroup's.
+- FlashAttention-3 has this structure. Its paper gives 661 TFLOP/s ({fa3} of the peak) for heads of 128 numbers without
+  a mask; 582 ({fa3_serial}) where the softmax waits for its own warpgroup's products, 570 ({fa3_alike}) where no warpgroup does
+  nothing but copy. It has two things that this kernel has not: copies by TMA, and barriers by which two warpgroups take
+  turns at the tensor cores. The target of {target} is within reach; whether it is met only a card can say.
+- One block of 12 warps is resident: {wgmma_block_kib:.0f} KiB of shared memory, and all registers, 40 of a copying thread and
+  232 of one with rows.
+- Where the check at the start finds that results differ from those of `mma.sync`, the device takes that instead.
 
 ## An eviction after a prompt of {prompt:,} tokens
 
@@ -393,6 +461,13 @@ def page():
         state_share=percent(states / (cache + states)), decode=decode_table(),
         rows=ROWS, warp_rows=WARP_ROWS, entries=ENTRIES, flops=tile_flops() / 1e6,
         shared_kib=tile_shared_bytes() / 1024, shared_per_flop=tile_shared_bytes() / tile_flops(),
+        wgmma_rows=WGMMA_GROUPS * WGMMA_ROWS, wgmma_flops=wgmma_flops() / 1e6,
+        wgmma_entries=WGMMA_ENTRIES, wgmma_kib=wgmma_shared_bytes() / 1024,
+        wgmma_per_flop=wgmma_shared_bytes() / wgmma_flops(), wgmma=wgmma_table(),
+        wgmma_share=percent(WGMMA_SHARE), wgmma_block_kib=wgmma_block_bytes() / 1024,
+        fa3=percent(661e12 / CARDS[1].tensor_flops), target=percent(TARGET),
+        fa3_serial=percent(582e12 / CARDS[1].tensor_flops),
+        fa3_alike=percent(570e12 / CARDS[1].tensor_flops),
         prefill=prefill_table(), h100_shared=percent(h100["shared"] / h100["tensor"]),
         l2=" / ".join(f"{level_two_bandwidth(c, TARGET) / 1e12:.1f}" for c in CARDS),
         registers=PREFILL_REGISTERS, block_kib=block_shared_bytes() / 1024,

@@ -31,6 +31,12 @@ class GpuRooflineTest(unittest.TestCase):
         self.assertEqual(int(fragments) * int(constant(prefill, "kTile")), gpu_roofline.WARP_ROWS)
         self.assertEqual(warps * gpu_roofline.WARP_ROWS, gpu_roofline.ROWS)
         self.assertEqual(int(entries), gpu_roofline.ENTRIES)
+        wgmma = "kernels/cuda/wgmma_prefill.cu"
+        self.assertEqual(int(constant(wgmma, "kMaxConsumers")), gpu_roofline.WGMMA_GROUPS)
+        self.assertEqual(int(constant(wgmma, "kTileEntries")), gpu_roofline.WGMMA_ENTRIES)
+        self.assertEqual(int(constant(wgmma, "kStages")), gpu_roofline.WGMMA_STAGES)
+        self.assertEqual(int(constant("kernels/cuda/wgmma.h", "kWarpgroupRows")),
+                         gpu_roofline.WGMMA_ROWS)
         gather = "kernels/cuda/gather_entries.cu"
         self.assertEqual(int(constant(gather, "kThreads")) * int(constant(gather, "kPiecesPerThread"))
                          * int(constant(gather, "kPieceBytes")), gpu_roofline.GATHER_BYTES)
@@ -63,6 +69,14 @@ class GpuRooflineTest(unittest.TestCase):
         # An A100's multiprocessor does 1,024 multiply-adds a cycle.
         self.assertAlmostEqual(gpu_roofline.tile_cycles(CARDS[0])["tensor"], 512, delta=1)
 
+    def test_a_tile_of_prefill_attention_by_wgmma(self):
+        self.assertEqual(gpu_roofline.wgmma_flops(), 2 * 2 * 64 * 128 * 128)
+        # 64 queries, 128 keys and 128 values of 256 bytes are read; half of the latter was written.
+        self.assertEqual(gpu_roofline.wgmma_shared_bytes(), (64 + 256) * 256 + 128 * 256)
+        # An H100's multiprocessor does 2,048 multiply-adds a cycle.
+        self.assertAlmostEqual(gpu_roofline.wgmma_cycles(CARDS[1])["tensor"], 1024, delta=2)
+        self.assertLessEqual(gpu_roofline.wgmma_block_bytes() + 1024, 227 << 10)
+
     def test_blocks_fit_into_registers_and_shared_memory(self):
         for card in CARDS:
             blocks = gpu_roofline.resident_blocks(card)
@@ -75,6 +89,9 @@ class GpuRooflineTest(unittest.TestCase):
             worst, best = reversed(gpu_roofline.prefill_shares(card))
             self.assertLess(worst, best)
             self.assertLessEqual(best, card.mma_share)
+            worst, best = reversed(gpu_roofline.wgmma_shares(card))
+            self.assertLess(worst, best)
+            self.assertLess(best, 1)
             cache, _ = gpu_roofline.decode_bytes(LLAMA_8B, 8, 8192)
             self.assertLess(cache / card.memory,
                             gpu_roofline.decode_attention_time(card, LLAMA_8B, 8, 8192))

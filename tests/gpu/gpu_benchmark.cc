@@ -42,15 +42,23 @@ int Size(const benchmark::State& state, int n) {
   return std::max(1, static_cast<int>(state.range(n)) / kSmaller);
 }
 
+std::unique_ptr<CudaDevice> MakeGpu(const CudaDevice::Options& options) {
+  auto made = CudaDevice::Create(options);
+  if (!made.ok()) {
+    fprintf(stderr, "gpu_benchmark: %s\n", std::string(made.status().message()).c_str());
+    std::exit(1);
+  }
+  return *std::move(made);
+}
+
 CudaDevice& Gpu() {
-  static const std::unique_ptr<CudaDevice> device = [] {
-    auto made = CudaDevice::Create({});
-    if (!made.ok()) {
-      fprintf(stderr, "gpu_benchmark: %s\n", std::string(made.status().message()).c_str());
-      std::exit(1);
-    }
-    return *std::move(made);
-  }();
+  static const std::unique_ptr<CudaDevice> device = MakeGpu({});
+  return *device;
+}
+
+// Prefill attention over its arenas is by mma.sync, whoever runs it.
+CudaDevice& GpuWithoutWgmma() {
+  static const std::unique_ptr<CudaDevice> device = MakeGpu({.use_wgmma = false});
   return *device;
 }
 
@@ -184,15 +192,17 @@ BENCHMARK_CAPTURE(EightBitProduct, fp8, WeightType::kFp8)
 
 // A layer's cache of sequences of `num_entries`, its pages in random order.
 struct Cache {
-  Cache(int num_sequences, int num_entries, KvType type = KvType::kF16) : entries(num_entries) {
+  Cache(int num_sequences, int num_entries, KvType type = KvType::kF16,
+        CudaDevice& allocator = Gpu())
+      : entries(num_entries) {
     const int pages_per_head = (num_entries + kPageTokens - 1) / kPageTokens;
     const auto num_heads = static_cast<size_t>(num_sequences * kShape.num_kv_heads);
     pages.resize(num_heads * static_cast<size_t>(pages_per_head));
     std::iota(pages.begin(), pages.end(), 0);
     std::shuffle(pages.begin(), pages.end(), std::mt19937(1));
-    arena = *Gpu().AllocateKvArena({.head_dim = kShape.head_dim,
-                                    .type = type,
-                                    .num_pages = static_cast<int64_t>(pages.size())});
+    arena = *allocator.AllocateKvArena({.head_dim = kShape.head_dim,
+                                        .type = type,
+                                        .num_pages = static_cast<int64_t>(pages.size())});
     for (size_t head = 0; head < num_heads; ++head) {
       heads.push_back({pages.data() + head * static_cast<size_t>(pages_per_head), num_entries});
     }
@@ -248,19 +258,24 @@ BENCHMARK_CAPTURE(DecodeAttention, int8, KvType::kInt8)
     ->UseManualTime();
 
 // Arguments: rows of the chunk, entries with them.
-void PrefillAttention(benchmark::State& state) {
+void PrefillAttention(benchmark::State& state, bool may_use_wgmma) {
   const int rows = Size(state, 0);
   const int entries = Size(state, 1);
-  const Cache cache(1, entries);
+  const Cache cache(1, entries, KvType::kF16, may_use_wgmma ? Gpu() : GpuWithoutWgmma());
   RunAttention(state, cache, 1, rows, /*is_prompt=*/true);
   const double pairs = 1.0 * rows * (entries - rows) + rows * (rows + 1.0) / 2;
   CountFlops(state, 4.0 * kShape.head_dim * kShape.num_heads * pairs);
 }
-BENCHMARK(PrefillAttention)
+BENCHMARK_CAPTURE(PrefillAttention, mma_sync, false)
     ->ArgNames({"rows", "entries"})
-    ->Args({512, 512})
-    ->Args({512, 8192})
-    ->Args({512, 32768})
+    ->ArgsProduct({{512}, {512, 8192, 32768}})
+    ->Args({2048, 32768})
+    ->UseManualTime();
+// On compute capability 9.0; the same as mma_sync elsewhere.
+BENCHMARK_CAPTURE(PrefillAttention, wgmma, true)
+    ->ArgNames({"rows", "entries"})
+    ->ArgsProduct({{512}, {512, 8192, 32768}})
+    ->Args({2048, 32768})
     ->UseManualTime();
 
 // The last queries of a prompt that fills a cache, as a policy's scores ask for them.
