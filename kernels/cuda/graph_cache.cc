@@ -8,8 +8,9 @@
 
 namespace kvec::kernels::cuda {
 
-GraphCache::~GraphCache() {
+void GraphCache::Clear() {
   for (auto& [key, entry] : entries_) Drop(entry);
+  entries_.clear();
 }
 
 int GraphCache::PaddedRows(int num_rows) {
@@ -22,31 +23,52 @@ int GraphCache::PaddedRows(int num_rows) {
   return padded;
 }
 
+absl::Status GraphCache::RunAsItComes(absl::FunctionRef<absl::Status()> work) {
+  ++counts_.runs;
+  return work();
+}
+
 absl::Status GraphCache::Run(const Key& key, absl::FunctionRef<absl::Status()> work) {
   const auto [found, is_new] = entries_.try_emplace(key);
   Entry& entry = found->second;
-  if (!use_graphs_ || is_new || !entry.can_be_captured) {
-    ++counts_.runs;
+  if (!use_graphs_ || is_new || !entry.can_be_captured) return RunAsItComes(work);
+  if (!HasGraph(entry, work, {NumBufferMoves()})) {
+    entry.can_be_captured = false;
+    ++counts_.failed_captures;
     return work();
   }
-  if (entry.graph != nullptr && entry.buffer_moves != NumBufferMoves()) Drop(entry);
+  return ToStatus(cudaGraphLaunch(entry.graph, stream_), "graph");
+}
+
+absl::Status GraphCache::RunWithPeers(const Key& key, absl::FunctionRef<absl::Status()> work,
+                                      const std::vector<int64_t>& buffer_moves, WorkPeers& peers) {
+  const auto [found, is_new] = entries_.try_emplace(key);
+  Entry& entry = found->second;
+  if (is_new) return RunAsItComes(work);
+  if (!HasGraph(entry, work, buffer_moves)) {
+    // That one of them is lost says nothing of the next time.
+    KVEC_RETURN_IF_ERROR(peers.Launch([] { return absl::OkStatus(); }));
+    ++counts_.failed_captures;
+    return absl::InternalError("graph: work that is done with peers cannot be captured");
+  }
+  return peers.Launch([&] { return ToStatus(cudaGraphLaunch(entry.graph, stream_), "graph"); });
+}
+
+bool GraphCache::HasGraph(Entry& entry, absl::FunctionRef<absl::Status()> work,
+                          const std::vector<int64_t>& buffer_moves) {
+  if (entry.graph != nullptr && entry.buffer_moves != buffer_moves) Drop(entry);
   entry.last_use = ++num_uses_;
   if (entry.graph != nullptr) {
     ++counts_.replays;
-  } else {
-    const int64_t buffer_moves = NumBufferMoves();
-    entry.graph = Capture(work);
-    if (entry.graph == nullptr) {
-      entry.can_be_captured = false;
-      ++counts_.failed_captures;
-      return work();
-    }
-    ++counts_.captures;
-    ++num_graphs_;
-    entry.buffer_moves = buffer_moves;
-    if (num_graphs_ > kMaxGraphs) DropLeastUsed();
+    return true;
   }
-  return ToStatus(cudaGraphLaunch(entry.graph, stream_), "graph");
+  entry.graph = Capture(work);
+  if (entry.graph == nullptr) return false;
+  ++counts_.captures;
+  ++num_graphs_;
+  entry.buffer_moves = buffer_moves;
+  if (num_graphs_ > kMaxGraphs) DropLeastUsed();
+  return true;
 }
 
 cudaGraphExec_t GraphCache::Capture(absl::FunctionRef<absl::Status()> work) {

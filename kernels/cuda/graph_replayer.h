@@ -16,22 +16,21 @@ class GraphReplayer : public WorkReplayer {
  public:
   // Without `use_graphs` rows are padded all the same, so that they do not depend on it. `tables`
   // and `counts` outlive the replayer.
-  GraphReplayer(cudaStream_t stream, bool use_graphs, const StepTables& tables, GraphCounts& counts)
+  GraphReplayer(cudaStream_t stream, bool use_graphs, StepTables& tables, GraphCounts& counts)
       : tables_(tables), graphs_(stream, use_graphs, counts) {}
 
   int PaddedRows(int num_rows) const override { return GraphCache::PaddedRows(num_rows); }
-  // Layers depend on the entries that attention is to reckon with and on the rows that are kept,
-  // too.
-  absl::Status Run(const Key& key, absl::FunctionRef<absl::Status()> work) override {
-    const bool is_layers = key.part == Key::Part::kLayers;
-    return graphs_.Run(
-        {static_cast<int64_t>(key.part), key.first_row, key.num_rows,
-         is_layers ? tables_.max_decode_entries() : 0, is_layers ? tables_.num_kept_rows() : 0},
-        work);
-  }
+  absl::Status Run(const Key& key, absl::FunctionRef<absl::Status()> work,
+                   WorkPeers* peers) override;
+  void Forget() override { graphs_.Clear(); }
 
  private:
-  const StepTables& tables_;
+  // Of layers also the entries that attention is to reckon with, and the rows that are kept.
+  GraphCache::Key FullKey(const Key& key) const;
+  absl::Status RunWithPeers(const Key& key, absl::FunctionRef<absl::Status()> work,
+                            WorkPeers& peers);
+
+  StepTables& tables_;
   GraphCache graphs_;
 };
 

@@ -38,6 +38,7 @@ set(KVEC_CUDA_DEVICE
   cuda_weight.cc
   flat_batch.cc
   graph_cache.cc
+  graph_replayer.cc
   pinned_memory.cc
   rope_frequencies.cc
   sample_batch.cc

@@ -3,6 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -40,6 +41,10 @@ class StepTables {
   PagedBatch Layer(int index) const;
   // Of all layers, of a Step of generated tokens.
   int max_decode_entries() const { return batch_.max_decode_entries; }
+  // To what other devices have for the same Step, if that is more.
+  void RaiseMaxDecodeEntries(int max_entries) {
+    batch_.max_decode_entries = std::max(batch_.max_decode_entries, max_entries);
+  }
   int num_layers() const { return num_layers_; }
   // Padding included; 0: none are kept.
   int num_kept_rows() const { return num_kept_rows_; }

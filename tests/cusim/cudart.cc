@@ -87,8 +87,7 @@ cudaError_t PushWork(cudaStream_t stream, std::function<void()> run,
   Locked runtime;
   Stream* const found = FindStream(*runtime, stream);
   if (found == nullptr) return runtime->Return(cudaErrorInvalidResourceHandle);
-  if (is_ready != nullptr && found->capture != nullptr) return runtime->RejectCapture(*found);
-  runtime->streams().Push(*found, std::move(run), std::move(is_ready));
+  runtime->streams().Push(*found, {std::move(run), std::move(is_ready)});
   return runtime->Return(cudaSuccess);
 }
 
@@ -266,6 +265,16 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   const cudaError_t error = runtime->EndCapture(*found, captured);
   *graph = reinterpret_cast<cudaGraph_t>(captured);
   return error;
+}
+
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+  Locked runtime;
+  Stream* const found = FindStream(*runtime, stream);
+  if (found == nullptr) return runtime->Return(cudaErrorInvalidResourceHandle);
+  *status = found->capture == nullptr  ? cudaStreamCaptureStatusNone
+            : found->capture->is_valid ? cudaStreamCaptureStatusActive
+                                       : cudaStreamCaptureStatusInvalidated;
+  return runtime->Return(cudaSuccess);
 }
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,

@@ -58,7 +58,8 @@ struct Options {
 void Reset(const Options& options = {});
 
 // For stand-ins of libraries that queue work of their own: it runs when the stream has come to it
-// and is_ready, which others may make true at any time, and may touch device memory.
+// and is_ready, which others may make true at any time, and may touch device memory. Of a stream
+// that is being captured it becomes part of the graph, and waits and runs at every launch.
 cudaError_t PushWork(cudaStream_t stream, std::function<void()> run,
                      std::function<bool()> is_ready = nullptr);
 

@@ -7,7 +7,8 @@
 
 namespace kvec::cusim {
 
-// A stack of its own on which a function runs until it yields, and goes on later: a CUDA thread.
+// A stack of its own on which a function runs until it yields, and goes on later: a CUDA thread; or
+// what a stream does at a time.
 // Switching costs some 10 ns; ucontext's system calls would cost 50 times that. x86-64 only.
 class Fiber {
  public:

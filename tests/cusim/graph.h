@@ -7,10 +7,17 @@
 
 namespace kvec::cusim {
 
+// Something that a stream is given to do.
+struct StreamWork {
+  std::function<void()> run;
+  // It and the work behind wait until this is true; null: no wait.
+  std::function<bool()> is_ready;
+};
+
 // Work that was captured, in the order in which it was given; also what is made of it to be
 // launched.
 struct Graph {
-  std::vector<std::function<void()>> works;
+  std::vector<StreamWork> works;
 };
 
 // Where a stream's work goes while it is being captured.

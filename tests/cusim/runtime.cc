@@ -90,7 +90,7 @@ cudaError_t Runtime::Launch(const void* kernel, Stream& stream, cusim::Launch la
   const auto allowed = allowed_shared_.find(kernel);
   const size_t most = allowed == allowed_shared_.end() ? kDynamicSharedUnasked : allowed->second;
   if (launch.dynamic_shared_bytes > most) return Return(cudaErrorInvalidValue);
-  streams_.Push(stream, [this, launch = std::move(launch)] { RunKernel(launch); });
+  streams_.Push(stream, {[this, launch = std::move(launch)] { RunKernel(launch); }, nullptr});
   return Return(cudaSuccess);
 }
 
@@ -134,19 +134,21 @@ cudaError_t Runtime::CopyRows(void* to, size_t to_pitch, const void* from, size_
   if (is_pageable && kind == cudaMemcpyHostToDevice) {
     // A copy from pageable memory has read it when the call returns.
     const auto* begin = static_cast<const char*>(from);
-    streams_.Push(stream, [=, staged = std::vector<char>(begin, begin + from_bytes)] {
-      CopyRowsNow(to, to_pitch, staged.data(), from_pitch, width, height);
-    });
+    streams_.Push(stream, {[=, staged = std::vector<char>(begin, begin + from_bytes)] {
+                             CopyRowsNow(to, to_pitch, staged.data(), from_pitch, width, height);
+                           },
+                           nullptr});
     return Return(cudaSuccess);
   }
-  streams_.Push(stream, [=] { CopyRowsNow(to, to_pitch, from, from_pitch, width, height); });
+  streams_.Push(stream,
+                {[=] { CopyRowsNow(to, to_pitch, from, from_pitch, width, height); }, nullptr});
   // A copy to pageable memory is done when the call returns.
   return is_pageable ? Finish(stream) : Return(cudaSuccess);
 }
 
 cudaError_t Runtime::Set(void* memory, int value, size_t bytes, Stream& stream) {
   if (!device_memory_.Covers(memory, bytes)) return Return(cudaErrorInvalidValue);
-  streams_.Push(stream, [=] { std::memset(memory, value, bytes); });
+  streams_.Push(stream, {[=] { std::memset(memory, value, bytes); }, nullptr});
   return Return(cudaSuccess);
 }
 

@@ -4,7 +4,14 @@
 #include <thread>
 #include <utility>
 
+#include "tests/cusim/sanitizer.h"
+
 namespace kvec::cusim {
+namespace {
+
+Stream* running_stream = nullptr;  // host threads take turns
+
+}  // namespace
 
 Stream* StreamSet::Create(int device) {
   streams_.push_back(std::make_unique<Stream>(device));
@@ -21,31 +28,29 @@ void StreamSet::Destroy(Stream* stream) {
                               [stream](const auto& own) { return own.get() == stream; }));
 }
 
-void StreamSet::Push(Stream& stream, std::function<void()> run, std::function<bool()> is_ready) {
+void StreamSet::Push(Stream& stream, StreamWork work) {
   if (stream.capture != nullptr) {
-    stream.capture->graph.works.push_back(std::move(run));
+    stream.capture->graph.works.push_back(std::move(work));
     return;
   }
-  auto work = std::make_unique<Stream::Work>();
-  work->run = std::move(run);
-  work->is_ready = std::move(is_ready);
-  TsanRelease(work.get());
-  stream.works.push_back(std::move(work));
+  auto pushed = std::make_unique<StreamWork>(std::move(work));
+  TsanRelease(pushed.get());
+  stream.works.push_back(std::move(pushed));
 }
 
 void StreamSet::Record(Stream& stream, Event& event) {
   const uint64_t version = ++event.recorded;
-  Push(stream, [&event, version] {
-    event.completed = std::max(event.completed, version);
-    TsanRelease(&event);
-  });
+  Push(stream, {[&event, version] {
+                  event.completed = std::max(event.completed, version);
+                  TsanRelease(&event);
+                },
+                nullptr});
 }
 
 void StreamSet::WaitFor(Stream& stream, Event& event) {
   const uint64_t version = event.recorded;
-  Push(
-      stream, [&event] { TsanAcquire(&event); },
-      [&event, version] { return event.completed >= version; });
+  Push(stream, {[&event] { TsanAcquire(&event); },
+                [&event, version] { return event.completed >= version; }});
 }
 
 const Stream* StreamSet::FindBusy(int device) const {
@@ -80,23 +85,47 @@ bool StreamSet::RunOne(const Stream* wanted) {
   }
   for (int index : order) {
     Stream& stream = *streams_[static_cast<size_t>(index)];
-    if (!stream.HasRunnable()) continue;
+    if (!HasRunnable(stream)) continue;
     Run(stream);
     return true;
   }
   return false;
 }
 
+// What makes work ready is seen by the stream, not by whoever looks whether it is.
+bool StreamSet::HasRunnable(Stream& stream) {
+  if (stream.works.empty()) return false;
+  StreamWork& work = *stream.works.front();
+  if (work.is_ready == nullptr) return true;
+  bool is_ready = false;
+  RunOnFiber(stream, [&] {
+    TsanAcquire(&work);
+    is_ready = work.is_ready();
+  });
+  return is_ready;
+}
+
 void StreamSet::Run(Stream& stream) {
-  std::unique_ptr<Stream::Work> work = std::move(stream.works.front());
+  std::unique_ptr<StreamWork> work = std::move(stream.works.front());
   stream.works.pop_front();
-  void* const caller = CurrentTsanFiber();
-  stream.tsan_fiber.Switch();
-  TsanAcquire(work.get());
-  work->run();
-  work.reset();  // by who used it last
-  TsanRelease(&stream);
-  SwitchTsanFiber(caller);
+  RunOnFiber(stream, [&] {
+    TsanAcquire(work.get());
+    work->run();
+    work.reset();  // by who used it last
+    TsanRelease(&stream);
+  });
+}
+
+void StreamSet::RunOnFiber(Stream& stream, const std::function<void()>& body) {
+  stream.body = &body;
+  running_stream = &stream;
+  stream.fiber.Start([] {
+    Stream& running = *running_stream;
+    running.fiber.Entered();
+    (*running.body)();
+    running.fiber.Finish();
+  });
+  stream.fiber.Resume();
 }
 
 }  // namespace kvec::cusim

@@ -7,8 +7,8 @@
 #include <memory>
 #include <vector>
 
+#include "tests/cusim/fiber.h"
 #include "tests/cusim/graph.h"
-#include "tests/cusim/sanitizer.h"
 #include "tests/cusim/turn_order.h"
 
 namespace kvec::cusim {
@@ -20,22 +20,15 @@ struct Event {
 
 // Work in the order in which it was given.
 struct Stream {
-  struct Work {
-    std::function<void()> run;
-    // It and the work behind wait until this is true; null: no wait.
-    std::function<bool()> is_ready;
-  };
-
   explicit Stream(int its_device) : device(its_device) {}
 
   const int device;
-  std::deque<std::unique_ptr<Work>> works;
+  std::deque<std::unique_ptr<StreamWork>> works;
   std::unique_ptr<Capture> capture;  // null: it is not being captured
-  TsanFiber tsan_fiber;
-
-  bool HasRunnable() const {
-    return !works.empty() && (works.front()->is_ready == nullptr || works.front()->is_ready());
-  }
+  // Its work runs on a stack of its own: on a host thread's, several streams' would follow one
+  // another, which ThreadSanitizer takes for races.
+  Fiber fiber;
+  const std::function<void()>* body = nullptr;  // that runs on the fiber
 };
 
 // All streams of all devices. Work runs as late as somebody's waiting allows, or as early as it
@@ -49,8 +42,7 @@ class StreamSet {
   bool Contains(const Stream* stream) const;
   void Destroy(Stream* stream);
 
-  // Where the stream is being captured `is_ready` must be null.
-  void Push(Stream& stream, std::function<void()> run, std::function<bool()> is_ready = nullptr);
+  void Push(Stream& stream, StreamWork work);
   void Record(Stream& stream, Event& event);
   void WaitFor(Stream& stream, Event& event);
 
@@ -65,7 +57,9 @@ class StreamSet {
   void Acquire(int device);
 
  private:
+  static bool HasRunnable(Stream& stream);
   static void Run(Stream& stream);
+  static void RunOnFiber(Stream& stream, const std::function<void()>& body);
 
   TurnOrder turns_;
   std::vector<std::unique_ptr<Stream>> streams_;

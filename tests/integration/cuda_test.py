@@ -116,10 +116,16 @@ class CudaTest(unittest.TestCase):
         self.assertGreater(max(differences), 1e-3)  # or they were the same weights
 
     def test_graphs_do_not_change_an_answer(self):
-        with_graphs, evicted_with, _ = self.answers("gemma3", SIMULATED, GPU)
-        without, evicted_without, _ = self.answers("gemma3", SIMULATED, [*GPU, "--cuda-graphs=false"])
-        for got, expected in zip([*with_graphs, evicted_with], [*without, evicted_without], strict=True):
-            self.assertEqual(got["logprobs"], expected["logprobs"])
+        """Of one GPU, and of ranks that have NCCL's sums in theirs."""
+        for shape in (None, (2, 1)):
+            if shape is not None and not HAS_NCCL:
+                continue
+            with self.subTest(shape=shape):
+                got, got_evicted, _ = self.answers("gemma3", SIMULATED, GPU, shape)
+                expected, expected_evicted, _ = self.answers(
+                    "gemma3", SIMULATED, [*GPU, "--cuda-graphs=false"], shape)
+                for ours, theirs in zip([*got, got_evicted], [*expected, expected_evicted], strict=True):
+                    self.assertEqual(ours["logprobs"], theirs["logprobs"])
 
     @unittest.skipUnless(HAS_NCCL, NO_NCCL)
     def test_a_stream_goes_on_when_a_gpu_of_its_group_is_lost(self):

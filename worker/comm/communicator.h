@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "kernels/tensor.h"
@@ -41,6 +42,10 @@ class Communicator {
   // before the peer has received, but `data` is free again.
   virtual absl::Status Send(int to, absl::Span<const uint8_t> data) = 0;
   virtual absl::Status Receive(int from, absl::Span<uint8_t> data) = 0;
+
+  // Calls `launch`, which has a device do anew what it took down of operations that were queued:
+  // they end as others do. The error of a communicator that has failed, without a call.
+  virtual absl::Status Launch(absl::FunctionRef<absl::Status()> launch) { return launch(); }
 
   // After Device::Synchronize: whether every operation so far was carried out. Those that are not
   // queued have told so themselves.

@@ -1,10 +1,12 @@
 #include "worker/model/transformer.h"
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
+#include "worker/model/rank_peers.h"
 #include "worker/trace/span_recorder.h"
 
 namespace kvec::worker::model {
@@ -121,7 +123,8 @@ absl::Status Transformer::Forward(const TokenBatch& batch, LogitsConsumer consum
 }
 
 bool Transformer::ComesAgain(const TokenBatch& batch) const {
-  if (weights_.share().rank.num_ranks > 1) return false;  // whose sums are the communicator's
+  // Sums of the host are not the device's.
+  if (weights_.share().rank.num_ranks > 1 && !comm_->is_queued()) return false;
   return std::all_of(batch.sequences.begin(), batch.sequences.end(),
                      [](const SequenceRows& rows) { return !rows.is_prompt; });
 }
@@ -140,8 +143,11 @@ absl::Status Transformer::RunLayers(const TokenBatch& batch, int num_rows) {
     return absl::OkStatus();
   };
   if (ComesAgain(batch)) {
-    KVEC_RETURN_IF_ERROR(replayer_->Run(
-        {.part = kernels::WorkReplayer::Key::Part::kLayers, .num_rows = num_rows}, run));
+    std::optional<RankPeers> peers;
+    if (weights_.share().rank.num_ranks > 1) peers.emplace(*comm_);
+    KVEC_RETURN_IF_ERROR(
+        replayer_->Run({.part = kernels::WorkReplayer::Key::Part::kLayers, .num_rows = num_rows},
+                       run, peers.has_value() ? &*peers : nullptr));
     if (num_run == 0) options_.layers_done->fetch_add(range.count, std::memory_order_relaxed);
   } else {
     KVEC_RETURN_IF_ERROR(run());
@@ -317,7 +323,7 @@ absl::Status Transformer::ComputeLogits(const TokenBatch& batch, int begin, int 
       {replayer_->PaddedRows(count), options_.max_logit_rows, options_.max_rows - first_row});
   return replayer_->Run(
       {.part = kernels::WorkReplayer::Key::Part::kHead, .first_row = first_row, .num_rows = padded},
-      [&] { return run(padded); });
+      [&] { return run(padded); }, nullptr);
 }
 
 // Row by row, so that each goes to its place.

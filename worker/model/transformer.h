@@ -62,8 +62,12 @@ class Transformer {
       const ModelConfig& config, const ModelWeights& weights, const kernels::HeadShape& heads,
       kernels::Device& device, kernels::KvArena& arena, const Options& options);
 
-  // Lends it the group that the rest of the model is in; null: there is no rest. Outlives its use.
-  void SetComm(comm::GroupComm* comm) { comm_ = comm; }
+  // Lends it the group that the rest of the model is in; null: there is no rest. Outlives its use,
+  // which ends with the next call: what the device took down of the group's sums is gone then.
+  void SetComm(comm::GroupComm* comm) {
+    replayer_->Forget();
+    comm_ = comm;
+  }
 
   // Runs the batch, leaves its keys and values in the caches, and hands its logits to `consume`.
   // INVALID_ARGUMENT for an id outside the vocabulary or more than max_rows rows; a
@@ -92,8 +96,8 @@ class Transformer {
   // The input of a weight split by columns: [max_rows, columns stored], zeros where it is padded.
   absl::StatusOr<kernels::ProductInput> AllocateColumns(const ColumnShare& columns);
   absl::Status CheckBatch(const TokenBatch& batch) const;
-  // Whether the batch is work that comes again: generated tokens, nothing but the device's own
-  // operations.
+  // Whether the batch is work that comes again: generated tokens, nothing but operations that are
+  // queued on the device.
   bool ComesAgain(const TokenBatch& batch) const;
   // Tensors have num_rows, of which the batch's are the first.
   absl::Status RunLayers(const TokenBatch& batch, int num_rows);

@@ -236,16 +236,43 @@ TEST_F(CusimGraphTest, CapturedWorkRunsAtEveryLaunchAndNoEarlier) {
   EXPECT_EQ(cudaGraphLaunch(executable, stream_), cudaErrorInvalidValue);
 }
 
+TEST_F(CusimGraphTest, CapturedWorkThatWaitsDoesSoAtEveryLaunch) {
+  int num_allowed = 0;
+  int num_run = 0;
+  Begin();
+  ASSERT_EQ(PushWork(
+                stream_, [&] { ++num_run; }, [&] { return ++num_allowed > 2 * num_run + 1; }),
+            cudaSuccess);
+  cudaGraphExec_t executable = End();
+  EXPECT_EQ(num_allowed, 0);
+  for (int launch = 1; launch <= 3; ++launch) {
+    ASSERT_EQ(cudaGraphLaunch(executable, stream_), cudaSuccess);
+    ASSERT_EQ(cudaStreamSynchronize(stream_), cudaSuccess);
+    EXPECT_EQ(num_run, launch);
+    EXPECT_EQ(num_allowed, 2 * launch);  // it was asked in vain once
+  }
+  EXPECT_EQ(cudaGraphExecDestroy(executable), cudaSuccess);
+}
+
+TEST_F(CusimGraphTest, TellsWhetherAStreamIsBeingCaptured) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusActive;
+  ASSERT_EQ(cudaStreamIsCapturing(stream_, &status), cudaSuccess);
+  EXPECT_EQ(status, cudaStreamCaptureStatusNone);
+  Begin();
+  ASSERT_EQ(cudaStreamIsCapturing(stream_, &status), cudaSuccess);
+  EXPECT_EQ(status, cudaStreamCaptureStatusActive);
+  EXPECT_EQ(cudaStreamSynchronize(stream_), cudaErrorStreamCaptureUnsupported);
+  ASSERT_EQ(cudaStreamIsCapturing(stream_, &status), cudaSuccess);
+  EXPECT_EQ(status, cudaStreamCaptureStatusInvalidated);
+  ExpectInvalidated();
+}
+
 TEST_F(CusimGraphTest, WaitingEndsACapture) {
   cudaEvent_t event = nullptr;
   ASSERT_EQ(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), cudaSuccess);
   const std::function<cudaError_t()> waits[] = {[&] { return cudaStreamSynchronize(stream_); },
                                                 [&] { return cudaDeviceSynchronize(); },
-                                                [&] { return cudaEventSynchronize(event); },
-                                                [&] {
-                                                  return PushWork(
-                                                      stream_, [] {}, [] { return true; });
-                                                }};
+                                                [&] { return cudaEventSynchronize(event); }};
   for (const auto& wait : waits) {
     Begin();
     EXPECT_EQ(wait(), cudaErrorStreamCaptureUnsupported);

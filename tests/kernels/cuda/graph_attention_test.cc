@@ -118,7 +118,7 @@ class GraphAttentionTest : public KernelTest {
     ASSERT_TRUE(side.device->PrepareStep({batches, positions, tensor_rows}).ok());
     const auto work = [&] { return Attend(side, batches, positions, tensor_rows); };
     const absl::Status status =
-        replays ? side.replayer->Run({.num_rows = tensor_rows}, work) : work();
+        replays ? side.replayer->Run({.num_rows = tensor_rows}, work, nullptr) : work();
     ASSERT_TRUE(status.ok()) << status << cusim::FaultMessage();
   }
 

@@ -2,120 +2,21 @@
 // host simulator, against the same group whose hosts gather and choose.
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "kernels/cuda/cuda_device.h"
-#include "tests/cusim/cusim.h"
 #include "tests/kernels/cuda/kernel_test.h"
 #include "tests/kernels/host_choice_device.h"
-#include "tests/worker/comm/thread_communicator.h"
 #include "tests/worker/engine/engine_harness.h"
-#include "tests/worker/engine/group_harness.h"
-#include "tests/worker/model/golden_file.h"
-#include "worker/comm/nccl/nccl_device_comm.h"
+#include "tests/worker/engine/gpu_group.h"
 
 namespace kvec::worker::engine {
 namespace {
 
 enum class Chooser { kDevice, kHost };
-
-// Engines with a simulated GPU each, and a thread of their own while they do something.
-class GpuGroup {
- public:
-  GpuGroup(const std::string& model, GroupShape shape, Chooser chooser, const cusim::Options& order)
-      : shape_(shape), workers_(static_cast<size_t>(shape.size())) {
-    cusim::Options options = order;
-    options.num_devices = shape.size();
-    cusim::Reset(options);
-    auto files = ModelFiles::Open(TinyModelFolder(model));
-    EXPECT_TRUE(files.ok()) << files.status();
-    files_ = *std::move(files);
-    auto comms = comm::MakeThreadGroup(shape.num_stages, shape.num_ranks);
-    ForEach([&](int index, Worker& worker) {
-      worker.comm = std::move(comms[static_cast<size_t>(index)]);
-      Make(index, chooser, worker);
-    });
-  }
-
-  ~GpuGroup() {
-    for (Worker& worker : workers_) worker.comm->Abort();
-    ForEach([](int, Worker& worker) {
-      worker.engine.reset();
-      worker.comm.reset();
-      worker.device.reset();
-    });
-  }
-
-  const ModelConfig& config() const { return files_->config(); }
-
-  // The workers' results, stage-major.
-  std::vector<v1::StepResult> Run(const v1::Step& step) {
-    std::vector<v1::StepResult> results(workers_.size());
-    ForEach([&](int index, Worker& worker) {
-      auto result = worker.engine->Execute(step);
-      EXPECT_TRUE(result.ok()) << "worker " << index << ": " << result.status();
-      if (result.ok()) results[static_cast<size_t>(index)] = *std::move(result);
-    });
-    return results;
-  }
-
- private:
-  struct Worker {
-    std::unique_ptr<comm::GroupComm> comm;
-    std::unique_ptr<kernels::Device> device;
-    std::unique_ptr<comm::nccl::NcclDeviceComm> device_comm;
-    Progress progress;
-    std::unique_ptr<Engine> engine;
-  };
-
-  void ForEach(const std::function<void(int, Worker&)>& body) {
-    std::vector<std::thread> threads;
-    for (int i = 0; i < shape_.size(); ++i) {
-      threads.emplace_back([this, i, &body] {
-        EXPECT_EQ(cudaSetDevice(i), cudaSuccess);
-        body(i, workers_[static_cast<size_t>(i)]);
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
-  }
-
-  void Make(int index, Chooser chooser, Worker& worker) {
-    auto device = kernels::cuda::CudaDevice::Create({.index = index});
-    ASSERT_TRUE(device.ok()) << device.status();
-    worker.device_comm = std::make_unique<comm::nccl::NcclDeviceComm>((*device)->stream());
-    worker.device = *std::move(device);
-    if (chooser == Chooser::kHost) {
-      worker.device = std::make_unique<kernels::HostChoiceDevice>(std::move(worker.device));
-    }
-    const absl::Status connected = worker.device_comm->Connect(
-        {.connect = absl::Seconds(60), .operation = absl::Seconds(60)}, *worker.comm);
-    ASSERT_TRUE(connected.ok()) << connected;
-    const int num_layers = config().num_layers;
-    const int first = num_layers * worker.comm->stage / shape_.num_stages;
-    const int end = num_layers * (worker.comm->stage + 1) / shape_.num_stages;
-    auto engine = Engine::Create(*files_, *worker.device,
-                                 {.layers = {first, end - first},
-                                  .rank = worker.comm->rank,
-                                  .num_ranks = shape_.num_ranks,
-                                  .kv_bytes = 4 << 20,
-                                  .kv_type = kernels::KvType::kF16},
-                                 worker.progress);
-    ASSERT_TRUE(engine.ok()) << engine.status();
-    worker.engine = *std::move(engine);
-    worker.engine->SetComm(worker.comm.get());
-    worker.engine->set_sentence_end_bits(std::string(64, '\x11'));
-  }
-
-  const GroupShape shape_;
-  std::unique_ptr<ModelFiles> files_;
-  std::vector<Worker> workers_;
-};
 
 struct Outcome {
   v1::EvictionReport report;
@@ -129,7 +30,13 @@ Outcome Evict(const std::string& policy, GroupShape shape, Chooser chooser,
   constexpr int kPromptTokens = 75;
   constexpr int kSelected = 21;
   constexpr int32_t kNextToken = 5;
-  GpuGroup group("qwen3", shape, chooser, order);
+  GpuGroup::Options options{.model = "qwen3", .shape = shape, .simulator = order};
+  if (chooser == Chooser::kHost) {
+    options.wrap = [](std::unique_ptr<kernels::Device> device) {
+      return std::make_unique<kernels::HostChoiceDevice>(std::move(device));
+    };
+  }
+  GpuGroup group(std::move(options));
   std::vector<int32_t> prompt;
   for (int i = 0; i < kPromptTokens; ++i) prompt.push_back((i * 37 + 11) % 250);
   v1::Step step;

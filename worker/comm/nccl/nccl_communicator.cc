@@ -28,6 +28,13 @@ absl::Status NcclCommunicator::AllReduceSum(kernels::Tensor x) {
   return absl::OkStatus();
 }
 
+// Not under the handle's lock: the launch may block. When the communicator is aborted meanwhile it
+// stays until the graph is gone, and its operations quit.
+absl::Status NcclCommunicator::Launch(absl::FunctionRef<absl::Status()> launch) {
+  KVEC_RETURN_IF_ERROR(handle_->BeforeLaunch());
+  return launch();
+}
+
 absl::Status NcclCommunicator::AllGather(absl::Span<const uint8_t> mine, absl::Span<uint8_t> all) {
   if (all.size() != mine.size() * static_cast<size_t>(size_)) {
     return absl::InvalidArgumentError(absl::StrCat(

@@ -28,6 +28,7 @@ class NcclCommunicator final : public Communicator {
   absl::Status Broadcast(int root, absl::Span<uint8_t> data) override;
   absl::Status Send(int to, absl::Span<const uint8_t> data) override;
   absl::Status Receive(int from, absl::Span<uint8_t> data) override;
+  absl::Status Launch(absl::FunctionRef<absl::Status()> launch) override;
   absl::Status Completed() override { return handle_->Completed(); }
   void Abort() override { handle_->Abort(); }
 

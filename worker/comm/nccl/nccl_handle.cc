@@ -55,11 +55,22 @@ absl::Status NcclHandle::Queue(absl::string_view what,
   const absl::Time deadline = absl::Now() + timeout_;
   is_waiting_ = true;
   KVEC_RETURN_IF_ERROR(Await(what, operation(comm_), deadline));
-  if (deadline_ == absl::InfiniteFuture()) {
-    deadline_ = deadline;
-    changed_.notify_all();
-  }
+  SetDeadline(deadline);
   return absl::OkStatus();
+}
+
+absl::Status NcclHandle::BeforeLaunch() {
+  const std::lock_guard lock(mutex_);
+  KVEC_RETURN_IF_ERROR(failure_);
+  is_waiting_ = true;
+  SetDeadline(absl::Now() + timeout_);
+  return absl::OkStatus();
+}
+
+void NcclHandle::SetDeadline(absl::Time deadline) {
+  if (deadline_ != absl::InfiniteFuture()) return;  // of what was queued before
+  deadline_ = deadline;
+  changed_.notify_all();
 }
 
 absl::Status NcclHandle::Await(absl::string_view what, ncclResult_t result, absl::Time deadline) {
@@ -101,22 +112,28 @@ void NcclHandle::Abort() {
 
 void NcclHandle::Fail(absl::Status failure) {
   if (failure_.ok()) failure_ = std::move(failure);
-  if (comm_ != nullptr) (void)nccl_.abort(std::exchange(comm_, nullptr));
   changed_.notify_all();
 }
 
 void NcclHandle::Watch() {
-  const std::lock_guard lock(mutex_);
-  while (!ends_) {
-    if (deadline_ == absl::InfiniteFuture() || !failure_.ok()) {
-      changed_.wait(mutex_);
-      continue;
+  std::unique_lock lock(mutex_);
+  while (true) {
+    if (!failure_.ok() && comm_ != nullptr) {
+      const ncclComm_t comm = std::exchange(comm_, nullptr);
+      lock.unlock();
+      (void)nccl_.abort(comm);
+      lock.lock();
+    } else if (ends_) {
+      return;
+    } else if (deadline_ == absl::InfiniteFuture() || !failure_.ok()) {
+      changed_.wait(lock);
+    } else {
+      changed_.wait_for(lock, absl::ToChronoNanoseconds(kWatchInterval));
+      if (absl::Now() > deadline_) {
+        Fail(absl::DeadlineExceededError("collective: the other ranks do not come"));
+      }
+      CheckAsyncError();
     }
-    changed_.wait_for(mutex_, absl::ToChronoNanoseconds(kWatchInterval));
-    if (absl::Now() > deadline_) {
-      Fail(absl::DeadlineExceededError("collective: the other ranks do not come"));
-    }
-    CheckAsyncError();
   }
 }
 

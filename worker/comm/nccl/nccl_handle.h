@@ -24,11 +24,16 @@ namespace kvec::worker::comm::nccl {
 // Completed() tells. An aborted communicator is never destroyed in the orderly way, which would
 // wait for the peers.
 //
+// ncclCommAbort makes what runs on the GPU quit, and then waits until all graphs that hold
+// operations of the communicator are gone. So the watch alone calls it, without a lock: whoever
+// queues meanwhile learns of the failure, and drops its graphs. They are to be gone before the
+// handle is.
+//
 // One thread connects and queues; Abort and is_waiting are for any.
 class NcclHandle {
  public:
   explicit NcclHandle(const NcclLibrary& nccl);
-  ~NcclHandle();  // aborts
+  ~NcclHandle();  // aborts, and waits for that
   NcclHandle(const NcclHandle&) = delete;
   NcclHandle& operator=(const NcclHandle&) = delete;
 
@@ -40,6 +45,9 @@ class NcclHandle {
 
   // Queues an operation. `what` begins the message of an error.
   absl::Status Queue(absl::string_view what, absl::FunctionRef<ncclResult_t(ncclComm_t)> operation);
+
+  // Before a graph that holds operations is launched: from now on they count as queued.
+  absl::Status BeforeLaunch();
 
   // The caller has waited for the stream: whether what was queued was carried out.
   absl::Status Completed();
@@ -54,7 +62,9 @@ class NcclHandle {
   absl::Status Await(absl::string_view what, ncclResult_t result, absl::Time deadline)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CheckAsyncError() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // The first failure counts.
+  // Of what is queued now.
+  void SetDeadline(absl::Time deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The first failure counts. The watch aborts.
   void Fail(absl::Status failure) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Watch();
 

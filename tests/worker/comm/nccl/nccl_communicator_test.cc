@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -130,6 +131,69 @@ TEST_P(NcclCommunicatorTest, HandsMessagesDownAChainInOrder) {
   });
 }
 
+// What a stream was given, as a graph; gone with it.
+class Captured {
+ public:
+  Captured(Gpu& gpu, const std::function<absl::Status()>& queue) : gpu_(gpu) {
+    EXPECT_EQ(cudaStreamBeginCapture(gpu.stream(), cudaStreamCaptureModeThreadLocal), cudaSuccess);
+    const absl::Status queued = queue();
+    EXPECT_TRUE(queued.ok()) << queued;
+    cudaGraph_t graph = nullptr;
+    EXPECT_EQ(cudaStreamEndCapture(gpu.stream(), &graph), cudaSuccess);
+    EXPECT_EQ(cudaGraphInstantiate(&graph_, graph, 0), cudaSuccess);
+    EXPECT_EQ(cudaGraphDestroy(graph), cudaSuccess);
+  }
+  ~Captured() { EXPECT_EQ(cudaGraphExecDestroy(graph_), cudaSuccess); }
+  Captured(const Captured&) = delete;
+  Captured& operator=(const Captured&) = delete;
+
+  absl::Status Launch(Communicator& of) {
+    return of.Launch([this] {
+      ++num_launches_;
+      return cudaGraphLaunch(graph_, gpu_.stream()) == cudaSuccess ? absl::OkStatus()
+                                                                   : absl::InternalError("launch");
+    });
+  }
+  int num_launches() const { return num_launches_; }
+
+ private:
+  Gpu& gpu_;
+  cudaGraphExec_t graph_ = nullptr;
+  int num_launches_ = 0;
+};
+
+TEST_P(NcclCommunicatorTest, CapturedOperationsAreDoneAtEveryLaunch) {
+  if (GetParam().num_ranks == 1) return;
+  group_.Run([&](GroupComm& comm, Gpu& gpu) {
+    constexpr size_t kSize = 20'001;  // more than a chunk of the stand-in's
+    Communicator& ranks = comm.TensorRanks();
+    float* const data = gpu.Upload(RandomFloats(comm.rank, 0, kSize));
+    const absl::Span<uint8_t> bytes(reinterpret_cast<uint8_t*>(data), kSize * sizeof(float));
+    Captured graph(gpu, [&] {
+      absl::Status status = ranks.AllReduceSum(AsRow(data, kSize));
+      if (comm.rank == 0) status.Update(ranks.Send(1, bytes.first(8)));
+      if (comm.rank == 1) status.Update(ranks.Receive(0, bytes.first(8)));
+      return status;
+    });
+    EXPECT_EQ(gpu.Download(data, kSize), RandomFloats(comm.rank, 0, kSize));  // nothing was done
+    for (int round = 1; round <= 3; ++round) {
+      const std::vector<float> mine = RandomFloats(comm.rank, round, kSize);
+      ASSERT_EQ(
+          cudaMemcpyAsync(data, mine.data(), bytes.size(), cudaMemcpyHostToDevice, gpu.stream()),
+          cudaSuccess);
+      ASSERT_EQ(graph.Launch(ranks), absl::OkStatus());
+      if (round == 2) {  // one that was not captured, behind it
+        ASSERT_EQ(ranks.AllReduceSum(AsRow(data, kSize)), absl::OkStatus());
+      }
+      const std::vector<float> sum = gpu.Download(data, kSize);
+      ASSERT_EQ(comm.Completed(), absl::OkStatus());
+      const std::vector<double> expected = Sum(comm.num_ranks, round, kSize);
+      const double times = round == 2 ? comm.num_ranks : 1;
+      for (size_t i = 0; i < kSize; ++i) ASSERT_NEAR(double{sum[i]}, times * expected[i], 5e-3);
+    }
+  });
+}
+
 TEST_P(NcclCommunicatorTest, AbortEndsAStreamThatWaits) {
   if (GetParam().num_ranks == 1) return;
   NcclDeviceComm& device_comm = group_.device_comm(0);
@@ -178,6 +242,42 @@ TEST(NcclCommunicatorFailures, APeerThatDoesNotComeIsNoticedAtTheDeadline) {
   EXPECT_EQ(group.comm(0).Completed().code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_EQ(group.comm(0).TensorRanks().AllReduceSum(AsRow(data, 100)).code(),
             absl::StatusCode::kDeadlineExceeded);
+}
+
+TEST(NcclCommunicatorFailures, APeerThatDoesNotLaunchItsGraphIsNoticedAtTheDeadline) {
+  NcclThreadGroup group({.num_ranks = 2, .timeouts = {.operation = absl::Milliseconds(200)}});
+  group.Run([](GroupComm& comm, Gpu& gpu) {
+    float* const data = gpu.Upload(std::vector<float>(100));
+    Communicator& ranks = comm.TensorRanks();
+    Captured graph(gpu, [&] { return ranks.AllReduceSum(AsRow(data, 100)); });
+    ASSERT_EQ(graph.Launch(ranks), absl::OkStatus());
+    gpu.Synchronize();
+    ASSERT_EQ(comm.Completed(), absl::OkStatus());
+    if (comm.rank == 1) return;
+    const absl::Time begin = absl::Now();
+    ASSERT_EQ(graph.Launch(ranks), absl::OkStatus());
+    EXPECT_TRUE(ranks.Launch([] { return absl::OkStatus(); }).ok());  // the first deadline counts
+    gpu.Synchronize();  // ends because the watch has aborted
+    EXPECT_GE(absl::Now() - begin, absl::Milliseconds(200));
+    EXPECT_LT(absl::Now() - begin, absl::Seconds(20));
+    EXPECT_EQ(comm.Completed().code(), absl::StatusCode::kDeadlineExceeded);
+    EXPECT_EQ(graph.Launch(ranks).code(), absl::StatusCode::kDeadlineExceeded);
+    EXPECT_EQ(graph.num_launches(), 2);
+  });
+}
+
+// While the communicator is being aborted, which its graphs hold up: nobody else is.
+TEST(NcclCommunicatorFailures, AnAbortWaitsForGraphsAlone) {
+  NcclThreadGroup group({.num_ranks = 2});
+  group.Run([](GroupComm& comm, Gpu& gpu) {
+    float* const data = gpu.Upload(std::vector<float>(100));
+    Communicator& ranks = comm.TensorRanks();
+    Captured graph(gpu, [&] { return ranks.AllReduceSum(AsRow(data, 100)); });
+    comm.Abort();
+    EXPECT_EQ(comm.Completed(), absl::UnavailableError("the group was aborted"));
+    EXPECT_EQ(graph.Launch(ranks).code(), absl::StatusCode::kUnavailable);
+    EXPECT_EQ(graph.num_launches(), 0);
+  });
 }
 
 TEST(NcclCommunicatorFailures, AnOperationThatIsDoneHasNoDeadline) {
@@ -287,9 +387,11 @@ TEST(NcclHandleTest, ConnectEndsAtItsDeadlineWhenAMemberIsMissing) {
   const NcclLibrary& nccl = **NcclLibrary::Open();
   ncclUniqueId id;
   ASSERT_EQ(nccl.get_unique_id(&id), ncclSuccess);
-  NcclHandle handle(nccl);
-  EXPECT_EQ(handle.Connect(id, 0, 2, absl::Milliseconds(30)).code(),
-            absl::StatusCode::kDeadlineExceeded);
+  {
+    NcclHandle handle(nccl);
+    EXPECT_EQ(handle.Connect(id, 0, 2, absl::Milliseconds(30)).code(),
+              absl::StatusCode::kDeadlineExceeded);
+  }
   EXPECT_EQ(NumNcclCommunicators(), 0);
 }
 
@@ -298,14 +400,16 @@ TEST(NcclHandleTest, AbortEndsAConnectThatWaitsForMembers) {
   const NcclLibrary& nccl = **NcclLibrary::Open();
   ncclUniqueId id;
   ASSERT_EQ(nccl.get_unique_id(&id), ncclSuccess);
-  NcclHandle handle(nccl);
-  std::thread aborter([&] {
-    while (!handle.is_waiting()) std::this_thread::yield();
-    handle.Abort();
-  });
-  EXPECT_EQ(handle.Connect(id, 0, 2, absl::Seconds(60)),
-            absl::UnavailableError("the group was aborted"));
-  aborter.join();
+  {
+    NcclHandle handle(nccl);
+    std::thread aborter([&] {
+      while (!handle.is_waiting()) std::this_thread::yield();
+      handle.Abort();
+    });
+    EXPECT_EQ(handle.Connect(id, 0, 2, absl::Seconds(60)),
+              absl::UnavailableError("the group was aborted"));
+    aborter.join();
+  }
   EXPECT_EQ(NumNcclCommunicators(), 0);
 }
 

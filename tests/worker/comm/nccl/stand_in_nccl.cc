@@ -69,9 +69,11 @@ struct State {
   Shared* const shared;
   const int rank;
   const int size;
-  uint64_t num_chunks = 0;  // of collectives, put so far
+  // What the stream has done so far: captured work is queued once and done at every launch.
+  uint64_t num_chunks = 0;  // of collectives, put
   std::array<uint64_t, kMaxRanks> num_sent = {};
   std::array<uint64_t, kMaxRanks> num_received = {};
+  std::atomic<int> num_in_graphs = 0;  // pieces of work that graphs hold
   std::atomic<bool> is_aborted = false;
   std::atomic<bool> is_connected = false;
 };
@@ -81,26 +83,47 @@ std::vector<std::weak_ptr<State>> states;
 
 using StatePointer = std::shared_ptr<State>;
 
+// Lives as long as a graph has the work that holds it.
+class InGraph {
+ public:
+  explicit InGraph(StatePointer state) : state_(std::move(state)) { ++state_->num_in_graphs; }
+  ~InGraph() { --state_->num_in_graphs; }
+  InGraph(const InGraph&) = delete;
+  InGraph& operator=(const InGraph&) = delete;
+
+ private:
+  const StatePointer state_;
+};
+
 void Push(const StatePointer& state, cudaStream_t stream, std::function<void()> run,
           std::function<bool()> is_ready) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  (void)cudaStreamIsCapturing(stream, &status);
+  std::shared_ptr<InGraph> in_graph;
+  if (status != cudaStreamCaptureStatusNone) in_graph = std::make_shared<InGraph>(state);
   (void)cusim::PushWork(
       stream,
-      [state, run = std::move(run)] {
+      [state, in_graph, run = std::move(run)] {
         if (!state->IsOver()) run();
       },
       [state, is_ready = std::move(is_ready)] { return state->IsOver() || is_ready(); });
 }
 
+// From when the stream comes to it.
 void PushDelay(const StatePointer& state, cudaStream_t stream) {
-  const absl::Time earliest = absl::Now() + absl::Nanoseconds(delay_ns.load());
+  const absl::Duration delay = absl::Nanoseconds(delay_ns.load());
+  const auto begin = std::make_shared<absl::Time>(absl::InfiniteFuture());
   Push(
-      state, stream, [] {}, [earliest] { return absl::Now() >= earliest; });
+      state, stream, [begin] { *begin = absl::InfiniteFuture(); },
+      [begin, delay] {
+        *begin = std::min(*begin, absl::Now());
+        return absl::Now() >= *begin + delay;
+      });
 }
 
 // Gives the others a chunk, when they have all taken the last one.
 void PushPut(const StatePointer& state, cudaStream_t stream, Operation operation, uint64_t bytes,
              const uint8_t* chunk, size_t chunk_bytes) {
-  const uint64_t number = ++state->num_chunks;
   Push(
       state, stream,
       [=] {
@@ -108,11 +131,11 @@ void PushPut(const StatePointer& state, cudaStream_t stream, Operation operation
         slot.operation = operation;
         slot.bytes = bytes;
         std::copy_n(chunk, chunk_bytes, slot.data);
-        slot.num_put = number;
+        slot.num_put = ++state->num_chunks;
       },
       [=] {
         for (int reader = 0; reader < state->size; ++reader) {
-          if (state->shared->num_got[reader][state->rank] + 1 < number) return false;
+          if (state->shared->num_got[reader][state->rank] < state->num_chunks) return false;
         }
         return true;
       });
@@ -121,7 +144,6 @@ void PushPut(const StatePointer& state, cudaStream_t stream, Operation operation
 // Takes what every rank has put: `take` is called with each one's chunk, in rank order.
 void PushGet(const StatePointer& state, cudaStream_t stream, Operation operation, uint64_t bytes,
              std::function<void(int, const uint8_t*)> take) {
-  const uint64_t number = state->num_chunks;
   Push(
       state, stream,
       [=, take = std::move(take)] {
@@ -134,11 +156,13 @@ void PushGet(const StatePointer& state, cudaStream_t stream, Operation operation
           }
           take(rank, slot.data);
         }
-        for (int rank = 0; rank < state->size; ++rank) shared.num_got[state->rank][rank] = number;
+        for (int rank = 0; rank < state->size; ++rank) {
+          shared.num_got[state->rank][rank] = state->num_chunks;
+        }
       },
       [=] {
         for (int rank = 0; rank < state->size; ++rank) {
-          if (state->shared->slots[rank].num_put < number) return false;
+          if (state->shared->slots[rank].num_put < state->num_chunks) return false;
         }
         return true;
       });
@@ -180,9 +204,11 @@ ncclResult_t InitRank(ncclComm_t* comm, int size, ncclUniqueId id, int rank, ncc
   return ncclInProgress;
 }
 
+// As the real one: what runs on the device quits, and then graphs have to be gone.
 ncclResult_t Abort(ncclComm_t comm) {
   comm->state->is_aborted = true;
   shm_unlink(comm->name.c_str());
+  while (comm->state->num_in_graphs > 0) absl::SleepFor(absl::Milliseconds(1));
   delete comm;
   return ncclSuccess;
 }
@@ -261,18 +287,18 @@ ncclResult_t Send(const void* from, size_t count, ncclDataType_t type, int peer,
   Box& box = state->shared->boxes[state->rank][peer];
   for (size_t begin = 0; begin < count; begin += kChunkBytes) {
     const size_t chunk = std::min(kChunkBytes, count - begin);
-    const uint64_t number = ++state->num_sent[static_cast<size_t>(peer)];
+    uint64_t& num_sent = state->num_sent[static_cast<size_t>(peer)];
     const auto* const data = static_cast<const uint8_t*>(from) + begin;
     Push(
         state, stream,
-        [=, &box] {
+        [=, &box, &num_sent] {
           box.bytes = count;
           std::copy_n(data, chunk, box.data);
-          box.num_put = number;
+          box.num_put = ++num_sent;
         },
-        [&box, number] { return box.num_got + 1 == number; });
+        [&box, &num_sent] { return box.num_got == num_sent; });
     Push(
-        state, stream, [] {}, [&box, number] { return box.num_got >= number; });
+        state, stream, [] {}, [&box, &num_sent] { return box.num_got >= num_sent; });
   }
   return ncclInProgress;
 }
@@ -285,19 +311,19 @@ ncclResult_t Receive(void* to, size_t count, ncclDataType_t type, int peer, nccl
   Box& box = state->shared->boxes[peer][state->rank];
   for (size_t begin = 0; begin < count; begin += kChunkBytes) {
     const size_t chunk = std::min(kChunkBytes, count - begin);
-    const uint64_t number = ++state->num_received[static_cast<size_t>(peer)];
+    uint64_t& num_received = state->num_received[static_cast<size_t>(peer)];
     auto* const data = static_cast<uint8_t*>(to) + begin;
     Push(
         state, stream,
-        [=, &box] {
+        [=, &box, &num_received] {
           if (box.bytes != count) {
             state->shared->has_failed = true;
             return;
           }
           std::copy_n(box.data, chunk, data);
-          box.num_got = number;
+          box.num_got = ++num_received;
         },
-        [&box, number] { return box.num_put >= number; });
+        [&box, &num_received] { return box.num_put > num_received; });
   }
   return ncclInProgress;
 }
