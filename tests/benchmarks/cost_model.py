@@ -351,6 +351,7 @@ With R ranks, P stages, n rows in a Step, hidden size H, vocabulary V, T tokens 
 | hidden states to the next stage | 1 | 4·n·H |
 | logits to rank 0 of the last stage | 1 for each sampled row | 4·V/R |
 | sampled tokens to all workers | R·P − 1 | 4 for each row |
+| GPUs: what graph ranks launch, of a Step of generated tokens | 1, between hosts | 24·(R − 1) |
 | `kvec`: scores | 1 for each layer | 4·G·(T − {window})·(R − 1) |
 | `kvec`: what is held, to the next stage | 1 | 2·(T + 1) |
 
@@ -363,7 +364,7 @@ For example a Step of decode of 4 sequences on SmolLM2 (30 layers; 16 and 14 on 
 A message of b bytes takes α + b/β; computing as long as its bytes need from memory, or its products at the rate of
 the tensor cores if that is longer. NCCL's sums move 2·(R − 1)/R of the data. One micro-batch on the stage that takes
 longest; with two stages another one is on the other stage meanwhile, so 70B's tokens/s are of each of two
-micro-batches.
+micro-batches. The hosts' message about graphs, once a Step, is not counted.
 
 {decode}
 

@@ -64,6 +64,7 @@ GATHER_SLICE = 8 * 16        # bytes of each entry that are one block's
 SEQUENCES, DEPTH = 8, 8192
 PROMPT = 32768
 TARGET = 0.55          # of the dense bf16 peak, prefill attention
+STEP_TARGET = 0.75     # of the bandwidth, a Step of decode
 
 
 # Decode attention of one layer.
@@ -222,18 +223,19 @@ def prefill_time(card, model, tokens):
 
 # A whole Step of decode, one sequence.
 
-# Of a layer; decode attention's splits come on top.
+# Of a layer; decode attention's splits come on top. tests/worker/engine/cuda_engine_test.cc counts all of
+# them, and what is around them, on the simulator.
 NUM_PRODUCTS = 4
-SMALL_KERNELS = {"RMSNorm": 2, "input of a product to bf16": NUM_PRODUCTS, "rotation": 1, "append": 1,
-                 "merge of splits": 1, "activation": 1}
+SMALL_KERNELS = {"RMSNorm": 2, "rotation": 1, "append": 1, "merge of splits": 1, "activation": 1}
 NUM_SMALL = sum(SMALL_KERNELS.values())
-NUM_LAUNCHES = NUM_SMALL + NUM_PRODUCTS + 1
-HEAD_LAUNCHES = 4    # angles; RMSNorm, to bf16 and product of the head
-OTHER_LAUNCHES = 4   # uploads of rows and embedding, tables, sampling
+NUM_KERNELS = NUM_SMALL + NUM_PRODUCTS + 1
+KERNELS_AROUND = 4  # angles; RMSNorm and product of the head; sampling
+COPIES = 4          # embedding, tables and sampling's tasks to the GPU, tokens back
+GRAPHS = 3          # layers, head, sampling
 
 
 def step_launches(model):
-    return model.num_layers * NUM_LAUNCHES + HEAD_LAUNCHES + OTHER_LAUNCHES
+    return model.num_layers * NUM_KERNELS + KERNELS_AROUND + COPIES
 
 
 def step_bytes(model, depth):
@@ -244,10 +246,12 @@ def step_bytes(model, depth):
 
 def step_time(card, model, depth, graph):
     weights, cache = step_bytes(model, depth)
-    gap = GRAPH_GAP if graph else GAP
-    small = model.num_layers * NUM_SMALL + HEAD_LAUNCHES + OTHER_LAUNCHES
+    small = model.num_layers * NUM_SMALL + KERNELS_AROUND - 1 + COPIES
+    gaps = step_launches(model) * GAP
+    if graph:
+        gaps = (step_launches(model) - COPIES) * GRAPH_GAP + (GRAPHS + COPIES) * GAP
     of_device = (weights / (PRODUCT_SHARE * card.memory) + cache / (MEMORY_SHARE * card.memory)
-                 + small * KERNEL_FLOOR + step_launches(model) * gap)
+                 + small * KERNEL_FLOOR + gaps)
     return of_device if graph else max(of_device, step_launches(model) * LAUNCH)
 
 
@@ -432,18 +436,21 @@ that of `docs/cost_model.md`. The prefill that all is compared with runs at {pre
 
 ## A Step of decode, one sequence
 
-{weights:.1f} GB of weights, {kv_small} or {kv_large} GB of keys and values at a depth of 1,024 or 8,192. {launches} launches: {per_layer}
-of each layer ({products} products, each with a conversion to bf16 before it), {others} around them. With a CUDA graph one
-launch and the uploads.
+{weights:.1f} GB of weights, {kv_small} or {kv_large} GB of keys and values at a depth of 1,024 or 8,192. {launches} launches
+and copies: {per_layer} of each layer ({products} products), {others} around them; `cuda_engine_test` counts them on the simulator.
+With CUDA graphs {graphs} launches and {copies} copies.
 
 {step}
 
 - Without a graph the host needs {host_ms} ms for its launches: less than the Step takes on any of these cards. A
   graph saves the gaps between kernels, and the host's time for other work.
-- Small kernels cost as much as their number: {small} of a layer, each at the floor, {small_ms} ms in all. Writing bf16
-  from RMSNorm, activation and attention would save {saved} of them; a graph does not.
-- `docs/cost_model.md` takes 80 % of the bandwidth for granted. One sequence does not reach it. Of what is missing on
-  an H100, {products_part} are products of one row, the rest small kernels and gaps. More sequences share all of these.
+- Small kernels cost as much as their number: {small} of a layer, each at the floor, {small_ms} ms in all. RMSNorm,
+  activation and attention write what products take: a kernel that rounds before each product would be {products} more.
+- `docs/cost_model.md` takes 80 % of the bandwidth for granted. One sequence does not reach it on faster cards. Of what
+  is missing on an H100 without a graph, {products_part} are products of one row, the rest small kernels and gaps. More
+  sequences share all of these.
+- The target is {step_target}. On a B200 kernels of 2 µs would have to begin before the one before them ends
+  (programmatic dependent launch): nothing here does.
 """
 
 
@@ -481,9 +488,10 @@ def page():
         gather_blocks=LLAMA_8B.layer_kv_bytes() // GATHER_SLICE,
         weights=weights / 1e9, kv_small=f"{small_cache / 1e9:.1f}",
         kv_large=f"{step_bytes(LLAMA_8B, 8192)[1] / 1e9:.1f}", launches=step_launches(LLAMA_8B),
-        per_layer=NUM_LAUNCHES, products=NUM_PRODUCTS, others=HEAD_LAUNCHES + OTHER_LAUNCHES,
+        per_layer=NUM_KERNELS, products=NUM_PRODUCTS, others=KERNELS_AROUND + COPIES,
+        graphs=GRAPHS, copies=COPIES, step_target=percent(STEP_TARGET),
         step=step_table(), host_ms=ms(step_launches(LLAMA_8B) * LAUNCH), small=NUM_SMALL,
-        saved=NUM_PRODUCTS, small_ms=ms(LLAMA_8B.num_layers * NUM_SMALL * KERNEL_FLOOR),
+        small_ms=ms(LLAMA_8B.num_layers * NUM_SMALL * KERNEL_FLOOR),
         products_part=percent(products_part_of_loss(CARDS[1], LLAMA_8B, 1024)),
         group_8=us(decode_multiplications_time(CARDS[2], LLAMA_8B, SEQUENCES, DEPTH, group=8)))
 

@@ -104,7 +104,15 @@ class GpuRooflineTest(unittest.TestCase):
         weights, cache = gpu_roofline.step_bytes(LLAMA_8B, 1024)
         self.assertEqual(weights, 2 * (32 * 218_103_808 + 4096 * 128256))
         self.assertEqual(cache, 32 * 1024 * 4096)
-        self.assertEqual(gpu_roofline.step_launches(LLAMA_8B), 32 * 15 + 8)
+        self.assertEqual(gpu_roofline.step_launches(LLAMA_8B), 32 * 11 + 4 + 4)
+
+    def test_launches_of_a_step_are_those_that_the_simulator_counts(self):
+        counts = "tests/worker/engine/cuda_engine_test.cc"
+        for name, expected in (("kKernelsOfLayer", gpu_roofline.NUM_KERNELS),
+                               ("kKernelsAround", gpu_roofline.KERNELS_AROUND),
+                               ("kCopiesOfStep", gpu_roofline.COPIES),
+                               ("kGraphsOfStep", gpu_roofline.GRAPHS)):
+            self.assertEqual(int(constant(counts, name)), expected)
 
     def test_an_eviction_moves_keys_twice_and_values_once(self):
         self.assertEqual(gpu_roofline.score_bytes(LLAMA_8B, 1000), 1000 * 3 * 8 * 128 * 2)

@@ -104,11 +104,13 @@ TEST(CudaEngineSynchronizationTest, TheHostWaitsOnceInADecodeStep) {
 constexpr int kKernelsOfLayer = 11;
 constexpr int kKernelsAround = 4;  // angles; the head's norm and product; sampling
 constexpr int kGraphsOfStep = 3;   // layers; head; sampling
+constexpr int kCopiesOfStep = 4;   // embedding, tables and sampling's tasks to it; tokens back
 
 struct DeviceWork {
   int64_t kernels = cusim::NumKernelsRun();
   int64_t launches = cusim::NumCalls("LaunchKernel");  // of single kernels
   int64_t graphs = cusim::NumCalls("cudaGraphLaunch");
+  int64_t copies = cusim::NumCalls("cudaMemcpyAsync") + cusim::NumCalls("cudaMemcpy2DAsync");
 };
 
 // Of one sequence, as of several, with what the host tells the GPU as uploads alone: but for new
@@ -136,6 +138,7 @@ TEST(CudaEngineLaunchesTest, ADecodeStepIsGraphsAndUploads) {
       const int num_tables = has_new_pages ? 1 : 0;
       EXPECT_EQ(after.graphs - before.graphs, kGraphsOfStep);
       EXPECT_EQ(after.launches - before.launches, num_tables) << "step " << step;
+      EXPECT_EQ(after.copies - before.copies, kCopiesOfStep + 2 * num_tables);
       EXPECT_EQ(after.kernels - before.kernels,
                 harness.config().num_layers * kKernelsOfLayer + kKernelsAround + num_tables);
     }
