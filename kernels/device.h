@@ -13,6 +13,7 @@
 #include "common/tensor/tensor_type.h"
 #include "kernels/attention_batch.h"
 #include "kernels/entry_chooser.h"
+#include "kernels/head_rotation.h"
 #include "kernels/kv_arena.h"
 #include "kernels/sampling.h"
 #include "kernels/tensor.h"
@@ -94,24 +95,21 @@ class Device {
   virtual absl::Status RopeAngles(absl::Span<const int32_t> positions, const RopeConfig& rope,
                                   Tensor out) = 0;
 
-  // Turns q and k heads of qkv[m, shape.qkv_cols()] in place by angles[m, head_dim], normalising
-  // them first where norm has weights.
-  virtual absl::Status NormAndRotate(Tensor qkv, const HeadShape& shape, const QkNorm& norm,
-                                     Tensor angles, RopePairing pairing) = 0;
-
   // out[m, n] = activation(gate) · up, gate_up[m, 2 n].
   virtual absl::Status GatedActivation(Tensor gate_up, Activation activation, ProductInput out) = 0;
 
   // The arena of key and value pages; see kv_arena.h.
   virtual absl::StatusOr<std::unique_ptr<KvArena>> AllocateKvArena(const KvArenaSpec& spec) = 0;
-  // Before the first AppendKv of a Step, once for all layers: a device with a memory of its own
+  // Before the first of a Step's layers, once for all layers: a device with a memory of its own
   // brings there what has changed of the page tables. Holds until the next call.
   virtual absl::Status PrepareStep(const StepBatch& step) { return absl::OkStatus(); }
-  // Stores k and v of all rows of the batch as the last entries of their heads' pages.
-  virtual absl::Status AppendKv(Tensor qkv, const HeadShape& shape,
-                                absl::Span<const int32_t> positions, const AttentionBatch& batch,
-                                KvArena& arena) = 0;
-  // out[m, num_heads · head_dim]: every query over its KV head's pages (AppendKv came before).
+  // Turns q and k heads of qkv[m, shape.qkv_cols()], q in place, and stores k and v of all rows of the
+  // batch as the last entries of their heads' pages. k is then undefined.
+  virtual absl::Status RotateAndAppendKv(Tensor qkv, const HeadShape& shape,
+                                         const HeadRotation& rotation,
+                                         absl::Span<const int32_t> positions,
+                                         const AttentionBatch& batch, KvArena& arena) = 0;
+  // out[m, num_heads · head_dim]: every query over its KV head's pages (they have come there before).
   virtual absl::Status Attention(Tensor qkv, const HeadShape& shape, const AttentionBatch& batch,
                                  const KvArena& arena, ProductInput out) = 0;
   // Copies whole pages: a fork's last partial page.

@@ -95,11 +95,6 @@ absl::Status CpuDevice::RopeAngles(absl::Span<const int32_t> positions, const Ro
   return cpu::RopeAngles(pool_, positions, rope, out);
 }
 
-absl::Status CpuDevice::NormAndRotate(Tensor qkv, const HeadShape& shape, const QkNorm& norm,
-                                      Tensor angles, RopePairing pairing) {
-  return cpu::NormAndRotate(pool_, qkv, shape, norm, angles, pairing);
-}
-
 absl::Status CpuDevice::GatedActivation(Tensor gate_up, Activation activation, ProductInput out) {
   return cpu::GatedActivation(pool_, gate_up, activation, out.tensor());
 }
@@ -108,10 +103,14 @@ absl::StatusOr<std::unique_ptr<KvArena>> CpuDevice::AllocateKvArena(const KvAren
   return CreateCpuKvArena(spec);
 }
 
-absl::Status CpuDevice::AppendKv(Tensor qkv, const HeadShape& shape,
-                                 absl::Span<const int32_t> positions, const AttentionBatch& batch,
-                                 KvArena& arena) {
-  return cpu::AppendKv(pool_, qkv, shape, positions, batch, static_cast<CpuKvArena&>(arena));
+absl::Status CpuDevice::RotateAndAppendKv(Tensor qkv, const HeadShape& shape,
+                                          const HeadRotation& rotation,
+                                          absl::Span<const int32_t> positions,
+                                          const AttentionBatch& batch, KvArena& arena) {
+  absl::Status status =
+      NormAndRotate(pool_, qkv, shape, rotation.norm, rotation.angles, rotation.pairing);
+  if (!status.ok()) return status;
+  return AppendKv(pool_, qkv, shape, positions, batch, static_cast<CpuKvArena&>(arena));
 }
 
 absl::Status CpuDevice::Attention(Tensor qkv, const HeadShape& shape, const AttentionBatch& batch,

@@ -6,13 +6,16 @@
 #include <cstdint>
 
 #include "kernels/cuda/kv_pages.h"
+#include "kernels/head_rotation.h"
 
 namespace kvec::kernels::cuda {
 
-// Stores k and v of all rows of the batch, and positions[m], as the last entries of their heads'
-// pages.
-cudaError_t AppendKv(cudaStream_t stream, Tensor qkv, const HeadShape& shape,
-                     const int32_t* positions, const PagedBatch& batch, const KvPages& kv);
+// Turns the query heads of all rows of the batch in place, and stores the key heads, turned, and
+// the value heads of qkv[m, shape.qkv_cols()], and positions[m], as the last entries of their
+// heads' pages. head_dim is even and at most 256.
+cudaError_t RotateAndAppendKv(cudaStream_t stream, Tensor qkv, const HeadShape& shape,
+                              const HeadRotation& rotation, const int32_t* positions,
+                              const PagedBatch& batch, const KvPages& kv);
 
 }  // namespace kvec::kernels::cuda
 

@@ -218,19 +218,6 @@ absl::Status CudaDevice::RopeAngles(absl::Span<const int32_t> positions, const R
                   "rope_angles");
 }
 
-absl::Status CudaDevice::NormAndRotate(Tensor qkv, const HeadShape& shape, const QkNorm& norm,
-                                       Tensor angles, RopePairing pairing) {
-  if (qkv.cols != shape.qkv_cols() || angles.cols != shape.head_dim || angles.rows != qkv.rows ||
-      shape.head_dim % 2 != 0) {
-    return absl::InternalError(absl::StrCat("norm_and_rotate: qkv [", qkv.rows, ", ", qkv.cols,
-                                            "], angles [", angles.rows, ", ", angles.cols,
-                                            "], head_dim ", shape.head_dim));
-  }
-  if (qkv.rows == 0) return absl::OkStatus();
-  return ToStatus(cuda::NormAndRotate(stream_, qkv, shape, norm, angles, pairing),
-                  "norm_and_rotate");
-}
-
 absl::Status CudaDevice::GatedActivation(Tensor gate_up, Activation activation, ProductInput out) {
   if (gate_up.rows != out.rows || gate_up.cols != 2 * out.cols) {
     return absl::InternalError(absl::StrCat("gated_activation: [", gate_up.rows, ", ", gate_up.cols,

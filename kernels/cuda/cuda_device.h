@@ -71,13 +71,12 @@ class CudaDevice : public Device {
   absl::Status AddRmsNorm(Tensor y, const float* weight, float eps, Tensor x) override;
   absl::Status RopeAngles(absl::Span<const int32_t> positions, const RopeConfig& rope,
                           Tensor out) override;
-  absl::Status NormAndRotate(Tensor qkv, const HeadShape& shape, const QkNorm& norm, Tensor angles,
-                             RopePairing pairing) override;
   absl::Status GatedActivation(Tensor gate_up, Activation activation, ProductInput out) override;
   absl::StatusOr<std::unique_ptr<KvArena>> AllocateKvArena(const KvArenaSpec& spec) override;
   absl::Status PrepareStep(const StepBatch& step) override;
-  absl::Status AppendKv(Tensor qkv, const HeadShape& shape, absl::Span<const int32_t> positions,
-                        const AttentionBatch& batch, KvArena& arena) override;
+  absl::Status RotateAndAppendKv(Tensor qkv, const HeadShape& shape, const HeadRotation& rotation,
+                                 absl::Span<const int32_t> positions, const AttentionBatch& batch,
+                                 KvArena& arena) override;
   absl::Status Attention(Tensor qkv, const HeadShape& shape, const AttentionBatch& batch,
                          const KvArena& arena, ProductInput out) override;
   absl::Status CopyPages(KvArena& arena, absl::Span<const PageCopy> copies) override;

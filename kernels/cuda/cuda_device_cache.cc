@@ -144,18 +144,24 @@ absl::StatusOr<PagedBatch> CudaDevice::UploadHeads(absl::Span<const HeadPages> h
   return batch.View(words);
 }
 
-absl::Status CudaDevice::AppendKv(Tensor qkv, const HeadShape& shape,
-                                  absl::Span<const int32_t> positions, const AttentionBatch& batch,
-                                  KvArena& arena) {
+absl::Status CudaDevice::RotateAndAppendKv(Tensor qkv, const HeadShape& shape,
+                                           const HeadRotation& rotation,
+                                           absl::Span<const int32_t> positions,
+                                           const AttentionBatch& batch, KvArena& arena) {
   KVEC_RETURN_IF_ERROR(CheckAttentionBatch(qkv, shape, batch, arena));
+  const Tensor& angles = rotation.angles;
+  if (angles.rows != qkv.rows || angles.cols != shape.head_dim || shape.head_dim % 2 != 0) {
+    return absl::InternalError(absl::StrCat("rotate: angles [", angles.rows, ", ", angles.cols,
+                                            "] of ", qkv.rows, " rows, head_dim ", shape.head_dim));
+  }
   if (batch.prepared_index < 0 && positions.size() < static_cast<size_t>(qkv.rows)) {
     return absl::InternalError(
         absl::StrCat("append_kv: ", positions.size(), " positions of ", qkv.rows, " rows"));
   }
   KVEC_ASSIGN_OR_RETURN(const PagedBatch paged, Prepared(batch, positions));
-  return ToStatus(
-      cuda::AppendKv(stream_, qkv, shape, step_tables_.positions(), paged, PagesOf(arena)),
-      "append_kv");
+  return ToStatus(cuda::RotateAndAppendKv(stream_, qkv, shape, rotation, step_tables_.positions(),
+                                          paged, PagesOf(arena)),
+                  "append_kv");
 }
 
 absl::Status CudaDevice::Attention(Tensor qkv, const HeadShape& shape, const AttentionBatch& batch,

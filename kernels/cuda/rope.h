@@ -5,7 +5,6 @@
 
 #include <cstdint>
 
-#include "common/model/model_config.h"
 #include "kernels/tensor.h"
 
 namespace kvec::kernels::cuda {
@@ -14,11 +13,6 @@ namespace kvec::kernels::cuda {
 // precision: a float32 product loses the angle at position 100,000.
 cudaError_t RopeAngles(cudaStream_t stream, const int32_t* positions, const double* frequencies,
                        Tensor out);
-
-// Turns the query and key heads of qkv[m, shape.qkv_cols()] in place by angles[m, head_dim],
-// normalising them first where norm has weights. head_dim is even and at most 256.
-cudaError_t NormAndRotate(cudaStream_t stream, Tensor qkv, const HeadShape& shape,
-                          const QkNorm& norm, Tensor angles, RopePairing pairing);
 
 }  // namespace kvec::kernels::cuda
 

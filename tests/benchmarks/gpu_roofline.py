@@ -226,7 +226,7 @@ def prefill_time(card, model, tokens):
 # Of a layer; decode attention's splits come on top. tests/worker/engine/cuda_engine_test.cc counts all of
 # them, and what is around them, on the simulator.
 NUM_PRODUCTS = 4
-SMALL_KERNELS = {"RMSNorm": 2, "rotation": 1, "append": 1, "merge of splits": 1, "activation": 1}
+SMALL_KERNELS = {"RMSNorm": 2, "rotation and append": 1, "merge of splits": 1, "activation": 1}
 NUM_SMALL = sum(SMALL_KERNELS.values())
 NUM_KERNELS = NUM_SMALL + NUM_PRODUCTS + 1
 KERNELS_AROUND = 4  # angles; RMSNorm and product of the head; sampling

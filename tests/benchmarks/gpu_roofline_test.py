@@ -104,7 +104,7 @@ class GpuRooflineTest(unittest.TestCase):
         weights, cache = gpu_roofline.step_bytes(LLAMA_8B, 1024)
         self.assertEqual(weights, 2 * (32 * 218_103_808 + 4096 * 128256))
         self.assertEqual(cache, 32 * 1024 * 4096)
-        self.assertEqual(gpu_roofline.step_launches(LLAMA_8B), 32 * 11 + 4 + 4)
+        self.assertEqual(gpu_roofline.step_launches(LLAMA_8B), 32 * 10 + 4 + 4)
 
     def test_launches_of_a_step_are_those_that_the_simulator_counts(self):
         counts = "tests/worker/engine/cuda_engine_test.cc"

@@ -47,10 +47,6 @@ class HostChoiceDevice final : public Device {
                           Tensor out) override {
     return device_->RopeAngles(positions, rope, out);
   }
-  absl::Status NormAndRotate(Tensor qkv, const HeadShape& shape, const QkNorm& norm, Tensor angles,
-                             RopePairing pairing) override {
-    return device_->NormAndRotate(qkv, shape, norm, angles, pairing);
-  }
   absl::Status GatedActivation(Tensor gate_up, Activation activation, ProductInput out) override {
     return device_->GatedActivation(gate_up, activation, out);
   }
@@ -59,9 +55,10 @@ class HostChoiceDevice final : public Device {
   }
   std::unique_ptr<WorkReplayer> MakeReplayer() override { return device_->MakeReplayer(); }
   absl::Status PrepareStep(const StepBatch& step) override { return device_->PrepareStep(step); }
-  absl::Status AppendKv(Tensor qkv, const HeadShape& shape, absl::Span<const int32_t> positions,
-                        const AttentionBatch& batch, KvArena& arena) override {
-    return device_->AppendKv(qkv, shape, positions, batch, arena);
+  absl::Status RotateAndAppendKv(Tensor qkv, const HeadShape& shape, const HeadRotation& rotation,
+                                 absl::Span<const int32_t> positions, const AttentionBatch& batch,
+                                 KvArena& arena) override {
+    return device_->RotateAndAppendKv(qkv, shape, rotation, positions, batch, arena);
   }
   absl::Status Attention(Tensor qkv, const HeadShape& shape, const AttentionBatch& batch,
                          const KvArena& arena, ProductInput out) override {

@@ -252,13 +252,16 @@ absl::Status Transformer::RunAttention(int layer, const TokenBatch& batch, int n
       device_.RmsNorm(hidden, weights.attention_norm.data(), config_.rms_norm_eps, normed));
   KVEC_RETURN_IF_ERROR(
       device_.MatMul(*weights.qkv, normed, weights.qkv_bias.data(), MatMulMode::kOverwrite, qkv));
-  const kernels::QkNorm norm{weights.q_norm.data(), weights.k_norm.data(), config_.rms_norm_eps};
-  KVEC_RETURN_IF_ERROR(device_.NormAndRotate(qkv, heads_, norm, angles, config_.rope_pairing));
+  const kernels::HeadRotation rotation{
+      {weights.q_norm.data(), weights.k_norm.data(), config_.rms_norm_eps},
+      angles,
+      config_.rope_pairing};
+  KVEC_RETURN_IF_ERROR(
+      device_.RotateAndAppendKv(qkv, heads_, rotation, batch.positions, layer_batch, arena_));
   if (!kept_rows_.empty()) {
     const Tensor queries{qkv.data, num_rows, heads_.num_heads * heads_.head_dim, qkv.stride};
     KVEC_RETURN_IF_ERROR(device_.KeepRows(queries, kept_rows_, layer - weights_.range().first));
   }
-  KVEC_RETURN_IF_ERROR(device_.AppendKv(qkv, heads_, batch.positions, layer_batch, arena_));
   KVEC_RETURN_IF_ERROR(device_.Attention(qkv, heads_, layer_batch, arena_,
                                          Held(attention, weights_.share().rank.attention_output)));
   return AddToHidden(*weights.attention_output, attention, weights.post_attention_norm.data(),

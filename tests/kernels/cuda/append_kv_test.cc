@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "gtest/gtest.h"
 #include "tests/kernels/cuda/paged_cache.h"
@@ -26,6 +27,77 @@ void CheckRounded(const PagedCache& cache, int entry, int head, bool is_value,
     // The scale's own rounding, 2^-11 of it, may leave the largest number beyond 127.
     ASSERT_NEAR(cache.Int8(0, head, entry, is_value, i) * scale, expected(i),
                 0.5 * scale + 1e-5 * std::abs(expected(i)) + 1e-7);
+  }
+}
+
+// A row's head, normed and turned, in double precision.
+std::vector<double> Turned(const Matrix& qkv, int row, int first_col, const Matrix* weight,
+                           const Matrix& angles, RopePairing pairing) {
+  const int head_dim = angles.cols();
+  const int half = head_dim / 2;
+  std::vector<double> head;
+  double squares = 0;
+  for (int i = 0; i < head_dim; ++i) {
+    head.push_back(qkv.at(row, first_col + i));
+    squares += head.back() * head.back();
+  }
+  for (int i = 0; i < head_dim && weight != nullptr; ++i) {
+    head[static_cast<size_t>(i)] *= weight->at(0, i) / std::sqrt(squares / head_dim + 1e-6);
+  }
+  for (int i = 0; i < half; ++i) {
+    const bool halves = pairing == RopePairing::kHalves;
+    double& x = head[static_cast<size_t>(halves ? i : 2 * i)];
+    double& y = head[static_cast<size_t>(halves ? i + half : 2 * i + 1)];
+    const double cosine = angles.at(row, i);
+    const double sine = angles.at(row, half + i);
+    const double turned = x * cosine - y * sine;
+    y = y * cosine + x * sine;
+    x = turned;
+  }
+  return head;
+}
+
+TEST_P(CudaAppendKvTest, TurnsQueriesInPlaceAndKeysOnTheirWay) {
+  for (int head_dim : {64, 80, 96, 128, 256}) {
+    const HeadShape shape{.num_heads = 5, .num_kv_heads = 2, .head_dim = head_dim, .group_size = 3};
+    const Matrix qkv = Matrix::Random(3, shape.qkv_cols(), 1);
+    const Matrix angles = Matrix::Random(3, head_dim, 2);
+    const Matrix weight = Matrix::Random(1, head_dim, 3);
+    DeviceMatrix device_angles(angles, stream_);
+    DeviceMatrix device_weight(weight, stream_);
+    const float* const norm = device_weight.tensor().data;
+    for (RopePairing pairing : {RopePairing::kHalves, RopePairing::kInterleaved}) {
+      for (const bool norms_keys : {false, true}) {  // or queries
+        PagedCache cache(shape, KvType::kF32, 4, stream_);
+        AppendedRows rows(cache, qkv,
+                          {{cache.AddSequence(), 2, true}, {cache.AddSequence(), 1, false}},
+                          {.norm = {.q_weight = norms_keys ? nullptr : norm,
+                                    .k_weight = norms_keys ? norm : nullptr,
+                                    .eps = 1e-6f},
+                           .angles = device_angles.tensor(),
+                           .pairing = pairing});
+        const Matrix turned = rows.Heads();
+        for (int row = 0; row < 3; ++row) {
+          for (int head = 0; head < 7; ++head) {
+            const bool is_key = head >= 5;
+            const std::vector<double> expected =
+                Turned(qkv, row, head * head_dim, is_key == norms_keys ? &weight : nullptr, angles,
+                       pairing);
+            for (int i = 0; i < head_dim; ++i) {
+              ASSERT_NEAR(is_key ? cache.Number(row / 2, head - 5, row % 2, false, i)
+                                 : turned.at(row, head * head_dim + i),
+                          expected[static_cast<size_t>(i)], 1e-5)
+                  << "head_dim " << head_dim << " head " << head;
+            }
+          }
+          for (int i = 0; i < 2 * head_dim; ++i) {
+            ASSERT_EQ(cache.Number(row / 2, i / head_dim, row % 2, true, i % head_dim),
+                      qkv.at(row, 7 * head_dim + i));
+          }
+        }
+        EXPECT_TRUE(turned.GapsAreIntact());
+      }
+    }
   }
 }
 

@@ -44,6 +44,14 @@ class CudaDeviceTest : public DeviceTest {
     return matrix;
   }
 
+  // Keys as they are.
+  absl::Status Append(Tensor qkv, const HeadShape& shape, absl::Span<const int32_t> positions,
+                      const AttentionBatch& batch, KvArena& arena) {
+    const Tensor angles = ToDevice(NoAngles(qkv.rows, shape.head_dim));
+    return device_->RotateAndAppendKv(qkv, shape, {.norm = {}, .angles = angles}, positions, batch,
+                                      arena);
+  }
+
   std::vector<std::unique_ptr<DeviceMemory>> memory_;
 };
 INSTANTIATE_TEST_SUITE_P(Orders, CudaDeviceTest, kAllOrders, OrderName);
@@ -191,7 +199,7 @@ TEST_P(CudaDeviceTest, AttendsOverItsArena) {
     const Tensor out = ToDevice(Matrix(rows, 6 * 64));
     std::vector<int32_t> positions(static_cast<size_t>(rows));
     std::iota(positions.begin(), positions.end(), done);
-    ASSERT_TRUE(device_->AppendKv(device_qkv, shape, positions, batch, **arena).ok());
+    ASSERT_TRUE(Append(device_qkv, shape, positions, batch, **arena).ok());
     ASSERT_TRUE(device_->Attention(device_qkv, shape, batch, **arena, ProductInput::Of(out)).ok());
     // Of a prompt tensor cores take queries and weights in bfloat16.
     EXPECT_LE(cpu::LargestDifference(ToHost(out), cpu::RowsOf(expected, done, done + rows)),
@@ -218,7 +226,7 @@ TEST_P(CudaDeviceTest, RoundsAttentionAsAProductTakesIt) {
       const AttentionSequence sequences[] = {{0, kRows, first, all.first(2)},
                                              {kRows, kRows, second, all.subspan(2)}};
       const AttentionBatch batch{sequences, 0, 0.125f};
-      ASSERT_TRUE(device_->AppendKv(qkv, shape, positions, batch, **arena).ok());
+      ASSERT_TRUE(Append(qkv, shape, positions, batch, **arena).ok());
       const Tensor out = ToDevice(Matrix(2 * kRows, 6 * 64));
       const DeviceInput rounded(Matrix(2 * kRows, 6 * 64), 5, device_->stream());
       for (const ProductInput& to : {ProductInput::Of(out), rounded.input()}) {
@@ -238,7 +246,7 @@ TEST_P(CudaDeviceTest, KeepsHostMemoryBehindTheLastCandidate) {
   const AttentionSequence sequence{0, 20, true, heads};
   const AttentionBatch batch{absl::MakeConstSpan(&sequence, 1), 0, 0.125f};
   const Tensor qkv = ToDevice(Matrix::Random(20, shape.qkv_cols(), 9));
-  ASSERT_TRUE(device_->AppendKv(qkv, shape, std::vector<int32_t>(20, 1), batch, **arena).ok());
+  ASSERT_TRUE(Append(qkv, shape, std::vector<int32_t>(20, 1), batch, **arena).ok());
 
   const std::vector<int32_t> visible(4, 20);
   const std::vector<int32_t> candidates = {18, 10};

@@ -40,6 +40,8 @@ class GraphAttentionTest : public KernelTest {
     std::unique_ptr<DeviceMemory> memory;
     Tensor qkv;  // [kMaxRows, …]
     Tensor out;  // [kLayers · kMaxRows, …]
+    std::unique_ptr<DeviceMemory> angles_memory;
+    Tensor angles;  // [kMaxRows, head_dim], of random turns
     std::unique_ptr<WorkReplayer> replayer;
   };
 
@@ -60,6 +62,15 @@ class GraphAttentionTest : public KernelTest {
     auto* const data = static_cast<float*>(side.memory->data());
     side.qkv = {data, kMaxRows, qkv_cols, qkv_cols};
     side.out = {data + kMaxRows * qkv_cols, kLayers * kMaxRows, out_cols, out_cols};
+    Matrix angles = Matrix::Random(kMaxRows, kShape.head_dim, 5);
+    side.angles = angles.tensor();
+    const size_t bytes = static_cast<size_t>(kMaxRows * side.angles.stride) * sizeof(float);
+    side.angles_memory = *side.device->Allocate(bytes);
+    ASSERT_TRUE(side.device
+                    ->Upload({reinterpret_cast<const uint8_t*>(side.angles.data), bytes},
+                             side.angles_memory->data())
+                    .ok());
+    side.angles.data = static_cast<float*>(side.angles_memory->data());
     side.replayer = side.device->MakeReplayer();
     const CudaKvArena& arena = static_cast<const CudaKvArena&>(*side.arena);
     const std::vector<uint8_t> zeros(arena.bytes());
@@ -127,7 +138,9 @@ class GraphAttentionTest : public KernelTest {
     for (const AttentionBatch& batch : batches) {
       const Tensor qkv = side.qkv.Rows(0, tensor_rows);
       const Tensor out = side.out.Rows(batch.prepared_index * kMaxRows, tensor_rows);
-      absl::Status status = side.device->AppendKv(qkv, kShape, positions, batch, *side.arena);
+      absl::Status status = side.device->RotateAndAppendKv(
+          qkv, kShape, {.norm = {}, .angles = side.angles.Rows(0, tensor_rows)}, positions, batch,
+          *side.arena);
       status.Update(side.device->Attention(qkv, kShape, batch, *side.arena, ProductInput::Of(out)));
       if (!status.ok()) return status;
     }

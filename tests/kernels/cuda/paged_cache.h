@@ -170,10 +170,21 @@ struct RunOptions {
   int workspace_rows = 1000;  // of decode attention, at once
 };
 
+// Angles that turn nothing.
+inline Matrix NoAngles(int rows, int head_dim) {
+  Matrix angles(rows, head_dim);
+  for (int row = 0; row < rows; ++row) {
+    for (int i = 0; i < head_dim / 2; ++i) angles.at(row, i) = 1;
+  }
+  return angles;
+}
+
 // Rows of qkv, which belong to the runs one after another, stored in a cache.
 class AppendedRows {
  public:
-  AppendedRows(PagedCache& cache, const Matrix& qkv, const std::vector<SequenceRun>& runs)
+  // Heads are turned by the rotation, if it has angles.
+  AppendedRows(PagedCache& cache, const Matrix& qkv, const std::vector<SequenceRun>& runs,
+               HeadRotation rotation = {})
       : cache_(cache),
         qkv_(qkv, cache.stream()),
         batch_(Flatten(cache, runs)),
@@ -181,11 +192,16 @@ class AppendedRows {
     std::vector<int32_t> positions(static_cast<size_t>(qkv.rows()));
     std::iota(positions.begin(), positions.end(), kFirstPosition);
     const DeviceArray<int32_t> device_positions(positions, cache.stream());
-    EXPECT_EQ(AppendKv(cache.stream(), qkv_.tensor(), cache.shape(), device_positions.data(),
-                       batch(), cache.kv()),
+    DeviceMatrix no_angles(NoAngles(qkv.rows(), cache.shape().head_dim), cache.stream());
+    if (rotation.angles.data == nullptr) rotation.angles = no_angles.tensor();
+    EXPECT_EQ(RotateAndAppendKv(cache.stream(), qkv_.tensor(), cache.shape(), rotation,
+                                device_positions.data(), batch(), cache.kv()),
               cudaSuccess);
     cache.Changed();
   }
+
+  // qkv, as it is now.
+  Matrix Heads() { return qkv_.ToHost(); }
 
   // Of these rows.
   Matrix Attend(const RunOptions& options) {

@@ -101,7 +101,7 @@ TEST(CudaEngineSynchronizationTest, TheHostWaitsOnceInADecodeStep) {
 }
 
 // What a decode Step gives the GPU to do. docs/gpu_roofline.md reckons with these numbers.
-constexpr int kKernelsOfLayer = 11;
+constexpr int kKernelsOfLayer = 10;
 constexpr int kKernelsAround = 4;  // angles; the head's norm and product; sampling
 constexpr int kGraphsOfStep = 3;   // layers; head; sampling
 constexpr int kCopiesOfStep = 4;   // embedding, tables and sampling's tasks to it; tokens back
