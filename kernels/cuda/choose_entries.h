@@ -31,7 +31,7 @@ struct ChooseArguments {
   int reserved_from = 0;
   uint16_t* layers_selecting = nullptr;  // [n]: counted up where some head keeps the candidate
   uint32_t* kept_words = nullptr;        // [num_kv_heads, BitmapWords]: what each head keeps
-  uint32_t* taken_words = nullptr;       // [BitmapWords]: what some head keeps
+  uint32_t* work_words = nullptr;        // [3, BitmapWords]: of work
   int32_t* counts = nullptr;             // [num_kv_heads]: entries that each head keeps
   int32_t* num_unique = nullptr;         // [1]: candidates that some head keeps
   int32_t* kept = nullptr;               // of head after head, ascending

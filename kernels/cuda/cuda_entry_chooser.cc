@@ -103,7 +103,7 @@ size_t CudaEntryChooser::LayOutRoom(uint8_t* begin) {
   room_.budget_workspace = carver.Take<uint8_t>(HeadBudgetWorkspaceBytes(num_kv_heads_));
   room_.kept_words = carver.Take<uint32_t>(heads * BitmapWords(n()));
   room_.forced_words = carver.Take<uint32_t>(heads * BitmapWords(n()));
-  room_.taken_words = carver.Take<uint32_t>(BitmapWords(n()));
+  room_.work_words = carver.Take<uint32_t>(3 * BitmapWords(n()));
   room_.raises = focus_window_ == 0 ? nullptr : carver.Take<double>(candidates);
   room_.span_begins = carver.Take<int32_t>(candidates);
   room_.joined_by = carver.Take<int32_t>(rows_.joined_by.size());
@@ -339,7 +339,7 @@ cudaError_t CudaEntryChooser::Choose(const CoverageRules& rules) {
                                         .reserved_from = rules.reserved_from,
                                         .layers_selecting = top.layers_selecting,
                                         .kept_words = top.kept_words,
-                                        .taken_words = room_.taken_words,
+                                        .work_words = room_.work_words,
                                         .counts = top.counts,
                                         .num_unique = top.num_unique,
                                         .kept = top.kept});

@@ -60,7 +60,7 @@ class CudaEntryChooser final : public EntryChooser {
     void* budget_workspace = nullptr;
     uint32_t* kept_words = nullptr;    // [num_kv_heads, BitmapWords]
     uint32_t* forced_words = nullptr;  // [num_kv_heads, BitmapWords]
-    uint32_t* taken_words = nullptr;   // [BitmapWords]
+    uint32_t* work_words = nullptr;    // of ChooseEntries
     double* raises = nullptr;          // [n]; null without a focus window
     int32_t* span_begins = nullptr;    // [n]
     int32_t* joined_by = nullptr;      // as ChoiceRows

@@ -9,29 +9,53 @@
 #include "kernels/cuda/shared_memory.h"
 #include "kernels/cuda/warp_math.h"
 
-// Choosing the best of many tokens by scores in double precision, by one block of
-// kCutThreads; tokens are marked in words of 32. Device code only. Like ranked_choice.h's cuts, but
-// by longer keys, of which most are never looked at: a cut is known when all tokens with a digit
-// are taken.
+// Choosing the best of many tokens by scores in double precision, by one block of kCutThreads;
+// tokens are marked in words of 32. Device code only. Like ranked_choice.h's cuts, but by longer
+// keys, of which most are never looked at: a cut is known when all tokens with a digit are taken.
+//
+// Tokens' keys are given by an object, so that most of the work can be done with the keys' highest
+// bits, wherever these are:
+//
+//   static constexpr int kBits;        // keys are below 2^kBits
+//   uint64_t Whole(int token) const;   // a key, kLeastKey<kBits> or more; not called without one
+//   uint32_t Top(int token) const;     // its highest kTopBits bits; 0: it may not be chosen
 namespace kvec::kernels::cuda {
 
 inline constexpr int kCutThreads = 1024;
 inline constexpr int kCutWarps = kCutThreads / kWarpThreads;
 
-inline constexpr uint64_t kNoKey = 0;  // of what may not be chosen
+inline constexpr int kTopBits = 16;
+
+template <int kBits>
+inline constexpr int kTopShift = kBits - kTopBits;
+template <int kBits>
+inline constexpr uint64_t kLeastKey = uint64_t{1} << kTopShift<kBits>;
 
 __device__ __forceinline__ bool HasBit(const uint32_t* words, int t) {
   return (words[t / kWarpThreads] >> (t % kWarpThreads) & 1) != 0;
 }
 
-// 1 … 2^61, monotonic in the score, which is a float that is not negative, or such a float times 0
+inline constexpr int kCutKeyBits = 62;
+
+// Monotonic in the bits of a double that is a float that is not negative, or such a float times 0
 // or a factor of 1/256 … 1: of a double's exponent these need 9 bits.
-__device__ __forceinline__ uint64_t CutKeyOf(double score) {
+__device__ __forceinline__ uint64_t CutKeyOf(uint64_t bits) {
   constexpr uint64_t kLowest = uint64_t{1023 - 160} << 52;
   constexpr uint64_t kHighest = (uint64_t{1} << 61) - 1;
-  const uint64_t bits = static_cast<uint64_t>(__double_as_longlong(score));
-  if (bits < kLowest) return 1;
-  return 1 + (bits - kLowest < kHighest ? bits - kLowest : kHighest);
+  constexpr uint64_t kLeast = kLeastKey<kCutKeyBits>;
+  if (bits < kLowest) return kLeast;
+  return kLeast + 1 + (bits - kLowest < kHighest ? bits - kLowest : kHighest);
+}
+__device__ __forceinline__ uint64_t CutKeyOf(double score) {
+  return CutKeyOf(static_cast<uint64_t>(__double_as_longlong(score)));
+}
+// The same of a float, mostly without its being converted, which takes a multiprocessor long.
+__device__ __forceinline__ uint64_t CutKeyOf(float score) {
+  constexpr uint32_t kLeastNormal = 1u << 23;
+  constexpr uint64_t kExponents = uint64_t{1023 - 127} << 52;
+  const uint32_t bits = __float_as_uint(score);
+  if (bits < kLeastNormal) return CutKeyOf(static_cast<double>(score));
+  return CutKeyOf((static_cast<uint64_t>(bits) << 29) + kExponents);
 }
 
 // Takes the tokens whose key >> shift is above that of `prefix`, and the first num_equal of those
@@ -49,29 +73,36 @@ namespace key_cut {
 constexpr int kDigitBits = 12;
 constexpr int kDigits = 1 << kDigitBits;
 constexpr int kDigitsPerThread = kDigits / kCutThreads;
-constexpr int kKeyBits = 62;  // of CutKeyOf
-
 constexpr int kBatch = 4;  // keys that are on their way from memory at a time
 
 // counts[kDigits]: of the tokens whose keys have the prefix above known_shift, by the digit at
 // `shift`.
-template <typename KeyFunction>
+template <typename Keys>
 __device__ void CountDigits(int num_tokens, uint64_t prefix, int known_shift, int shift,
-                            const KeyFunction& key_of, int* counts) {
+                            const Keys& keys, int* counts) {
+  constexpr int kShift = kTopShift<Keys::kBits>;
+  const uint32_t top_prefix = static_cast<uint32_t>(prefix >> kShift);
+  const int top_known = max(known_shift - kShift, 0);
   for (int i = static_cast<int>(threadIdx.x); i < kDigits; i += kCutThreads) counts[i] = 0;
   __syncthreads();
   for (int begin = static_cast<int>(threadIdx.x); begin < num_tokens;
        begin += kBatch * kCutThreads) {
-    uint64_t keys[kBatch];
+    uint32_t tops[kBatch];
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
       const int token = begin + i * kCutThreads;
-      keys[i] = token < num_tokens ? key_of(token) : kNoKey;
+      tops[i] = token < num_tokens ? keys.Top(token) : 0;
     }
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
-      if (keys[i] == kNoKey || (keys[i] ^ prefix) >> known_shift != 0) continue;
-      atomicAdd(&counts[keys[i] >> shift & (kDigits - 1)], 1);
+      if (tops[i] == 0 || (tops[i] ^ top_prefix) >> top_known != 0) continue;
+      if (shift >= kShift) {
+        atomicAdd(&counts[tops[i] >> (shift - kShift) & (kDigits - 1)], 1);
+        continue;
+      }
+      const uint64_t key = keys.Whole(begin + i * kCutThreads);
+      if ((key ^ prefix) >> known_shift != 0) continue;
+      atomicAdd(&counts[key >> shift & (kDigits - 1)], 1);
     }
   }
   __syncthreads();
@@ -105,22 +136,21 @@ __device__ __forceinline__ int SumBeforeWarp(int of_thread) {
 
 inline constexpr int kCutSharedInts = key_cut::kDigits + 3;
 
-// The first `wanted` tokens, at least 1, by falling key_of(token); of equal keys the lower token is
-// first. All that have a key, where they are fewer. `shared`[kCutSharedInts] is in shared memory
-// and the caller's: an array of its own in each instance of this template would be too much of it.
-// Keys are below 2^kBits.
-template <int kBits = key_cut::kKeyBits, typename KeyFunction>
-__device__ KeyCut CutByKey(int num_tokens, int wanted, const KeyFunction& key_of, int* shared) {
+// The first `wanted` tokens, at least 1, by falling key; of equal keys the lower token is first.
+// All that have a key, where they are fewer. `shared`[kCutSharedInts] is in shared memory and the
+// caller's: an array of its own in each instance of this template would be too much of it.
+template <typename Keys>
+__device__ KeyCut CutByKey(int num_tokens, int wanted, const Keys& keys, int* shared) {
   using key_cut::kDigitBits;
   int* const counts = shared;
   int* const found =
       shared + key_cut::kDigits;  // the digit, its tokens, how many of them are taken
   uint64_t prefix = 0;
   int left = wanted;
-  int known_shift = kBits;
+  int known_shift = Keys::kBits;
   for (;;) {
     const int shift = max(known_shift - kDigitBits, 0);  // at 0 some bits of the digit are known
-    key_cut::CountDigits(num_tokens, prefix, known_shift, shift, key_of, counts);
+    key_cut::CountDigits(num_tokens, prefix, known_shift, shift, keys, counts);
     const int highest =
         key_cut::kDigits - 1 - static_cast<int>(threadIdx.x) * key_cut::kDigitsPerThread;
     int own = 0;
@@ -129,7 +159,7 @@ __device__ KeyCut CutByKey(int num_tokens, int wanted, const KeyFunction& key_of
     int before = static_cast<int>(PrefixSum<kCutThreads>(static_cast<Count>(own), total));
     // Of the first digit only: later ones have more than they need.
     if (total <= static_cast<Count>(left)) {
-      return {0, kBits, 0, true, static_cast<int>(total)};
+      return {0, Keys::kBits, 0, true, static_cast<int>(total)};
     }
     for (int i = 0; i < key_cut::kDigitsPerThread; ++i) {
       const int count = counts[highest - i];
@@ -149,37 +179,54 @@ __device__ KeyCut CutByKey(int num_tokens, int wanted, const KeyFunction& key_of
   }
 }
 
+// Where a token is of a cut.
+enum class Side { kBelow, kEqual, kAbove };
+
+template <typename Keys>
+__device__ Side SideOf(const KeyCut& cut, const Keys& keys, int token, uint32_t top) {
+  constexpr int kShift = kTopShift<Keys::kBits>;
+  const int top_shift = max(cut.shift - kShift, 0);
+  const uint32_t own_top = top >> top_shift;
+  const uint32_t cut_top = static_cast<uint32_t>(cut.prefix >> kShift) >> top_shift;
+  if (top == 0 || own_top < cut_top) return Side::kBelow;
+  if (own_top > cut_top) return Side::kAbove;
+  if (cut.shift >= kShift) return Side::kEqual;
+  const uint64_t own = keys.Whole(token) >> cut.shift;
+  const uint64_t prefix = cut.prefix >> cut.shift;
+  return own > prefix ? Side::kAbove : own == prefix ? Side::kEqual : Side::kBelow;
+}
+
 // Marks the tokens that a cut takes in `words`, bit t % 32 of word t / 32. Afterwards only the warp
 // of a word may read it before the block's next barrier.
-template <typename KeyFunction>
-__device__ void MarkTaken(int num_tokens, const KeyCut& cut, const KeyFunction& key_of,
-                          uint32_t* words) {
+template <typename Keys>
+__device__ void MarkTaken(int num_tokens, const KeyCut& cut, const Keys& keys, uint32_t* words) {
   const key_cut::WordRun run = key_cut::RunOfWarp(num_tokens);
-  const uint64_t prefix = cut.prefix >> cut.shift;
-  const auto key_in = [&](int word) {
-    const int token = word * kWarpThreads + key_cut::LaneOf();
-    return token < num_tokens ? key_of(token) : kNoKey;
+  const auto token_in = [](int word) { return word * kWarpThreads + key_cut::LaneOf(); };
+  const auto top_in = [&](int word) {
+    return token_in(word) < num_tokens ? keys.Top(token_in(word)) : 0;
   };
-  const auto is_equal = [&](uint64_t key) { return key != kNoKey && key >> cut.shift == prefix; };
   int rank = 0;  // among the equal ones, of the warp's next word's first
   if (!cut.takes_all_equal) {
     int num_equal = 0;
-    for (int word = run.begin; word < run.end; ++word) num_equal += is_equal(key_in(word)) ? 1 : 0;
+    for (int word = run.begin; word < run.end; ++word) {
+      num_equal += SideOf(cut, keys, token_in(word), top_in(word)) == Side::kEqual ? 1 : 0;
+    }
     rank = key_cut::SumBeforeWarp(num_equal);
   }
   for (int first = run.begin; first < run.end; first += key_cut::kBatch) {
-    uint64_t keys[key_cut::kBatch];
+    uint32_t tops[key_cut::kBatch];
 #pragma unroll
     for (int i = 0; i < key_cut::kBatch; ++i) {
-      keys[i] = first + i < run.end ? key_in(first + i) : kNoKey;
+      tops[i] = first + i < run.end ? top_in(first + i) : 0;
     }
 #pragma unroll
     for (int i = 0; i < key_cut::kBatch; ++i) {
-      const bool equal = is_equal(keys[i]);
+      const Side side = SideOf(cut, keys, token_in(first + i), tops[i]);
+      const bool equal = side == Side::kEqual;
       const uint32_t equals = __ballot_sync(kAllLanes, equal);
       const bool is_first =
           cut.takes_all_equal || rank + __popc(equals & key_cut::LanesBefore()) < cut.num_equal;
-      const bool takes = keys[i] >> cut.shift > prefix || (equal && is_first);
+      const bool takes = side == Side::kAbove || (equal && is_first);
       const uint32_t taken = __ballot_sync(kAllLanes, takes);
       if (key_cut::LaneOf() == 0 && taken != 0) words[first + i] |= taken;
       rank += __popc(equals);

@@ -28,11 +28,33 @@ __device__ int ListBeginOf(const TopEntriesArguments& a, int head) {
   return static_cast<int>(before);
 }
 
-// 1 … 2^63 - 1, monotonic in a number that is not negative.
-__device__ uint64_t RaisedKeyOf(double number) {
-  return 1 + static_cast<uint64_t>(__double_as_longlong(number));
-}
-constexpr int kRaisedKeyBits = 63;
+// Of a head's scores.
+struct ScoreKeys {
+  static constexpr int kBits = kCutKeyBits;
+  const float* scores;
+
+  __device__ uint64_t Whole(int t) const { return CutKeyOf(scores[t]); }
+  __device__ uint32_t Top(int t) const {
+    return static_cast<uint32_t>(Whole(t) >> kTopShift<kBits>);
+  }
+};
+
+// Of scores that are raised, any numbers that are not negative: with all bits of the exponent.
+struct RaisedKeys {
+  static constexpr int kBits = 63;
+  const float* scores;
+  const double* raises;
+  const uint32_t* forced;
+  double of_forced;
+
+  __device__ uint64_t Whole(int t) const {
+    const double raised = HasBit(forced, t) ? of_forced : scores[t] + raises[t];
+    return kLeastKey<kBits> + static_cast<uint64_t>(__double_as_longlong(raised));
+  }
+  __device__ uint32_t Top(int t) const {
+    return static_cast<uint32_t>(Whole(t) >> kTopShift<kBits>);
+  }
+};
 
 constexpr int kCandidateThreads = 256;
 
@@ -59,23 +81,17 @@ __global__ void __launch_bounds__(kCutThreads) TopEntriesKernel(TopEntriesArgume
     if (kHasFocus) forced[i] = 0;
   }
   __syncthreads();
-  const float* const scores = a.scores + static_cast<size_t>(head) * static_cast<size_t>(n);
-  const auto key_of = [&](int t) { return CutKeyOf(scores[t]); };
+  const ScoreKeys keys{a.scores + static_cast<size_t>(head) * static_cast<size_t>(n)};
   const int budget = BudgetOf(a, head);
   if constexpr (kHasFocus) {
     if (a.num_forced > 0) {
-      MarkTaken(n, CutByKey(n, a.num_forced, key_of, cut_memory), key_of, forced);
+      MarkTaken(n, CutByKey(n, a.num_forced, keys, cut_memory), keys, forced);
       __syncthreads();
     }
-    const auto raised_key_of = [&](int t) {
-      return RaisedKeyOf(HasBit(forced, t) ? 1.0 + a.lambda : scores[t] + a.raises[t]);
-    };
-    if (budget > 0) {
-      const KeyCut cut = CutByKey<kRaisedKeyBits>(n, budget, raised_key_of, cut_memory);
-      MarkTaken(n, cut, raised_key_of, kept);
-    }
+    const RaisedKeys raised{keys.scores, a.raises, forced, 1.0 + a.lambda};
+    if (budget > 0) MarkTaken(n, CutByKey(n, budget, raised, cut_memory), raised, kept);
   } else if (budget > 0) {
-    MarkTaken(n, CutByKey(n, budget, key_of, cut_memory), key_of, kept);
+    MarkTaken(n, CutByKey(n, budget, keys, cut_memory), keys, kept);
   }
   __syncthreads();
   ListMarked(n, kept, a.kept + ListBeginOf(a, head));

@@ -70,9 +70,11 @@ SELECT_PROCESSOR = "one Zen 3 core"
 SCORE_OPERATIONS = 19
 CHOICE_OPERATIONS = 2
 MOVE_OPERATIONS = 3
-# How often the one block that chooses goes over a head's scores: two digits and a mark, for free and for
-# reserved slots, and its bitmaps.
-CHOICE_PASSES = 7
+# The one block that chooses reads a head's scores once. How often it goes over what it keeps of them in its
+# shared memory: two digits and a mark, for free and for reserved slots. Instructions of both for a number.
+CHOICE_PASSES = 6
+READ_INSTRUCTIONS = 15
+PASS_INSTRUCTIONS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +88,9 @@ class Machine:
     select: float = 1e-9 * SELECT_NS   # host's seconds per (KV head, candidate)
     launch: float = 2e-6               # of a kernel or copy behind others
     multiprocessor: float = 64 * 1.7e9  # bytes a second that one reads from the L2 cache
-    block_pass: float = 1e-6           # of one block, beside its bytes: latency and barriers
+    instructions: float = 128 * 1.7e9   # of a thread, that one does a second
+    block_read: float = 1e-6           # of one block, beside its bytes: latency and barriers
+    block_pass: float = 0.5e-6         # the same of what is in its shared memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,8 +220,11 @@ def gpu_choice_time(model, shape, candidates, machine):
     GPU, and go over the means of a rank's query heads 3 times and over numbers of all KV heads 9 times."""
     numbers = candidates * (3 * model.num_heads / shape.tp + 9 * model.num_kv_heads)
     scoring = SCORE_OPERATIONS * machine.launch + numbers * FLOAT_BYTES / machine.bandwidth
-    one_pass = machine.block_pass + candidates * FLOAT_BYTES / machine.multiprocessor
-    choosing = CHOICE_OPERATIONS * machine.launch + model.num_kv_heads * CHOICE_PASSES * one_pass
+    read = machine.block_read + candidates * max(FLOAT_BYTES / machine.multiprocessor,
+                                                 READ_INSTRUCTIONS / machine.instructions)
+    one_pass = machine.block_pass + candidates * PASS_INSTRUCTIONS / machine.instructions
+    choosing = (CHOICE_OPERATIONS * machine.launch
+                + model.num_kv_heads * (read + CHOICE_PASSES * one_pass))
     return max(scoring, choosing) + MOVE_OPERATIONS * machine.launch
 
 
@@ -390,8 +397,9 @@ SmolLM2, 4,096 tokens, `kvec` with a budget of 512, two Zen 3 cores, shared memo
 
 H100 SXM: {memory} of 3.35 TB/s, {tensor} of 990 TFLOP/s (dense bf16). NVLink 4: {nvlink} of 450 GB/s each way, α =
 {nvlink_us:.0f} µs, a launch and a synchronisation. 400 Gb/s, one adapter for each GPU: {network} of it, α =
-{network_us:.0f} µs. PCIe: {pcie:.0f} GB/s, α = {pcie_us:.0f} µs. A kernel behind others: {launch_us:.0f} µs; a pass of one block: {pass_us:.0f} µs,
-and its bytes at {multiprocessor:.0f} GB/s. Weights and cache in 16 bits, hidden states,
+{network_us:.0f} µs. PCIe: {pcie:.0f} GB/s, α = {pcie_us:.0f} µs. A kernel behind others: {launch_us:.0f} µs; one block's read from the
+L2 cache: {read_us:.0f} µs and its bytes at {multiprocessor:.0f} GB/s; its pass over shared memory: {pass_us:.1f} µs; {read_instructions} and {pass_instructions} instructions
+of each number, {instructions:.0f}·10⁹ a second. Weights and cache in 16 bits, hidden states,
 scores and logits in 32. Nothing else overlaps: neither sums with products nor an eviction with other requests' Steps.
 """
 
@@ -420,10 +428,10 @@ def eviction_words():
             f"{percent(max(exchange))} of the prefill.\n"
             f"- The GPU chooses what `kvec` keeps: a whole eviction is {percent(min(whole))} to "
             f"{percent(max(whole))} of the prefill. Most of it is\n  that heads choose one after the "
-            f"other, {CHOICE_PASSES} passes of one block each, beside the next layer's scores.\n"
+            f"other, each with a read and {CHOICE_PASSES} passes of one block, beside the next layer's scores.\n"
             f"- The host's choice would make it {percent(min(by_host))} to {percent(max(by_host))}. "
-            "That is still the way of the other policies, of a cache that was\n  evicted from before "
-            "and of prompts that are read again.\n"
+            "That is still the way of a cache that was evicted\n  from before and of prompts that are "
+            "read again. The other policies choose on the GPU too.\n"
             "- Where it can be measured, on CPU workers, all of it is small: see below.")
 
 
@@ -437,7 +445,9 @@ def page():
         nvlink=percent(machine.ranks.beta / 450e9), nvlink_us=1e6 * machine.ranks.alpha,
         network=percent(NETWORK.beta / 50e9), network_us=1e6 * NETWORK.alpha,
         pcie=machine.to_host.beta / 1e9, pcie_us=1e6 * machine.to_host.alpha,
-        launch_us=1e6 * machine.launch, pass_us=1e6 * machine.block_pass,
+        launch_us=1e6 * machine.launch, read_us=1e6 * machine.block_read,
+        pass_us=1e6 * machine.block_pass, instructions=machine.instructions / 1e9,
+        read_instructions=READ_INSTRUCTIONS, pass_instructions=PASS_INSTRUCTIONS,
         multiprocessor=machine.multiprocessor / 1e9)
 
 

@@ -201,7 +201,8 @@ def score_time(card, model, tokens):
 def choice_time(card, model, tokens):
     """As docs/cost_model.md has it, with this card's memory and clock."""
     machine = cost_model.Machine(bandwidth=MEMORY_SHARE * card.memory,
-                                 multiprocessor=64 * card.clock)
+                                 multiprocessor=64 * card.clock,
+                                 instructions=SCHEDULERS * LANES * card.clock)
     return cost_model.gpu_choice_time(model, cost_model.Shape(1, 1), tokens - WINDOW, machine)
 
 

@@ -117,6 +117,21 @@ cudaError_t cudaSetDevice(int device) {
   return runtime->Return(exists ? cudaSuccess : cudaErrorInvalidDevice);
 }
 
+cudaError_t cudaGetDevice(int* device) {
+  Locked runtime;
+  *device = Runtime::current_device();
+  return runtime->Return(cudaSuccess);
+}
+
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
+  Locked runtime;
+  if (attribute != cudaDevAttrMaxSharedMemoryPerBlockOptin) {
+    return runtime->Return(cudaErrorInvalidValue);
+  }
+  *value = static_cast<int>(runtime->options().block_shared_bytes);
+  return runtime->Return(cudaSuccess);
+}
+
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   *properties = cudaDeviceProp{};
   constexpr char kName[] = "host simulator";

@@ -50,6 +50,7 @@ struct Options {
   size_t device_memory_bytes = size_t{4} << 30;
   int compute_capability = 90;    // ten times its number
   bool negates_products = false;  // wgmma's: what a card could do that nobody has tried
+  size_t block_shared_bytes = size_t{227} << 10;  // that the device says a block may have
 };
 
 // Programs that do not call Reset have KVEC_CUSIM_DEVICES devices (1). Devices share their memory.
