@@ -22,6 +22,9 @@ namespace {
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / kWarpThreads;
 constexpr int kQueries = 8;  // of a head, that a thread scores at once
+// Of a multiprocessor: what shared memory allows. Fewer registers would spill.
+constexpr int kSoftmaxBlocks = 4;
+constexpr int kReduceBlocks = 3;
 
 // Of a thread at once: fewer where a tile's keys would not fit into a small GPU's shared memory.
 template <typename Stored>
@@ -216,7 +219,7 @@ class ScoreTile {
 
 // Grid [tiles, num_kv_heads]: states of the parts of one tile.
 template <typename Stored, int kHeadLanes>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kSoftmaxBlocks)
     PartSoftmaxKernel(WindowScoreArguments a, int num_parts) {
   using Tile = ScoreTile<Stored, kHeadLanes>;
   KVEC_DYNAMIC_SHARED_ARRAY(float, shared);
@@ -389,7 +392,8 @@ __device__ void ReduceMaxima(const WindowScoreArguments& a, Tile& tile, int firs
 
 // Grid [tiles of candidates, num_kv_heads].
 template <typename Stored, int kHeadLanes>
-__global__ void __launch_bounds__(kThreads) ReduceProbabilitiesKernel(WindowScoreArguments a) {
+__global__ void __launch_bounds__(kThreads, kReduceBlocks)
+    ReduceProbabilitiesKernel(WindowScoreArguments a) {
   const int begin = static_cast<int>(blockIdx.x) * kTileEntries<Stored>;
   if (begin >= a.num_candidates[blockIdx.y]) return;
   KVEC_DYNAMIC_SHARED_ARRAY(float, shared);
