@@ -30,10 +30,10 @@ constexpr uint64_t kUploadBytes = uint64_t{4} << 20;
 // Queries that are kept of every layer of a prompt that is to be evicted from, and prompts at once.
 constexpr uint64_t kWindowQueries = 32;
 constexpr uint64_t kPromptsAtOnce = 4;
-// Scores of an eviction: means over two windows of each query head, maxima over the queries of the
-// focus window of each KV head.
+// Scores of an eviction by kvec-paper, which has more of them than other policies: means over two
+// windows of each query head, maxima over the queries of the focus window of each KV head.
 constexpr uint64_t kScoreWindows = 2;
-constexpr uint64_t kFocusWindow = 8;
+constexpr uint64_t kFocusWindow = 16;
 constexpr uint64_t kPositionBytes = 4;  // of each entry
 // Of each page in a table: its id; tables have room to grow, and so has what they are cut from.
 constexpr uint64_t kTableBytes = 4 * 4;
@@ -205,6 +205,28 @@ uint64_t ScratchBytes(const ModelConfig& config, const WorkerMemory& worker,
                   kLogitRows * row_bytes(hidden, static_cast<uint64_t>(share.vocabulary.count)));
 }
 
+// kernels/cuda/cuda_entry_chooser.cc, and window_scores.cu's workspace. What is chosen is left out:
+// it is little beside them.
+uint64_t ScoreBytes(const ModelConfig& config, const WorkerMemory& worker,
+                    const MemoryOptions& options) {
+  const RankShare& share = worker.share;
+  const auto heads = static_cast<uint64_t>(share.heads.count);
+  const auto kv_heads = static_cast<uint64_t>(share.kv_heads.count);
+  const auto all_kv_heads = static_cast<uint64_t>(config.num_kv_heads);
+  const auto num_ranks = static_cast<uint64_t>(worker.placement.num_ranks());
+  const uint64_t joined_rows = kScoreWindows * all_kv_heads + kFocusWindow;
+  // Floats of each token. Two layers at a time have means, scores and focus.
+  uint64_t floats = 2 * (kScoreWindows * heads + all_kv_heads + 1) + kFocusWindow * kv_heads;
+  // Rows that are exchanged: of KV heads, or of query heads where ranks share a KV head.
+  floats += num_ranks == 1 ? joined_rows
+                           : num_ranks * (kScoreWindows * heads + kFocusWindow) + joined_rows;
+  // Begins of spans, what coverage raises scores by in double precision, and bitmaps of 32 tokens.
+  floats += 3 + (2 * all_kv_heads + 32) / 32;
+  // The softmax of each query over parts of 16 entries: a maximum and a sum.
+  floats += 2 * heads * kWindowQueries / 16;
+  return kFloatBytes * options.context_tokens * floats;
+}
+
 // kernels/cuda, and worker/cache/query_window.h.
 uint64_t WorkspaceBytes(const ModelConfig& config, const WorkerMemory& worker,
                         const MemoryOptions& options) {
@@ -214,14 +236,11 @@ uint64_t WorkspaceBytes(const ModelConfig& config, const WorkerMemory& worker,
   const uint64_t upload = kUploadBytes + 2 * kFloatBytes * options.step_tokens *
                                              static_cast<uint64_t>(config.hidden_size);
   const uint64_t sampling = kFloatBytes * kLogitRows * static_cast<uint64_t>(config.vocab_size);
-  const uint64_t scores =
-      kFloatBytes * options.context_tokens *
-      (kScoreWindows * heads + kFocusWindow * static_cast<uint64_t>(share.kv_heads.count));
   const uint64_t query_windows = kFloatBytes * kPromptsAtOnce * kWindowQueries *
                                  worker.placement.num_layers() * heads *
                                  static_cast<uint64_t>(config.head_dim);
   return kProductWorkspaceBytes + kSplitBytes + upload + ScratchBytes(config, worker, options) +
-         std::max(sampling, scores) + query_windows;
+         sampling + ScoreBytes(config, worker, options) + query_windows;
 }
 
 }  // namespace

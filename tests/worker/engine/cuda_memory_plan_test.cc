@@ -100,7 +100,7 @@ INSTANTIATE_TEST_SUITE_P(Families, CudaMemoryPlanTest, testing::ValuesIn(TinyMod
                          [](const auto& info) { return info.param; });
 
 // The workspace is an upper bound, cuBLASLt's part of it included, which the simulator lacks.
-void CheckWorkspace(const HeldCase& held) {
+void CheckWorkspace(const HeldCase& held, const std::string& policy) {
   const WorkerMemory worker = PlanFor("llama", {}, held).workers[0];
   cusim::Reset();
   auto created = kernels::cuda::CudaDevice::Create({.weight_type = held.weights});
@@ -114,7 +114,7 @@ void CheckWorkspace(const HeldCase& held) {
   for (int i = 0; i < kContextTokens; ++i) prompt.push_back((i * 37 + 11) % 250);
   v1::Step step = harness.NewStep();
   EngineHarness::AddStart(1, kContextTokens, EngineHarness::GreedySampling(), step);
-  *step.mutable_starts(0)->mutable_cache() = EngineHarness::CachePolicyOf("kvec");
+  *step.mutable_starts(0)->mutable_cache() = EngineHarness::CachePolicyOf(policy);
   EngineHarness::AddWork(1, prompt, 0, true, true, step);
   v1::EvictionOrder& order = *step.add_evictions();
   order.set_sequence_id(1);
@@ -128,7 +128,11 @@ void CheckWorkspace(const HeldCase& held) {
 }
 
 TEST(CudaMemoryPlanWorkspaceTest, PromptsAndTheirEvictionStayWithinIt) {
-  for (const HeldCase& held : {kBF16, kInt8, kFp8, kInt8Kv}) CheckWorkspace(held);
+  for (const HeldCase& held : {kBF16, kInt8, kFp8, kInt8Kv}) CheckWorkspace(held, "kvec");
+  for (const char* const policy : {"kvec-paper", "snapkv", "adasnapkv", "streaming"}) {
+    SCOPED_TRACE(policy);
+    CheckWorkspace(kBF16, policy);
+  }
 }
 
 }  // namespace
