@@ -29,6 +29,24 @@ float ReadMatrix(const SharedWindow& window, uint32_t address, CallSite at) {
   return static_cast<float>(*reinterpret_cast<const T*>(number));
 }
 
+// Of all numbers of A and B in shared memory.
+inline uint64_t ChecksumOfShared(const Product& product) {
+  uint64_t sum = 0;
+  const auto add = [&](uint64_t descriptor, bool along_k, uint32_t size) {
+    const MatrixDescriptor matrix(descriptor);
+    const SharedWindow window = WindowAt(matrix.address(), product.at);
+    for (uint32_t mn = 0; mn < size; ++mn) {
+      for (uint32_t k = 0; k < kProductDepth; ++k) {
+        const uint32_t address = matrix.AddressOf(along_k, mn, k);
+        sum = sum * 31 + static_cast<uint64_t>(ReadMatrix<uint16_t>(window, address, product.at));
+      }
+    }
+  };
+  if (product.a_words == nullptr) add(product.a_descriptor, true, 64);
+  add(product.b_descriptor, !product.b_along_n, static_cast<uint32_t>(product.columns));
+  return sum;
+}
+
 // Row `row` of the thread's two of A, wherever it lies.
 template <typename T>
 void ReadRowOfA(const Product& own, size_t index, int row, float (&to)[kProductDepth]) {

@@ -19,6 +19,7 @@ struct Product {
   uint64_t b_descriptor = 0;
   const uint32_t* a_words = nullptr;  // the thread's part of A
   uint32_t a_begun[4] = {};           // what they were when the product began
+  uint64_t shared_begun = 0;          // the same of A and B in shared memory, as a checksum
   float* d = nullptr;                 // the thread's part of D
   size_t commit = 0;                  // the one that it belongs to
   CallSite at = {};

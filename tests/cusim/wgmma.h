@@ -4,10 +4,9 @@
 // The PTX instructions of kernels/cuda/warpgroup.h and wgmma.h, as the PTX manual describes them.
 // Included by include/cuda_runtime.h.
 //
-// A product happens when its warpgroup waits for it, and no earlier: it then reads what lies in
-// shared memory by that time, and who looks at D before finds NaN. What a real device leaves
-// undefined is a fault: registers touched meanwhile, a missing wgmma.fence, copies that no
-// fence.proxy.async shows to it.
+// A product happens when its warpgroup waits for it, and no earlier: who looks at D before finds
+// NaN. What a real device leaves undefined is a fault: registers or shared memory written
+// meanwhile, a missing wgmma.fence, copies that no fence.proxy.async shows to it.
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -57,6 +56,7 @@ inline void BeginProduct(Product product, CallSite at) {
     products.sums.push_back({product.d, {product.d, product.d + size}});
     std::memset(product.d, 0xFF, size * sizeof(float));
   }
+  if (LaneId() == 0) product.shared_begun = ChecksumOfShared(product);  // one of a warp will do
   products.begun.push_back(product);
 }
 
@@ -77,6 +77,9 @@ inline void CheckProduct(const Product& product) {
   if (product.a_words != nullptr &&
       !std::equal(product.a_words, product.a_words + 4, product.a_begun)) {
     Fault("registers of A were written before their product was waited for", product.at);
+  }
+  if (LaneId() == 0 && ChecksumOfShared(product) != product.shared_begun) {
+    Fault("A or B in shared memory was written before their product was waited for", product.at);
   }
   if (product.a_words == nullptr && MatrixDescriptor(product.a_descriptor).has_unknown_bits()) {
     Fault("A's descriptor has unknown bits", product.at);

@@ -2,14 +2,14 @@
 #define KVEC_TESTS_CUSIM_INCLUDE_CUDA_PIPELINE_H_
 
 // Found before the toolkit's header of this name: copies from global into shared memory that a
-// thread waits for later. They happen when it waits, and no earlier: who reads before finds what
-// was there.
+// thread waits for later. They happen when it waits, and no earlier: who reads before finds NaN.
 
 #include <cstring>
 
 #include "tests/cusim/include/cuda_runtime.h"
 
 inline void __pipeline_memcpy_async(void* to, const void* from, size_t bytes) {
+  std::memset(to, 0xFF, bytes);
   kvec::cusim::CopyLater({to, from, bytes});
 }
 

@@ -75,7 +75,7 @@ __global__ void ProductKernel(const __nv_bfloat16* b, float* out) {
   MisuseBarrier<kBug>(tile);
   CopyTile(b, tile);
   if (kBug != ProductBug::kNoProxyFence) ShowToProducts();
-  __syncthreads();
+  if (kBug != ProductBug::kBeginsBeforeTile) __syncthreads();
 
   float d[32] = {};
   uint32_t a[4];
@@ -83,7 +83,7 @@ __global__ void ProductKernel(const __nv_bfloat16* b, float* out) {
   if (kBug != ProductBug::kNoFence) FenceRegisters();
   uint32_t address = KVEC_SHARED_ADDRESS(tile);
   if (kBug == ProductBug::kReadsBeyondArray) address += Tile::kPatternBytes;
-  if (kBug == ProductBug::kDiverges && threadIdx.x / 32 == 2) address += Tile::kRowBytes;
+  if (kBug == ProductBug::kDiverges && threadIdx.x / 32 == 2) address += 16;
   BeginProduct<__nv_bfloat16>(d, a, Tile::AcrossRows(address, 0));
   if (kBug != ProductBug::kWaitsWithoutCommit) CommitProducts();
 
@@ -97,7 +97,7 @@ __global__ void ProductKernel(const __nv_bfloat16* b, float* out) {
 
 template <ProductBug kBug>
 cudaError_t Queue(cudaStream_t stream, const __nv_bfloat16* b, float* out) {
-  constexpr int kBytes = Tile::kBytes + Tile::kPatternBytes / 2;  // shared begins at an odd half
+  constexpr int kBytes = Tile::kBytes + Tile::kPatternBytes;  // the tile begins half of it later
   return Launch(stream, {1, kWarpgroupThreads, kBytes}, ProductKernel<kBug>, b, out);
 }
 
@@ -113,6 +113,8 @@ cudaError_t RunProduct(cudaStream_t stream, ProductBug bug, const __nv_bfloat16*
       return Queue<ProductBug::kWaitsWithoutCommit>(stream, b, out);
     case ProductBug::kOverwritesTile:
       return Queue<ProductBug::kOverwritesTile>(stream, b, out);
+    case ProductBug::kBeginsBeforeTile:
+      return Queue<ProductBug::kBeginsBeforeTile>(stream, b, out);
     case ProductBug::kSumsWrittenMeanwhile:
       return Queue<ProductBug::kSumsWrittenMeanwhile>(stream, b, out);
     case ProductBug::kFactorsWrittenMeanwhile:

@@ -12,6 +12,7 @@ enum class ProductBug {
   kReadsBeforeWaiting,
   kWaitsWithoutCommit,
   kOverwritesTile,           // before the product that reads it was waited for
+  kBeginsBeforeTile,         // which other warps have not filled
   kSumsWrittenMeanwhile,     // registers of D
   kFactorsWrittenMeanwhile,  // registers of A
   kNoFence,
