@@ -100,32 +100,51 @@ class TileCopier {
 
   __device__ __forceinline__ TileCopier(const AttentionArguments& a, const GroupTask& task,
                                         WgmmaMemory<kDim>& memory)
-      : task_(task), entries_(a.kv), memory_(memory) {}
+      : task_(task),
+        first_tile_(task.begin / kTileEntries),
+        num_tiles_((task.end + kTileEntries - 1) / kTileEntries - first_tile_),
+        entries_(a.kv),
+        memory_(memory) {}
 
-  // Copies are marked as done one late, so that the next is under way meanwhile.
+  // Keys of tiles 0 and 1, values of 0, keys of 2, values of 1, …: keys are free, and wanted,
+  // first. Copies are marked as done one late, so that the next is under way meanwhile.
   __device__ __forceinline__ void CopyAll() {
-    const int first = task_.begin / kTileEntries;
-    const int num_tiles = (task_.end + kTileEntries - 1) / kTileEntries - first;
-    for (int tile = 0; tile < num_tiles; ++tile) {
-      const int begin = (first + tile) * kTileEntries;
-      const int32_t page = PageOfLane(begin);
-      memory_.keys.WaitUntilEmpty(tile);
-      Copy(begin, page, /*values=*/false, memory_.keys.At(tile));
-      if (tile > 0) {
-        __pipeline_wait_prior(1);
-        memory_.values.Filled(tile - 1);
-      }
-      memory_.values.WaitUntilEmpty(tile);
-      Copy(begin, page, /*values=*/true, memory_.values.At(tile));
+    const int num_steps = 2 * num_tiles_ + 1;
+    Begin(0);
+    for (int step = 1; step < num_steps; ++step) {
+      Begin(step);
       __pipeline_wait_prior(1);
-      memory_.keys.Filled(tile);
+      Finish(step - 1);
     }
     __pipeline_wait_prior(0);
-    memory_.values.Filled(num_tiles - 1);
+    Finish(num_steps - 1);
   }
 
  private:
   static constexpr int kTilePages = kTileEntries / kPageTokens;
+
+  __device__ __forceinline__ static bool IsOfValues(int step) { return step > 0 && step % 2 == 0; }
+  __device__ __forceinline__ static int TileOf(int step) {
+    return IsOfValues(step) ? step / 2 - 1 : (step + 1) / 2;
+  }
+  __device__ __forceinline__ TileRing<kDim>& RingOf(int step) const {
+    return IsOfValues(step) ? memory_.values : memory_.keys;
+  }
+
+  // The keys behind the last tile are none.
+  __device__ __forceinline__ void Begin(int step) const {
+    const int tile = TileOf(step);
+    if (tile < num_tiles_) {
+      const int begin = (first_tile_ + tile) * kTileEntries;
+      const int32_t page = PageOfLane(begin);
+      RingOf(step).WaitUntilEmpty(tile);
+      Copy(begin, page, IsOfValues(step), RingOf(step).At(tile));
+    }
+    __pipeline_commit();
+  }
+  __device__ __forceinline__ void Finish(int step) const {
+    if (TileOf(step) < num_tiles_) RingOf(step).Filled(TileOf(step));
+  }
 
   // The lane-th page of the tile from `begin` on.
   __device__ __forceinline__ int32_t PageOfLane(int begin) const {
@@ -155,10 +174,11 @@ class TileCopier {
       }
       place += kEntriesAtOnce * Tile::kRowBytes;
     }
-    __pipeline_commit();
   }
 
   const GroupTask& task_;
+  const int first_tile_;
+  const int num_tiles_;
   const Entries<Stored> entries_;
   WgmmaMemory<kDim>& memory_;
 };
