@@ -7,7 +7,7 @@ import threading
 import time
 import unittest
 
-from processes import DEADLINE_SECONDS, wait_until
+from processes import DEADLINE_SECONDS, stop, wait_until
 from service import Service, model_path
 from packages import need
 
@@ -68,7 +68,7 @@ class HealthTest(unittest.TestCase):
     def test_a_hung_coordinator_is_not_alive(self):
         with serving() as (service, _, health):
             wait_until(lambda: health(ALIVE) == SERVING, "the coordinator's heartbeat")
-            service.coordinator.send_signal(signal.SIGSTOP)
+            stop(service.coordinator.pid)
             with self.assertRaises(grpc.RpcError) as raised:
                 health(ALIVE)
             self.assertEqual(raised.exception.code(), grpc.StatusCode.DEADLINE_EXCEEDED)

@@ -1,6 +1,8 @@
 """Waiting for processes, and looking at them through /proc."""
 
+import os
 import pathlib
+import signal
 import time
 
 DEADLINE_SECONDS = 120  # for whatever ends by itself: generous, a loaded machine is slow
@@ -29,6 +31,18 @@ def _stat(pid):
 def is_alive(pid):
     stat = _stat(pid)
     return stat is not None and stat[0] != "Z"
+
+
+def stop(pid):
+    """As a hang does it: SIGSTOP, to the last of its threads."""
+    os.kill(pid, signal.SIGSTOP)
+    threads = pathlib.Path(f"/proc/{pid}/task")
+
+    def has_stopped(thread):
+        stat = _stat(f"{pid}/task/{thread.name}")
+        return stat is None or stat[0] == "T"
+
+    wait_until(lambda: all(map(has_stopped, threads.iterdir())), "all threads to stop")
 
 
 def children(pid, name=""):
