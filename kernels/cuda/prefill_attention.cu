@@ -60,6 +60,23 @@ __device__ void LoadEntries(const RowTask& task, const Entries<Stored>& entries,
   }
 }
 
+// Zeros for rows that the tile lacks.
+template <typename Stored>
+__device__ void LoadQueries(const AttentionArguments& a, const RowTask& task, float* to) {
+  const int head_dim = a.shape.head_dim;
+  const int stride = head_dim + 1;
+  for (int i = static_cast<int>(threadIdx.x); i < kTileRows * head_dim; i += kThreads) {
+    const int query = i / head_dim;
+    const int col = i % head_dim;
+    const float* const q =
+        a.qkv.data + (task.tile.first.row + query) * a.qkv.stride + task.head * head_dim;
+    to[query * stride + col] = query < task.tile.num_rows ? q[col] * a.log2_scale : 0.0f;
+  }
+  if constexpr (Entries<Stored>::kScaled) {
+    RotateRows<kThreads>(to, kTileRows, stride, head_dim);
+  }
+}
+
 // kDims: numbers of the output row that a thread keeps. Grid [tiles, num_heads].
 template <typename Stored, int kDims>
 __global__ void __launch_bounds__(kThreads) PrefillKernel(AttentionArguments a) {
@@ -70,18 +87,7 @@ __global__ void __launch_bounds__(kThreads) PrefillKernel(AttentionArguments a) 
   const RowTask task(a, row);
   KVEC_DYNAMIC_SHARED_ARRAY(float, shared);
   const TileMemory memory(shared, head_dim);
-
-  for (int i = static_cast<int>(threadIdx.x); i < kTileRows * head_dim; i += kThreads) {
-    const int query = i / head_dim;
-    const int col = i % head_dim;
-    const float* const q =
-        a.qkv.data + (task.tile.first.row + query) * a.qkv.stride + task.head * head_dim;
-    memory.queries[query * stride + col] =
-        query < task.tile.num_rows ? q[col] * a.log2_scale : 0.0f;
-  }
-  if constexpr (Entries<Stored>::kScaled) {
-    RotateRows<kThreads>(memory.queries, kTileRows, stride, head_dim);
-  }
+  LoadQueries<Stored>(a, task, memory.queries);
   const Entries<Stored> entries(a.kv);
   const float* const query = memory.queries + row * stride;
   float* const weights = memory.weights + row * (kTileEntries + 1);
