@@ -1,3 +1,6 @@
+// Of our own: every KV head has pages of its own, where libraries that append (FlashInfer) have one
+// table for all heads of a token; and keys are turned, and rotated for int8, on their way there.
+
 #include <cuda_runtime.h>
 
 #include <cstdint>

@@ -1,3 +1,6 @@
+// Of our own: CUB selects and sorts arrays as they are, each in launches of its own, and here what
+// a head may take hangs on the heads before it.
+//
 // What each head of a layer keeps. One block: a head's scores depend on what the heads before it
 // have taken, and a layer's on the layers before. For each head a radix select, of 12 bits a pass,
 // over n keys, once for its free slots and up to twice for the reserved ones: all bits of the keys

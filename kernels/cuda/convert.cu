@@ -1,3 +1,5 @@
+// Of our own: cuBLASLt wants inputs rounded, and rows of ours may lie apart.
+
 #include <cuda_runtime.h>
 
 #include <cstdint>

@@ -1,3 +1,6 @@
+// Of our own: FlashInfer's reads and writes one type of 16 bits; this reads a product's float32 and
+// writes what the next product takes.
+
 #include <cuda_runtime.h>
 
 #include <algorithm>

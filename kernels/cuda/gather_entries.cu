@@ -1,3 +1,6 @@
+// Of our own: libraries copy whole pages, or tokens of all heads; here each head's entries move up
+// in place, to pages that the same call may still read from.
+
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 

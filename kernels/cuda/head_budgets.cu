@@ -1,3 +1,5 @@
+// Of our own: CUB has no selection over segments in which each is sure of a part.
+//
 // The joint choice of (head, candidate) pairs, of which only the number per head is wanted: so no
 // pair is ever marked. A radix select over the scores' 32-bit keys in three passes, each of which
 // counts digits per head, in blocks of 2,048 candidates, and then finds the digit at which the

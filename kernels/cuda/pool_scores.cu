@@ -1,3 +1,5 @@
+// Parts of policies' scores, which no library has.
+//
 // PoolScores reads sums once, but for a tile's edges, and writes scores: 8 n num_kv_heads bytes.
 // Deviations reads the scores twice, the second time from the L2 cache, a block per head: as the
 // host's, its sum is of kDeviationSums sums, so that a block's threads have one each. MeanFocus

@@ -1,3 +1,5 @@
+// Of our own: cuBLASLt multiplies numbers of 8 bits and leaves the rounding to who calls it.
+
 #include <cuda_fp8.h>
 #include <cuda_runtime.h>
 

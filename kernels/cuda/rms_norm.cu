@@ -1,3 +1,6 @@
+// Of our own: FlashInfer's reads and writes one type of 16 bits; the residual stream is float32,
+// and what is written is what the next product takes.
+
 #include <cuda_runtime.h>
 
 #include "kernels/cuda/launch.h"

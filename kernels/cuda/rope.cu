@@ -1,3 +1,6 @@
+// Of our own: angles in double precision, as the CPU's, with a model's frequency factors, once for
+// all layers of a Step.
+
 #include <cuda_runtime.h>
 
 #include "kernels/cuda/launch.h"

@@ -1,3 +1,7 @@
+// Of our own: the filters' order, what is reported beside the token, and the draw by (seed, choice,
+// position) are those of kernels/sampling.h, the same on every device. FlashInfer draws by
+// rejection from probabilities that are filtered before.
+//
 // Sampling, a block per task. Filters are cuts in the tokens' ranks, found by a radix select over
 // the weights: by number for top_k, by weight for top_p. Weights are summed as integers, so that
 // the same logits and the same draw always give the same token.

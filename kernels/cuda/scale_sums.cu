@@ -1,3 +1,6 @@
+// Of our own: sums of int8 products are integers, which cuBLASLt does not scale by rows and
+// columns.
+
 #include <cuda_runtime.h>
 
 #include <cstdint>

@@ -1,3 +1,5 @@
+// What ranks exchange of policies' scores, which no library has.
+//
 // Each reads its rows once and writes others: WeighCandidates 4 n (num_heads + 2 num_kv_heads)
 // bytes, SumRows 4 n (num_heads + num_kv_heads) of a window, LargestRows 4 n (num_groups + 1)
 // num_rows, JoinRows 4 n (num_rows + num_joined). A thread per number that is written.

@@ -1,3 +1,5 @@
+// Spans and decayed maxima of kvec's score, which no library has.
+//
 // ScoreSpans reads the weights of a tile and of what reaches into it, 3.1 tiles, most of them from
 // the L2 cache, and writes the tile: from the GPU's memory 4 n · 2 num_kv_heads bytes. A thread has
 // a run of tokens.

@@ -1,3 +1,6 @@
+// Of our own: CUB's top-k is one array's, in an order of its own among equals; a layer's heads are
+// cut here at once, and among equals the lower position is kept.
+//
 // What heads keep that choose by themselves. A block per head: a radix select, of 12 bits a pass,
 // over n scores, mostly 2 passes and one to mark, 4 n bytes each, from the L2 cache; with a focus
 // twice, the second time with 8 bytes more for every candidate, which all heads' scores are raised

@@ -1,3 +1,5 @@
+// Norms over per-head page tables, which no library has.
+
 #include <cuda_runtime.h>
 
 #include "kernels/cuda/kv_access.h"

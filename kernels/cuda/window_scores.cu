@@ -1,3 +1,6 @@
+// Of our own: attention libraries keep no probabilities, and these are reduced over queries and
+// heads as they arise.
+//
 // Scores are a product of matrices, of a KV head's entries with the queries that read it, in
 // float32 on the ordinary cores. A thread keeps scores of kQueries queries of a head with a few
 // entries in registers, so that each number that it loads serves several multiply-adds: for 8

@@ -1,3 +1,6 @@
+// What has changed of all layers' page tables, in one launch: libraries take tables as they are
+// given.
+
 #include <cuda_runtime.h>
 
 #include "kernels/cuda/launch.h"
