@@ -197,8 +197,8 @@ absl::Status CudaDevice::Attention(Tensor qkv, const HeadShape& shape, const Att
                   "decode attention");
 }
 
-// The kernels write float32. All rows are rounded, those of generated tokens before they are
-// written.
+// The kernels write float32. All rows are rounded, those of generated tokens, of zeros, before they
+// are written.
 absl::Status CudaDevice::AttendPrompts(AttentionArguments arguments, ProductInput out) {
   if (arguments.batch.num_prefill_tiles == 0) return absl::OkStatus();
   if (out.type == NumberType::kF32) {
@@ -208,6 +208,10 @@ absl::Status CudaDevice::AttendPrompts(AttentionArguments arguments, ProductInpu
   const size_t numbers = static_cast<size_t>(out.rows) * static_cast<size_t>(out.cols);
   KVEC_ASSIGN_OR_RETURN(float* const rows, prompt_rows_.Reserve<float>(numbers));
   arguments.out = {rows, out.rows, out.cols, out.cols};
+  if (arguments.batch.num_decode_rows > 0) {
+    KVEC_RETURN_IF_ERROR(
+        ToStatus(cudaMemsetAsync(rows, 0, numbers * sizeof(float), stream_), "prefill attention"));
+  }
   KVEC_RETURN_IF_ERROR(ToStatus(PrefillAttention(stream_, arguments), "prefill attention"));
   return ToStatus(
       ToBFloat16(stream_, arguments.out, static_cast<__nv_bfloat16*>(out.data), out.stride),
