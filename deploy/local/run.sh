@@ -71,7 +71,10 @@ fi
 workers=${workers:-1}
 
 here=$(cd "$(dirname "$0")" && pwd)
-if [[ $device == cuda ]]; then "$here/fetch_cuda.sh" compiler; fi
+if [[ $device == cuda ]]; then
+  "$here/install_dependencies.sh"  # pip, which fetches the compiler
+  "$here/fetch_cuda.sh" compiler
+fi
 "$here/build.sh"
 if [[ $model == smollm2 || $model == gemma3 ]] && [[ ! -e $model ]]; then
   model=$("$here/fetch_model.sh" "$model")

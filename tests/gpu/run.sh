@@ -52,6 +52,7 @@ nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.max.sm,power.limi
   --format=csv,noheader,nounits | head -n 1 >"$out/card.txt"
 
 if [[ -z $build ]]; then
+  deploy/local/install_dependencies.sh
   deploy/local/fetch_cuda.sh compiler
   for target in gpu_programs kvec kvec-coordinator kvec-worker; do
     deploy/local/build.sh --target "$target" cuda

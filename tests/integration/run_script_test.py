@@ -21,7 +21,7 @@ SCRIPTS = pathlib.Path(__file__).parents[2] / "deploy/local"
 checkout = tempfile.TemporaryDirectory()
 scripts = pathlib.Path(checkout.name) / "deploy/local"
 shutil.copytree(SCRIPTS, scripts)
-for script in ("build.sh", "fetch_cuda.sh"):
+for script in ("build.sh", "fetch_cuda.sh", "install_dependencies.sh"):
     (scripts / script).write_text("#!/bin/bash\n")
 (pathlib.Path(checkout.name) / "build/release").mkdir(parents=True)
 programs_folder = pathlib.Path(checkout.name) / "build/release/bin"
